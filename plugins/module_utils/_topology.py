@@ -1,0 +1,78 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""Who runs where: addresses of groups, API servers, and the database connections they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import port_number, text, whole_number
+
+
+def group_addresses(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """How other hosts reach each host of a group, in its order.
+
+    That is the host's ``prefect_address``, else its ``ansible_host``, else its name.
+
+    Raises:
+        ValueError: a host is not in ``hostvars``.
+    """
+    return [_address(text(host), hostvars) for host in hosts]
+
+
+def group_address(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> str:
+    """The address of the group's first host; the empty string when the group is empty."""
+    first = list(hosts)[:1]
+    return group_addresses(first, hostvars)[0] if first else ""
+
+
+def api_servers(
+    hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any = 4200, instances: Any = 1
+) -> list[dict[str, Any]]:
+    """Every API server: ``host``, ``address``, ``port`` and ``instance`` (n from 1, on the host's port + n - 1).
+
+    A host's own ``prefect_api_port`` and ``prefect_api_instances`` win over ``port`` and ``instances``.
+
+    Raises:
+        ValueError: a port is not 1 to 65535, or a number of instances is below 1.
+    """
+    return [server for host in hosts for server in _servers_of(text(host), hostvars, port, instances)]
+
+
+def connection_budget(
+    api_processes: Any, services_processes: Any = 1, pool_size: Any = 5, max_overflow: Any = 10, reserve: Any = 10
+) -> int:
+    """The least ``max_connections`` that never starves Prefect.
+
+    Each process may open ``pool_size + max_overflow`` connections, each services process one more to LISTEN;
+    ``reserve`` is for the migration, backups, people, and PostgreSQL's own superuser reservation.
+
+    Raises:
+        ValueError: a number is negative or not whole.
+    """
+    api = whole_number(api_processes, "api_processes")
+    services = whole_number(services_processes, "services_processes")
+    per_process = whole_number(pool_size, "pool_size") + whole_number(max_overflow, "max_overflow")
+    return (api + services) * per_process + services + whole_number(reserve, "reserve")
+
+
+def _servers_of(host: str, hostvars: Mapping[str, Any], port: Any, instances: Any) -> list[dict[str, Any]]:
+    variables = hostvars[host]
+    first = port_number(variables.get("prefect_api_port", port), f"prefect_api_port of {host}")
+    count = whole_number(variables.get("prefect_api_instances", instances), f"prefect_api_instances of {host}", 1)
+    port_number(first + count - 1, f"the last port of {host} (prefect_api_port + prefect_api_instances - 1)")
+    address = _address(host, hostvars)
+    return [{"host": host, "address": address, "port": first + n, "instance": n + 1} for n in range(count)]
+
+
+def _address(host: str, hostvars: Mapping[str, Any]) -> str:
+    if host not in hostvars:
+        raise ValueError(f"{host} is not a host of this inventory")
+    variables = hostvars[host]
+    for name in ("prefect_address", "ansible_host"):
+        address = text(variables.get(name))
+        if address:
+            return address
+    return host

@@ -1,0 +1,95 @@
+# Copyright (c) 2026 the selfhosted.prefect authors
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""What systemd says of units, and whether each one runs with the configuration that is on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+Run = Callable[[list[str]], str]
+"""Runs a command and returns its standard output."""
+ModifiedAt = Callable[[str], "float | None"]
+"""When a path last changed, in seconds since the epoch; None when it does not exist."""
+
+PROPERTIES = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "UnitFileState",
+    "ExecMainStartTimestamp",
+    "MainPID",
+    "NRestarts",
+    "MemoryCurrent",
+    "NeedDaemonReload",
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit: ``since`` is when its main process started (seconds since the epoch, 0 if it never did)."""
+
+    name: str
+    loaded: bool
+    active: bool
+    state: str
+    enabled: bool
+    since: float
+    pid: int
+    restarts: int
+    memory_bytes: int
+    stale: bool
+
+
+def modified_at(path: str) -> float | None:
+    """When the path itself (a symlink, not what it points at) last changed."""
+    try:
+        return os.lstat(path).st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def units(names: Iterable[str], paths: Iterable[str], run: Run, modified: ModifiedAt = modified_at) -> list[Unit]:
+    """The units named (glob patterns match loaded units), each ``stale`` if it started before one of ``paths`` last changed."""
+    wanted = list(names)
+    if not wanted:
+        return []
+    changed = max((when for when in map(modified, paths) if when is not None), default=0.0)
+    # --timestamp needs systemd 247, which every supported distribution has; microseconds, or a start within the same second counts as stale.
+    output = run(["systemctl", "show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", "--", *wanted])
+    return [_unit(block, changed) for block in output.split("\n\n") if block.strip()]
+
+
+def _unit(block: str, changed: float) -> Unit:
+    values = dict(line.split("=", 1) for line in block.strip().splitlines() if "=" in line)
+    since = _seconds(values.get("ExecMainStartTimestamp", ""))
+    active = values.get("ActiveState") in ("active", "activating", "reloading")
+    return Unit(
+        name=values.get("Id", ""),
+        loaded=values.get("LoadState") == "loaded",
+        active=active,
+        state=f"{values.get('ActiveState', 'unknown')} ({values.get('SubState', 'unknown')})",
+        enabled=values.get("UnitFileState", "").startswith("enabled"),
+        since=since,
+        pid=_number(values.get("MainPID", "")),
+        restarts=_number(values.get("NRestarts", "")),
+        memory_bytes=_number(values.get("MemoryCurrent", "")),
+        stale=active and (since < changed or values.get("NeedDaemonReload") == "yes"),
+    )
+
+
+def _seconds(timestamp: str) -> float:
+    """``Mon 2026-11-23 15:10:59.123456 UTC`` in seconds since the epoch; 0 for ``n/a`` and nothing."""
+    try:
+        _day, date, time, _zone = timestamp.split()
+        return datetime.strptime(f"{date} {time}", "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=timezone.utc).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _number(value: str) -> int:
+    return int(value) if value.isdigit() else 0

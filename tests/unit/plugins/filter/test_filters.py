@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+PACKAGE = "ansible_collections.selfhosted.prefect.plugins.filter"
+
+
+def load(name):
+    table = import_module(f"{PACKAGE}.{name}").FilterModule().filters()
+    assert list(table) == [name]
+    return table[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "result"),
+    [
+        ("group_address", (["a"], {"a": {"ansible_host": "10.0.0.1"}}), "10.0.0.1"),
+        ("group_addresses", (["a"], {"a": {}}), ["a"]),
+        ("api_servers", (["a"], {"a": {}}), [{"host": "a", "address": "a", "port": 4200, "instance": 1}]),
+        ("redis_url", ({"host": "r"},), "redis://r:6379/0"),
+        ("database_url", ({"host": "d", "name": "n", "user": "u"},), "postgresql+asyncpg://u@d:5432/n"),
+        ("systemd_environment", ({"A": 1},), 'A="1"\n'),
+        ("connection_budget", (3,), 71),
+    ],
+)
+def test_filter(name, arguments, result):
+    assert load(name)(*arguments) == result
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("redis_url", ({},), "selfhosted.prefect.redis_url: host is missing"),
+        ("connection_budget", ("x",), "selfhosted.prefect.connection_budget: api_processes must be a whole number"),
+    ],
+)
+def test_complaints_name_the_filter(name, arguments, message):
+    with pytest.raises(AnsibleFilterError, match=message):
+        load(name)(*arguments)

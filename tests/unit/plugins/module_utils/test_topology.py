@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._topology import (
+    api_servers,
+    connection_budget,
+    group_address,
+    group_addresses,
+)
+
+HOSTVARS = {
+    "named": {},
+    "dialled": {"ansible_host": "10.0.0.2"},
+    "reached": {"ansible_host": "10.0.0.3", "prefect_address": "192.0.2.3"},
+    "blank": {"ansible_host": "10.0.0.4", "prefect_address": ""},
+    "many": {"prefect_api_port": "4300", "prefect_api_instances": "2"},
+}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "addresses"),
+    [
+        ([], []),
+        (["named"], ["named"]),
+        (["dialled", "reached", "blank"], ["10.0.0.2", "192.0.2.3", "10.0.0.4"]),
+    ],
+)
+def test_group_addresses(hosts, addresses):
+    assert group_addresses(hosts, HOSTVARS) == addresses
+    assert group_address(hosts, HOSTVARS) == (addresses[0] if addresses else "")
+
+
+def test_a_stranger_is_named():
+    with pytest.raises(ValueError, match="stranger is not a host of this inventory"):
+        group_address(["stranger"], HOSTVARS)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "port", "instances", "servers"),
+    [
+        ([], 4200, 1, []),
+        (["dialled"], 4200, 1, [("dialled", "10.0.0.2", 4200, 1)]),
+        (
+            ["dialled"],
+            "4200",
+            3,
+            [("dialled", "10.0.0.2", 4200, 1), ("dialled", "10.0.0.2", 4201, 2), ("dialled", "10.0.0.2", 4202, 3)],
+        ),
+        (
+            ["many", "named"],
+            4200,
+            1,
+            [("many", "many", 4300, 1), ("many", "many", 4301, 2), ("named", "named", 4200, 1)],
+        ),
+    ],
+)
+def test_api_servers(hosts, port, instances, servers):
+    keys = ("host", "address", "port", "instance")
+    assert api_servers(hosts, HOSTVARS, port, instances) == [dict(zip(keys, server)) for server in servers]
+
+
+@pytest.mark.parametrize(
+    ("port", "instances", "message"),
+    [
+        (0, 1, "prefect_api_port of named must be between 1 and 65535, not 0"),
+        (4200, 0, "prefect_api_instances of named must be at least 1, not 0"),
+        (65535, 2, "the last port of named"),
+        ("http", 1, "prefect_api_port of named must be a whole number"),
+    ],
+)
+def test_api_servers_refuses(port, instances, message):
+    with pytest.raises(ValueError, match=message):
+        api_servers(["named"], HOSTVARS, port, instances)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "connections"),
+    [((3,), 71), ((3, 1, 5, 10, 10), 71), (("3", "2", "5", "0", "0"), 27), ((0, 0, 5, 10, 3), 3)],
+)
+def test_connection_budget(arguments, connections):
+    assert connection_budget(*arguments) == connections
+
+
+def test_connection_budget_refuses():
+    with pytest.raises(ValueError, match="pool_size must be at least 0, not -1"):
+        connection_budget(3, 1, -1)
