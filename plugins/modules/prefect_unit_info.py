@@ -1,0 +1,127 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect authors
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_unit_info
+short_description: Whether systemd units run, and with the configuration that is on disk
+version_added: 1.0.0
+author: The selfhosted.prefect authors (@selfhosted)
+description:
+  - Reads the state of systemd units and compares when each one's main process started with when files last changed.
+  - A process that started before one of them changed runs with an older release or older settings. This stays true when the run that
+    changed the file was interrupted before its restart, which a handler's notification does not survive.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.info
+options:
+  units:
+    description:
+      - Names of units, with their suffix. A pattern such as C(prefect-api@*.service) matches the units that systemd has loaded.
+    type: list
+    elements: str
+    required: true
+  paths:
+    description:
+      - Files that the units read when they start. A symlink counts with its own time, not with that of what it points at.
+      - One that does not exist is passed over.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: See which API servers run with older settings
+  selfhosted.prefect.prefect_unit_info:
+    units: [prefect-api@*.service]
+    paths:
+      - /etc/prefect/prefect.env
+      - /opt/prefect/current
+      - /etc/systemd/system/prefect-api@.service
+  register: api
+"""
+
+RETURN = r"""
+active:
+  description: Names of the units that run or are starting.
+  returned: always
+  type: list
+  elements: str
+  sample: [prefect-api@4200.service]
+stale:
+  description: Names of the active units that started before one of O(paths) last changed, or before their unit file did.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+units:
+  description: Everything read of each unit, in the order of their names.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the unit.
+      type: str
+    loaded:
+      description: Whether systemd knows the unit.
+      type: bool
+    active:
+      description: Whether it runs or is starting.
+      type: bool
+    state:
+      description: systemd's words for it, such as C(active (running)).
+      type: str
+    enabled:
+      description: Whether it starts at boot.
+      type: bool
+    since:
+      description: When its main process started, in seconds since the epoch; 0 if it never did.
+      type: float
+    pid:
+      description: Its main process; 0 when there is none.
+      type: int
+    restarts:
+      description: How often systemd restarted it by itself.
+      type: int
+    memory_bytes:
+      description: Memory its processes use, in bytes; 0 when systemd does not count it.
+      type: int
+    stale:
+      description: Whether it started before one of O(paths), or its unit file, last changed.
+      type: bool
+"""
+
+from dataclasses import asdict
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._units import units
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "units": {"type": "list", "elements": "str", "required": True},
+            "paths": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+
+    def run(command: list[str]) -> str:
+        return str(module.run_command(command, check_rc=True)[1])
+
+    found = {unit.name: unit for unit in units(module.params["units"], module.params["paths"], run)}
+    ordered = [found[name] for name in sorted(found)]
+    module.exit_json(
+        changed=False,
+        active=[unit.name for unit in ordered if unit.active],
+        stale=[unit.name for unit in ordered if unit.stale],
+        units=[asdict(unit) for unit in ordered],
+    )
+
+
+if __name__ == "__main__":
+    main()
