@@ -1,4 +1,4 @@
-# Copyright (c) 2026 the selfhosted.prefect authors
+# Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 
@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: rolling_batches
 short_description: Hosts in batches, as a play's C(serial) would make them
 version_added: 1.0.0
-author: The selfhosted.prefect authors (@selfhosted)
+author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Splits hosts into the batches in which they are taken out of service and put back.
   - A play's own C(serial) cannot be set in the inventory's C(group_vars), and cannot leave out hosts that have nothing to do.

@@ -46,9 +46,7 @@ def _checked_name(name: str) -> str:
 def _escaped(name: str, value: Any) -> str:
     plain = setting(value)
     if _FORBIDDEN.search(plain):
-        raise ValueError(
-            f"the value of {name} holds a line break or another control character, which no unit can be given"
-        )
+        raise ValueError(f"the value of {name} holds a line break or another control character, which no unit can be given")
     try:
         plain.encode("utf-8")
     except UnicodeEncodeError:

@@ -28,9 +28,7 @@ def group_address(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> str:
     return group_addresses(first, hostvars)[0] if first else ""
 
 
-def api_servers(
-    hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any = 4200, instances: Any = 1
-) -> list[dict[str, Any]]:
+def api_servers(hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any = 4200, instances: Any = 1) -> list[dict[str, Any]]:
     """Every API server: ``host``, ``address``, ``port`` and ``instance`` (n from 1, on the host's port + n - 1).
 
     A host's own ``prefect_api_port`` and ``prefect_api_instances`` win over ``port`` and ``instances``.

@@ -31,9 +31,7 @@ def redis_url(parts: Mapping[str, Any]) -> str:
     """
     _known(parts, {"host", "port", "db", "username", "password", "tls"})
     enabled, tls = _tls(parts.get("tls"))
-    query = (
-        _query({option: tls[key] for key, option in _REDIS_TLS.items() if tls.get(key) is not None}) if enabled else ""
-    )
+    query = _query({option: tls[key] for key, option in _REDIS_TLS.items() if tls.get(key) is not None}) if enabled else ""
     database = whole_number(_or_default(parts, "db", 0), "db")
     return f"{'rediss' if enabled else 'redis'}://{_authority(parts, 'username', 6379)}/{database}{query}"
 
@@ -43,8 +41,8 @@ def database_url(parts: Mapping[str, Any]) -> str:
 
     Keys of ``parts``: ``host``, ``name`` and ``user`` (required), ``port`` (5432), ``password``, ``driver``
     (``postgresql+asyncpg``; ``postgresql`` gives a URL for libpq's tools), ``tls``: a boolean, or a mapping of
-    ``enabled`` (true), ``check_hostname`` (true), ``ca_file``, ``cert_file``, ``key_file``. The files only fit in a URL for
-    libpq.
+    ``enabled`` (true), ``check_hostname`` (true), ``ca_file``, ``cert_file``, ``key_file``. The files only fit in a URL
+    for libpq.
 
     Raises:
         ValueError: a part is unknown, missing, out of range or impossible with this driver.
@@ -73,9 +71,7 @@ def _database_tls(driver: str, option: Any) -> str:
     if driver == "postgresql":
         return _query({"sslmode": mode, **{_LIBPQ_TLS[key]: tls[key] for key in files}})
     if files:
-        raise ValueError(
-            f"tls.{files[0]} cannot be put in a URL for {driver}: use Prefect's separate TLS settings instead"
-        )
+        raise ValueError(f"tls.{files[0]} cannot be put in a URL for {driver}: use Prefect's separate TLS settings instead")
     return _query({"ssl": mode})
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -8,7 +9,7 @@ from ansible.errors import AnsibleFilterError
 PACKAGE = "ansible_collections.selfhosted.prefect.plugins.filter"
 
 
-def load(name):
+def load(name: str) -> Any:
     table = import_module(f"{PACKAGE}.{name}").FilterModule().filters()
     assert list(table) == [name]
     return table[name]
@@ -26,7 +27,7 @@ def load(name):
         ("connection_budget", (3,), 71),
     ],
 )
-def test_filter(name, arguments, result):
+def test_filter(name: Any, arguments: Any, result: Any) -> None:
     assert load(name)(*arguments) == result
 
 
@@ -37,6 +38,6 @@ def test_filter(name, arguments, result):
         ("connection_budget", ("x",), "selfhosted.prefect.connection_budget: api_processes must be a whole number"),
     ],
 )
-def test_complaints_name_the_filter(name, arguments, message):
+def test_complaints_name_the_filter(name: Any, arguments: Any, message: Any) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
         load(name)(*arguments)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import (
@@ -30,23 +32,23 @@ AWKWARD = "@ : / % # ? $ ' \" \\ ` ! ; & | ~ * $(id) ${HOME} %h \t é 漢 \\n en
         (None, ""),
     ],
 )
-def test_format(value, line):
+def test_format(value: Any, line: Any) -> None:
     assert format_environment({"A": value}) == line
 
 
-def test_names_are_sorted():
+def test_names_are_sorted() -> None:
     assert format_environment({"B": 1, "A": 2}) == 'A="2"\nB="1"\n'
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "cr\r", "nul\0", "esc\x1b", "del\x7f", "surrogate\udc80"])
-def test_refuses_what_a_unit_cannot_carry_and_keeps_it_secret(value):
+def test_refuses_what_a_unit_cannot_carry_and_keeps_it_secret(value: Any) -> None:
     with pytest.raises(ValueError, match="SECRET_NAME") as caught:
         format_environment({"SECRET_NAME": value})
     assert value[:3] not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "1A", "A B", "A-B", "A=B", "A\n", "é"])
-def test_refuses_names(name):
+def test_refuses_names(name: Any) -> None:
     with pytest.raises(ValueError, match="cannot be the name"):
         format_environment({name: "x"})
 
@@ -73,19 +75,17 @@ def test_refuses_names(name):
         ('A="unterminated', {"A": "unterminated"}),
     ],
 )
-def test_parse(content, expected):
+def test_parse(content: Any, expected: Any) -> None:
     assert parse_environment(content) == expected
 
 
-def test_round_trip():
+def test_round_trip() -> None:
     environment = {"A": AWKWARD, "B": "", "C": "\\", "D": '"', "E": "'"}
     assert parse_environment(format_environment(environment)) == environment
 
 
 @pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
-def test_a_shell_reads_back_the_same(tmp_path):
+def test_a_shell_reads_back_the_same(tmp_path: Path) -> None:
     (tmp_path / "env").write_text(format_environment({"A": AWKWARD}), encoding="utf-8")
-    shown = subprocess.run(
-        ["sh", "-c", '. ./env; printf %s "$A"'], cwd=tmp_path, capture_output=True, check=True, encoding="utf-8"
-    )
+    shown = subprocess.run(["sh", "-c", '. ./env; printf %s "$A"'], cwd=tmp_path, capture_output=True, check=True, encoding="utf-8")
     assert shown.stdout == AWKWARD

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._topology import (
     api_servers,
@@ -25,12 +27,12 @@ HOSTVARS = {
         (["dialled", "reached", "blank"], ["10.0.0.2", "192.0.2.3", "10.0.0.4"]),
     ],
 )
-def test_group_addresses(hosts, addresses):
+def test_group_addresses(hosts: Any, addresses: Any) -> None:
     assert group_addresses(hosts, HOSTVARS) == addresses
     assert group_address(hosts, HOSTVARS) == (addresses[0] if addresses else "")
 
 
-def test_a_stranger_is_named():
+def test_a_stranger_is_named() -> None:
     with pytest.raises(ValueError, match="stranger is not a host of this inventory"):
         group_address(["stranger"], HOSTVARS)
 
@@ -54,9 +56,9 @@ def test_a_stranger_is_named():
         ),
     ],
 )
-def test_api_servers(hosts, port, instances, servers):
+def test_api_servers(hosts: Any, port: Any, instances: Any, servers: Any) -> None:
     keys = ("host", "address", "port", "instance")
-    assert api_servers(hosts, HOSTVARS, port, instances) == [dict(zip(keys, server)) for server in servers]
+    assert api_servers(hosts, HOSTVARS, port, instances) == [dict(zip(keys, server, strict=True)) for server in servers]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_api_servers(hosts, port, instances, servers):
         ("http", 1, "prefect_api_port of named must be a whole number"),
     ],
 )
-def test_api_servers_refuses(port, instances, message):
+def test_api_servers_refuses(port: Any, instances: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         api_servers(["named"], HOSTVARS, port, instances)
 
@@ -77,10 +79,10 @@ def test_api_servers_refuses(port, instances, message):
     ("arguments", "connections"),
     [((3,), 71), ((3, 1, 5, 10, 10), 71), (("3", "2", "5", "0", "0"), 27), ((0, 0, 5, 10, 3), 3)],
 )
-def test_connection_budget(arguments, connections):
+def test_connection_budget(arguments: Any, connections: Any) -> None:
     assert connection_budget(*arguments) == connections
 
 
-def test_connection_budget_refuses():
+def test_connection_budget_refuses() -> None:
     with pytest.raises(ValueError, match="pool_size must be at least 0, not -1"):
         connection_budget(3, 1, -1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -27,7 +28,7 @@ AWKWARD = "@ : / % # ? $ ' \" \\ é +&="
         ),
     ],
 )
-def test_redis_url(parts, url):
+def test_redis_url(parts: Any, url: Any) -> None:
     assert redis_url(parts) == url
 
 
@@ -52,12 +53,12 @@ DATABASE = {"host": "db", "name": "prefect", "user": "prefect"}
         ),
     ],
 )
-def test_database_url(parts, url):
+def test_database_url(parts: Any, url: Any) -> None:
     assert database_url({**DATABASE, **parts}) == url
 
 
 @pytest.mark.parametrize("build", [redis_url, lambda parts: database_url({**DATABASE, **parts})])
-def test_any_password_survives(build):
+def test_any_password_survives(build: Any) -> None:
     assert unquote(urlsplit(build({"host": "h", "password": AWKWARD})).password or "") == AWKWARD
 
 
@@ -77,11 +78,11 @@ def test_any_password_survives(build):
         (database_url, {**DATABASE, "tls": {"ca_file": "/ca"}}, "cannot be put in a URL for postgresql\\+asyncpg"),
     ],
 )
-def test_refusals(build, parts, message):
+def test_refusals(build: Any, parts: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         build(parts)
 
 
 @pytest.mark.parametrize(("host", "shown"), [("h", "h:1"), ("::1", "[::1]:1"), ("[::1]", "[::1]:1")])
-def test_host_and_port(host, shown):
+def test_host_and_port(host: Any, shown: Any) -> None:
     assert host_and_port(host, 1) == shown

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """What the collection's modules say of themselves, in the same words."""
+
+    DOCUMENTATION = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+  diff_mode:
+    description: Returns details on what has changed (or possibly needs changing in C(check_mode)), when in diff mode.
+  idempotent:
+    description:
+      - When run twice in a row outside check mode, with the same arguments, the second invocation indicates no change.
+      - This assumes that the system controlled or queried by the module has not changed in a relevant way.
+  platform:
+    description: Target operating systems that the module can be used on.
+"""
+
+    INFO = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details: The module changes nothing.
+  diff_mode:
+    support: none
+    details: The module changes nothing.
+  idempotent:
+    support: full
+    details: The module changes nothing.
+  platform:
+    platforms: posix
+    support: full
+    details: Linux with systemd.
+"""
+
+    ACTION_GROUP = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/selfhosted.prefect.prefect) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - selfhosted.prefect.prefect
+"""

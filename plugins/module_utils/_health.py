@@ -1,0 +1,266 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""Is a Prefect server, or its background services, really well? Asked again and again until so, or until time is up."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError, OpenStream, open_stream
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._units import units as systemd_units
+from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
+
+SCHEDULER_KEY = "prefect:runs:schedule_recent_deployments"
+"""Docket's record of the scheduler's next tick: a hash whose field ``when`` is that moment in seconds since the epoch."""
+SCHEDULER_FIELD = "when"
+
+_OK = 200
+_UNAUTHORIZED = 401
+_NOT_FOUND = 404
+_CONFLICT = 409
+
+Fetch = Callable[[Request, float], Answer]
+
+
+class UnmetError(Exception):
+    """A condition does not hold; the message is the answer that shows it."""
+
+
+class HopelessError(UnmetError):
+    """It does not hold, and waiting will not change that."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something that must hold. ``check`` takes the seconds it may use and returns the answer, or raises UnmetError."""
+
+    name: str
+    check: Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long, how often and how many times in a row. Seconds throughout."""
+
+    successes: int = 2
+    timeout: float = 60.0
+    interval: float = 0.5
+    request_timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the waiting ended: every condition's last answer, and the one that failed last, if any."""
+
+    healthy: bool
+    attempts: int
+    elapsed: float
+    failed: str = ""
+    answer: str = ""
+    answers: dict[str, str] = field(default_factory=dict)
+
+
+def wait_until(
+    conditions: Sequence[Condition],
+    patience: Patience,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Outcome:
+    """Tries all conditions, in order, until they held so many times in a row or the time is over; at least once."""
+    begun = clock()
+    end = begun + patience.timeout
+    attempts = in_a_row = 0
+    while True:
+        attempts += 1
+        outcome, hopeless = _round(conditions, patience.request_timeout, end, clock)
+        in_a_row = in_a_row + 1 if outcome.healthy else 0
+        # A round that held but was not enough is no success: what is missing is the next one.
+        done = hopeless or in_a_row >= patience.successes
+        left = end - clock()
+        if done or left <= 0:
+            failed = outcome if done or not outcome.healthy else _too_few(outcome, in_a_row, patience.successes)
+            return replace(failed, attempts=attempts, elapsed=clock() - begun)
+        sleep(min(patience.interval, left))
+
+
+def _too_few(outcome: Outcome, in_a_row: int, wanted: int) -> Outcome:
+    return replace(outcome, healthy=False, failed="successes", answer=f"good {in_a_row} times in a row, not {wanted}")
+
+
+def _round(conditions: Sequence[Condition], request_timeout: float, end: float, clock: Callable[[], float]) -> tuple[Outcome, bool]:
+    answers: dict[str, str] = {}
+    for condition in conditions:
+        # A little is always left, so that the last answer is an answer and not "no time".
+        allowed = max(min(request_timeout, end - clock()), 0.1)
+        try:
+            answers[condition.name] = condition.check(allowed)
+        except (UnmetError, NetError) as error:
+            answers[condition.name] = str(error)
+            return Outcome(False, 0, 0.0, condition.name, str(error), answers), isinstance(error, HopelessError)
+    return Outcome(True, 0, 0.0, answers=answers), False
+
+
+def api_base(url: str) -> str:
+    """The API's URL without a slash at its end; ``/api`` is added to a URL that has no path.
+
+    Raises:
+        ValueError: it is not an ``http://`` or ``https://`` URL, or holds a login.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"url must begin with http:// or https:// and name a host, not {url!r}")
+    if "@" in parts.netloc:
+        raise ValueError("url must not hold a login; use auth_string")
+    return url.rstrip("/") if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}/api"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect API to ask. ``base`` is as :func:`api_base` gives it; ``version`` may be empty (any)."""
+
+    base: str
+    auth_string: str = ""
+    version: str = ""
+    tls: Mapping[str, Any] | None = None
+    fetch: Fetch = fetch
+
+    def conditions(self) -> list[Condition]:
+        """It lives, it is ready (it reaches its database), and it is who it should be."""
+        checks = [Condition("live", self.live), Condition("ready", self.ready)]
+        if self.version or self.auth_string:
+            checks.append(Condition("version", self.who))
+        return checks
+
+    def live(self, timeout: float) -> str:
+        answer = self._ask("/health", timeout)
+        if answer.status != _OK or answer.json() is not True:
+            raise UnmetError(f"{answer.summary()}; expected HTTP 200 true")
+        return answer.summary()
+
+    def ready(self, timeout: float) -> str:
+        answer = self._ask("/ready", timeout)
+        if answer.status != _OK:
+            raise UnmetError(f"{answer.summary()}; expected HTTP 200 (503 means it does not reach its database)")
+        return answer.summary()
+
+    def who(self, timeout: float) -> str:
+        answer = self._ask("/admin/version", timeout)
+        if answer.status == _UNAUTHORIZED:
+            raise UnmetError("HTTP 401: it runs with another prefect_auth_string than the one given")
+        shown = answer.json()
+        if answer.status != _OK or not isinstance(shown, str):
+            raise UnmetError(f"{answer.summary()}; expected HTTP 200 and a version")
+        if self.version and shown != self.version:
+            raise UnmetError(f"it runs version {shown}, not {self.version}; a process of another release still answers")
+        return shown
+
+    def write(self, name: str, timeout: float) -> str:
+        """Creates a variable and deletes it again, which takes the database and, for the event it emits, Redis.
+
+        A leftover of an earlier attempt is deleted, for the next attempt to succeed.
+        """
+        created = self._ask("/variables/", timeout, "POST", {"name": name, "value": "created and deleted at once"})
+        if created.status in (_CONFLICT, *range(_OK, 300)):
+            gone = self._ask(f"/variables/name/{name}", timeout, "DELETE")
+            if created.status == _CONFLICT:
+                raise UnmetError(f"the variable {name} was left from an earlier check; it is deleted now")
+            if gone.status >= 300 and gone.status != _NOT_FOUND:
+                raise UnmetError(f"deleting the variable {name} again: {gone.summary()}")
+            return created.summary(0)
+        raise UnmetError(f"creating a variable: {created.summary()} (500 usually means that it does not reach Redis)")
+
+    def _ask(self, path: str, timeout: float, method: str = "GET", body: Any = None) -> Answer:
+        return self.fetch(Request(self.base + path, method, self.auth_string, body, self.tls), timeout)
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """Redis, and what Prefect's background services leave there.
+
+    ``redis`` has the keys of :func:`connect_redis`; its ``db`` is the docket's. ``max_age`` is in seconds.
+    """
+
+    redis: Mapping[str, Any]
+    max_age: float = 30.0
+    connect: OpenStream = open_stream
+    now: Callable[[], float] = time.time
+
+    def where(self) -> str:
+        return f"Redis at {host_and_port(self.redis['host'], self.redis.get('port') or 6379)}"
+
+    def ping(self, timeout: float) -> str:
+        return str(self._call(timeout, "PING"))
+
+    def ticked(self, timeout: float, since: float = 0.0) -> str:
+        """The scheduler's tick is recent, and later than ``since`` (seconds since the epoch)."""
+        when = self._call(timeout, "HGET", SCHEDULER_KEY, SCHEDULER_FIELD)
+        if when is None:
+            raise UnmetError("the scheduler has never ticked: do the background services run, with this Redis and database?")
+        try:
+            tick = float(str(when))
+        except ValueError:
+            raise UnmetError(f"the scheduler's next tick is not a time: {when!r}") from None
+        age = self.now() - tick
+        if age > self.max_age:
+            raise UnmetError(f"the scheduler's last tick was due {age:.0f} s ago, more than {self.max_age:g} s")
+        if tick < since:
+            raise UnmetError("the scheduler has not ticked since the services started")
+        return f"next tick in {-age:.1f} s" if age < 0 else f"tick due {age:.1f} s ago"
+
+    def _call(self, timeout: float, *words: str) -> Any:
+        try:
+            with connect_redis(self.redis, timeout, self.connect) as redis:
+                return redis.call(*words)
+        except NetError as error:
+            raise UnmetError(f"{self.where()} {error}") from error
+        except RedisError as error:
+            raise UnmetError(f"{self.where()} answered {error}") from error
+
+
+@dataclass(frozen=True)
+class Units:
+    """The systemd units that must be active. ``show`` runs systemctl and returns its output."""
+
+    names: Sequence[str]
+    show: Callable[[list[str]], str]
+
+    def active(self, _timeout: float) -> str:
+        shown = systemd_units(self.names, [], self.show)
+        for unit in shown:
+            if not unit.loaded:
+                raise HopelessError(f"{unit.name} does not exist on this host")
+            if unit.state.startswith("failed"):
+                raise HopelessError(f"{unit.name} is {unit.state}: systemd has given up on it")
+            if not unit.state.startswith("active"):
+                raise UnmetError(f"{unit.name} is {unit.state}")
+        return ", ".join(f"{unit.name} is {unit.state}" for unit in shown)
+
+    def started(self) -> float:
+        """When the last of them started, in seconds since the epoch; 0 if none ever did."""
+        return max((unit.since for unit in systemd_units(self.names, [], self.show)), default=0.0)
+
+
+def probe_name(host: str) -> str:
+    """The name of the variable that :meth:`Server.write` may use on this host: checks of several hosts must not meet."""
+    return "prefect_health_" + re.sub(r"[^a-z0-9]+", "_", host.lower()).strip("_")
+
+
+def failure_message(subject: str, outcome: Outcome, journal: str = "") -> str:
+    """What failed, with what answer, what held, and what the journal says."""
+    held = [name for name in outcome.answers if name != outcome.failed]
+    lines = [
+        f"{subject} did not become healthy within {outcome.elapsed:.0f} s ({outcome.attempts} attempts).",
+        f"Failed: {outcome.failed}. Last answer: {outcome.answer}.",
+        f"Held: {', '.join(held)}." if held else "Nothing held before it.",
+    ]
+    if journal:
+        lines += ["The journal's last lines:", journal]
+    return "\n".join(lines)
