@@ -1,4 +1,4 @@
-# Copyright (c) 2026 the selfhosted.prefect authors
+# Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 """In what order serving hosts are taken out and put back: Ansible's ``serial``, but for a variable of the inventory."""
@@ -24,9 +24,7 @@ def rolling_batches(hosts: Iterable[str], serial: Any, total: Any = None) -> lis
     count = len(waiting) if total is None else whole_number(total, "total")
     entries: Sequence[Any] = list(serial) if isinstance(serial, (list, tuple)) else [serial]
     if not entries:
-        raise ValueError(
-            "prefect_api_serial is an empty list; give a number, a percentage, or a list of them, such as 1"
-        )
+        raise ValueError("prefect_api_serial is an empty list; give a number, a percentage, or a list of them, such as 1")
     sizes = [_size(entry, count) for entry in entries]
     batches: list[list[str]] = []
     while waiting:

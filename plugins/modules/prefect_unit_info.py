@@ -1,5 +1,5 @@
 #!/usr/bin/python
-# Copyright (c) 2026 the selfhosted.prefect authors
+# Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 
@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: prefect_unit_info
 short_description: Whether systemd units run, and with the configuration that is on disk
 version_added: 1.0.0
-author: The selfhosted.prefect authors (@selfhosted)
+author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Reads the state of systemd units and compares when each one's main process started with when files last changed.
   - A process that started before one of them changed runs with an older release or older settings. This stays true when the run that

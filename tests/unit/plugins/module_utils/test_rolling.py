@@ -1,4 +1,4 @@
-# Copyright (c) 2026 the selfhosted.prefect authors
+# Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
 
 FOUR = ["a", "b", "c", "d"]

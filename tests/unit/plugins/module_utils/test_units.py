@@ -1,11 +1,10 @@
-# Copyright (c) 2026 the selfhosted.prefect authors
+# Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.selfhosted.prefect.plugins.module_utils._units import Unit, units
 
 STARTED = "Mon 2026-11-23 15:10:59.500000 UTC"
@@ -45,7 +44,10 @@ def test_stale(block: str, changed: dict[str, float], stale: bool) -> None:
 
 def test_several_units_and_values_systemd_does_not_know() -> None:
     found = ask(show("a"), show("b", active="failed", since="n/a").replace("199229440", "[not set]"))
-    assert [(unit.name, unit.active, unit.since, unit.memory_bytes) for unit in found] == [("a", True, STARTED_AT, 199229440), ("b", False, 0.0, 0)]
+    assert [(unit.name, unit.active, unit.since, unit.memory_bytes) for unit in found] == [
+        ("a", True, STARTED_AT, 199229440),
+        ("b", False, 0.0, 0),
+    ]
 
 
 def test_nothing_asked_nothing_run() -> None:

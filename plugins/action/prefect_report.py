@@ -1,0 +1,31 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""The controller's side of ``prefect_report``: it has no other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import problems, table
+
+
+class ActionModule(ActionBase):
+    """Prints the report, for a person or for a machine."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, options = self.validate_argument_spec(
+            {
+                "report": {"type": "dict", "required": True},
+                "output": {"type": "str", "choices": ["table", "json"], "default": "table"},
+            }
+        )
+        report = {**options["report"], "problems": problems(options["report"])}
+        Display().display(json.dumps(report, sort_keys=True) if options["output"] == "json" else f"\n{table(report)}\n")
+        result.update(changed=False, problems=report["problems"])
+        return result

@@ -1,0 +1,118 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""The state of a deployment, gathered from its hosts, as a person reads it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+_SECONDS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+
+
+def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> str:
+    """The report as lines of text: what is wrong, then every process, every API server, the database and Redis."""
+    parts = [_head(report)]
+    processes = [_process(unit, now()) for unit in report.get("processes", [])]
+    if processes:
+        parts.append(columns(("PROCESS", "HOST", "STATE", "RUNNING FOR", "RESTARTS", "MEMORY", "AT BOOT", "SETTINGS"), processes))
+    servers = [_server(server) for server in report.get("servers", [])]
+    if servers:
+        parts.append(columns(("SERVER", "URL", "LIVE", "READY", "VERSION", "READY IN"), servers))
+    state = [_database(report["database"])] if report.get("database") else []
+    state += [_redis(report["redis"])] if report.get("redis") else []
+    if state:
+        parts.append(columns(("STATE", "ADDRESS", "VERSION", "USED", "MORE"), state))
+    return "\n\n".join(parts)
+
+
+def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A header and rows, each column as wide as its widest cell."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip() for row in [header, *rows])
+
+
+def duration(seconds: float) -> str:
+    """The two largest units of a time, such as ``3h 12m``."""
+    left = int(seconds)
+    words = []
+    for unit, size in _SECONDS:
+        if left >= size or (unit == "s" and not words):
+            words.append(f"{left // size}{unit}")
+            left %= size
+    return " ".join(words[:2])
+
+
+def size(number: float) -> str:
+    """Bytes as MB, such as ``190.0 MB``; ``-`` for none."""
+    return f"{number / 1e6:.1f} MB" if number else "-"
+
+
+def _head(report: Mapping[str, Any]) -> str:
+    schema = report.get("schema", {})
+    revision = schema.get("current") or "none"
+    pending = len(schema.get("pending", []))
+    standing = f"{pending} revisions behind the release" if pending else "the release's head"
+    problems = list(report.get("problems", []))
+    lines = [f"Prefect {report.get('version', '?')} at {report.get('url', '?')}, schema {revision} ({standing})"]
+    lines += [f"  PROBLEM: {problem}" for problem in problems] or ["  no problem found"]
+    return "\n".join(lines)
+
+
+def _process(unit: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    running = unit["active"] and unit["since"]
+    return (
+        unit["name"].removesuffix(".service"),
+        unit["host"],
+        unit["state"],
+        duration(now - unit["since"]) if running else "-",
+        str(unit["restarts"]),
+        size(unit["memory_bytes"]),
+        "yes" if unit["enabled"] else "NO",
+        "OLDER" if unit["stale"] else "current",
+    )
+
+
+def _server(server: Mapping[str, Any]) -> tuple[str, ...]:
+    def word(good: bool) -> str:
+        return "yes" if good else "NO"
+
+    taken = f"{server['milliseconds']} ms" if server["ready"] else "-"
+    return (server["name"], server["url"], word(server["live"]), word(server["ready"]), server["version"] or "-", taken)
+
+
+def _database(database: Mapping[str, Any]) -> tuple[str, ...]:
+    used = f"{database['connections']} of {database['max_connections']} connections"
+    return ("PostgreSQL", database["address"], database["version"] or "-", used, f"{size(database['size_bytes'])} on disk")
+
+
+def _redis(redis: Mapping[str, Any]) -> tuple[str, ...]:
+    limit = size(redis["max_memory_bytes"]) if redis["max_memory_bytes"] else "no limit"
+    more = f"{redis['clients']} clients, {redis['eviction'] or '-'}, " + ("appends to a file" if redis["appends"] else "NOT persistent")
+    return ("Redis", redis["address"], redis["version"] or "-", f"{size(redis['memory_bytes'])} of {limit}", more)
+
+
+def problems(report: Mapping[str, Any]) -> list[str]:
+    """What a person should look at, each in one sentence."""
+    found = [f"{host} cannot be reached by Ansible" for host in report.get("unreachable", [])]
+    for unit in report.get("processes", []):
+        where = f"{unit['name']} on {unit['host']}"
+        if not unit["active"]:
+            found.append(f"{where} is {unit['state']}")
+        elif unit["stale"]:
+            found.append(f"{where} runs with an older release or older settings than those on disk; run site.yml")
+        if not unit["enabled"]:
+            found.append(f"{where} does not start at boot")
+    found += [f"{server['name']}: {server['problem']}" for server in report.get("servers", []) if server["problem"]]
+    found += [
+        f"{server['name']} runs {server['version']}, not {report['version']}"
+        for server in report.get("servers", [])
+        if server["version"] and server["version"] != report.get("version")
+    ]
+    found += [f"{name} at {report[key]['address']}: {report[key]['problem']}" for name, key in (("PostgreSQL", "database"), ("Redis", "redis")) if report.get(key, {}).get("problem")]
+    pending = len(report.get("schema", {}).get("pending", []))
+    if pending:
+        found.append(f"the schema is {pending} revisions behind the release; run site.yml")
+    return found

@@ -1,0 +1,99 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""How a deployment is, asked from one of its hosts: API servers, database, Redis. A part that does not answer is part of the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Postgres, PostgresError, connect_postgres
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Redis, RedisError, connect_redis
+
+Fetch = Callable[[Request, float], Answer]
+Report = dict  # of names and plain values
+
+_DATABASE = """
+SELECT current_setting('server_version'), current_setting('max_connections'),
+  (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), pg_database_size(current_database()),
+  (SELECT to_regclass('alembic_version') IS NOT NULL)
+"""
+
+
+def server_report(name: str, url: str, auth_string: str, timeout: float, ask: Fetch = fetch) -> Report:
+    """An API server, or the balancer: ``live``, ``ready``, ``version``, ``milliseconds`` to be ready, and ``problem`` (empty when there is none)."""
+    report: Report = {"name": name, "url": url, "live": False, "ready": False, "version": "", "milliseconds": 0, "problem": ""}
+    try:
+        report["live"] = _asked(ask, f"{url}/health", "", timeout) is True
+        start = time.monotonic()
+        _asked(ask, f"{url}/ready", "", timeout)
+        report["milliseconds"] = round((time.monotonic() - start) * 1000)
+        report["ready"] = True
+        report["version"] = str(_asked(ask, f"{url}/admin/version", auth_string, timeout))
+    except (NetError, ValueError) as error:
+        report["problem"] = str(error)
+    return report
+
+
+def database_report(parts: Mapping[str, Any], timeout: float, connect: Callable[..., Postgres] = connect_postgres) -> Report:
+    """The database: ``version``, ``revision`` of the schema, ``connections`` open and ``max_connections`` of the server, ``size_bytes``, ``problem``."""
+    report: Report = {"version": "", "revision": "", "connections": 0, "max_connections": 0, "size_bytes": 0, "problem": ""}
+    try:
+        with connect(parts, timeout) as session:
+            version, most, connections, size, migrated = session.query(_DATABASE)[0]
+            report.update(version=str(version).split()[0], max_connections=_int(most), connections=_int(connections), size_bytes=_int(size))
+            if migrated == "t":
+                report["revision"] = ",".join(str(row[0]) for row in session.query("SELECT version_num FROM alembic_version"))
+    except (NetError, PostgresError) as error:
+        report["problem"] = str(error)
+    return report
+
+
+def redis_report(parts: Mapping[str, Any], timeout: float, connect: Callable[..., Redis] = connect_redis) -> Report:
+    """Redis: ``version``, ``memory_bytes`` used and ``max_memory_bytes`` (0: no limit), ``clients``, ``eviction`` policy, ``appends`` (is the AOF on), ``problem``."""
+    report: Report = {
+        "version": "",
+        "memory_bytes": 0,
+        "max_memory_bytes": 0,
+        "clients": 0,
+        "eviction": "",
+        "appends": False,
+        "problem": "",
+    }
+    try:
+        with connect(parts, timeout) as redis:
+            facts = {
+                name: value for section in ("server", "memory", "clients", "persistence") for name, value in redis.info(section).items()
+            }
+        report.update(
+            version=facts.get("redis_version", ""),
+            memory_bytes=_int(facts.get("used_memory")),
+            max_memory_bytes=_int(facts.get("maxmemory")),
+            clients=_int(facts.get("connected_clients")),
+            eviction=facts.get("maxmemory_policy", ""),
+            appends=facts.get("aof_enabled") == "1",
+        )
+        if facts.get("aof_last_write_status", "ok") != "ok":
+            report["problem"] = "its last write to the append-only file failed: is the disk full?"
+    except (NetError, RedisError) as error:
+        report["problem"] = str(error)
+    return report
+
+
+def _asked(ask: Fetch, url: str, auth_string: str, timeout: float) -> Any:
+    try:
+        answer = ask(Request(url, auth_string=auth_string), timeout)
+    except NetError as error:
+        raise NetError(f"{url} {error}") from error
+    if answer.status != 200:
+        raise NetError(f"{url} answered {answer.summary()}")
+    return answer.json()
+
+
+def _int(value: object) -> int:
+    words = str(value)
+    return int(words) if words.isdigit() else 0

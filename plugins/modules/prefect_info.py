@@ -1,0 +1,180 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_info
+short_description: How a Prefect deployment is, asked from one of its hosts
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Asks every API server, the database and Redis how they are, and changes nothing.
+  - A part that does not answer is not an error of this module; its C(problem) says why.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.info
+options:
+  servers:
+    description: The API servers, and the balancer.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: What to call it.
+        type: str
+        required: true
+      url:
+        description: Where its API is, such as C(http://10.0.0.21:4200/api).
+        type: str
+        required: true
+  auth_string:
+    description: User and password of the API, as C(user:password).
+    type: str
+    default: ""
+  database:
+    description: Where the database is. Without it the database is not asked.
+    type: dict
+    suboptions:
+      host:
+        description: Its address.
+        type: str
+        required: true
+      port:
+        description: Its TCP port.
+        type: int
+        default: 5432
+      user:
+        description: Who logs in.
+        type: str
+        required: true
+      password:
+        description: The user's password.
+        type: str
+      dbname:
+        description: Name of the database.
+        type: str
+        required: true
+      tls:
+        description: C(ca_file), C(cert_file), C(key_file) and C(check_hostname), as in the variable C(prefect_database_tls). No TLS without it.
+        type: dict
+  redis:
+    description: Where Redis is. Without it Redis is not asked.
+    type: dict
+    suboptions:
+      host:
+        description: Its address.
+        type: str
+        required: true
+      port:
+        description: Its TCP port.
+        type: int
+        default: 6379
+      username:
+        description: The ACL user who logs in.
+        type: str
+      password:
+        description: The user's password.
+        type: str
+      tls:
+        description: As for O(database.tls).
+        type: dict
+  timeout:
+    description: Seconds to wait for each answer.
+    type: float
+    default: 5
+"""
+
+EXAMPLES = r"""
+- name: See how two API servers and the database are
+  selfhosted.prefect.prefect_info:
+    servers:
+      - {name: api1, url: "http://10.0.0.21:4200/api"}
+      - {name: api2, url: "http://10.0.0.22:4200/api"}
+    auth_string: "{{ prefect_auth_string }}"
+    database:
+      host: 10.0.0.11
+      user: prefect
+      password: "{{ prefect_database_password }}"
+      dbname: prefect
+"""
+
+RETURN = r"""
+servers:
+  description: >-
+    For each server its C(name) and C(url), whether it is C(live) and C(ready), its C(version), the C(milliseconds) that the question
+    for readiness (one database connection) took, and the C(problem), empty when there is none.
+  returned: always
+  type: list
+  elements: dict
+database:
+  description: >-
+    The server's C(version), the schema's C(revision), the C(connections) of all clients and the C(max_connections) it allows, the
+    C(size_bytes) of the database, and the C(problem).
+  returned: when O(database) is given
+  type: dict
+redis:
+  description: >-
+    The C(version), C(memory_bytes) and C(max_memory_bytes) (0 means no limit), C(clients), the C(eviction) policy, whether it
+    C(appends) to a file what it is told, and the C(problem).
+  returned: when O(redis) is given
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "servers": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {"name": {"type": "str", "required": True}, "url": {"type": "str", "required": True}},
+            },
+            "auth_string": {"type": "str", "default": "", "no_log": True},
+            "database": {
+                "type": "dict",
+                "options": {
+                    "host": {"type": "str", "required": True},
+                    "port": {"type": "int", "default": 5432},
+                    "user": {"type": "str", "required": True},
+                    "password": {"type": "str", "no_log": True},
+                    "dbname": {"type": "str", "required": True},
+                    "tls": {"type": "dict"},
+                },
+            },
+            "redis": {
+                "type": "dict",
+                "options": {
+                    "host": {"type": "str", "required": True},
+                    "port": {"type": "int", "default": 6379},
+                    "username": {"type": "str"},
+                    "password": {"type": "str", "no_log": True},
+                    "tls": {"type": "dict"},
+                },
+            },
+            "timeout": {"type": "float", "default": 5},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    result: dict[str, Any] = {
+        "servers": [server_report(each["name"], each["url"], wanted["auth_string"], wanted["timeout"]) for each in wanted["servers"]]
+    }
+    if wanted["database"]:
+        result["database"] = database_report(wanted["database"], wanted["timeout"])
+    if wanted["redis"]:
+        result["redis"] = redis_report(wanted["redis"], wanted["timeout"])
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_report
+short_description: Print the state of a deployment
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Prints what M(selfhosted.prefect.prefect_info) and M(selfhosted.prefect.prefect_unit_info) have gathered, for a person or for a machine.
+  - It runs on the machine that runs Ansible and writes straight to its standard output.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.info
+options:
+  report:
+    description: What was gathered. The keys are C(version), C(url), C(schema), C(processes), C(servers), C(database), C(redis) and C(unreachable).
+    type: dict
+    required: true
+  output:
+    description: A V(table) to read, or V(json), one line that begins with C({), the only such line that Ansible prints.
+    type: str
+    choices: [table, json]
+    default: table
+"""
+
+EXAMPLES = r"""
+- name: Print the state
+  selfhosted.prefect.prefect_report:
+    report:
+      version: "3.8.8"
+      url: http://10.0.0.13:4200/api
+      processes: []
+      servers: "{{ info.servers }}"
+"""
+
+RETURN = r"""
+problems:
+  description: What a person should look at, each in one sentence.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+"""

@@ -1,0 +1,76 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import columns, duration, problems, table
+
+NOW = 1000000.0
+
+
+def unit(**changes: Any) -> dict[str, Any]:
+    state = {"name": "prefect-api@4200.service", "host": "api1", "state": "active (running)", "since": NOW - 3700, "memory_bytes": 190e6}
+    return {**state, "active": True, "enabled": True, "stale": False, "restarts": 0, **changes}
+
+
+def server(**changes: Any) -> dict[str, Any]:
+    state = {"name": "api1", "url": "http://a/api", "live": True, "ready": True, "version": "3.8.8", "milliseconds": 12, "problem": ""}
+    return {**state, **changes}
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    database = {"address": "db:5432", "version": "15.18", "connections": 23, "max_connections": 110, "size_bytes": 9e6, "problem": ""}
+    redis = {"address": "r:6379", "version": "7.0.15", "memory_bytes": 2e6, "max_memory_bytes": 512e6, "clients": 9, "eviction": "noeviction"}
+    return {
+        "version": "3.8.8",
+        "url": "http://lb:4200/api",
+        "schema": {"current": "d4a7e1c93f52", "head": "d4a7e1c93f52", "pending": []},
+        "processes": [unit()],
+        "servers": [server()],
+        "database": database,
+        "redis": {**redis, "appends": True, "problem": ""},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        pytest.param({}, [], id="all well"),
+        pytest.param({"unreachable": ["api2"]}, ["api2 cannot be reached"], id="a host is gone"),
+        pytest.param({"processes": [unit(active=False, state="failed (failed)")]}, ["prefect-api@4200.service on api1 is failed"], id="a process died"),
+        pytest.param({"processes": [unit(stale=True)]}, ["older release or older settings"], id="a restart is missing"),
+        pytest.param({"processes": [unit(enabled=False)]}, ["does not start at boot"], id="gone after a reboot"),
+        pytest.param({"servers": [server(ready=False, problem="ready answered HTTP 503")]}, ["api1: ready answered HTTP 503"], id="a server is ill"),
+        pytest.param({"servers": [server(version="3.7.8")]}, ["api1 runs 3.7.8, not 3.8.8"], id="a server was left behind"),
+        pytest.param({"database": {**report()["database"], "problem": "refused"}}, ["PostgreSQL at db:5432: refused"], id="no database"),
+        pytest.param({"redis": {**report()["redis"], "problem": "WRONGPASS"}}, ["Redis at r:6379: WRONGPASS"], id="no Redis"),
+        pytest.param({"schema": {"current": "a", "head": "b", "pending": ["b"]}}, ["1 revisions behind"], id="an old schema"),
+    ],
+)
+def test_problems(changes: dict[str, Any], words: list[str]) -> None:
+    found = problems(report(**changes))
+    assert len(found) == len(words)
+    assert all(word in problem for word, problem in zip(words, found))
+
+
+def test_table() -> None:
+    words = table({**report(), "problems": []}, lambda: NOW)
+    for part in ("Prefect 3.8.8 at http://lb:4200/api", "no problem found", "prefect-api@4200", "1h 1m", "190.0 MB", "12 ms", "23 of 110 connections"):
+        assert part in words
+    assert "2.0 MB of 512.0 MB" in words
+    assert "PROBLEM: it burns" in table({**report(), "problems": ["it burns"]}, lambda: NOW)
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0, "0s"), (61, "1m 1s"), (3700, "1h 1m"), (90000, "1d 1h"), (86400, "1d")])
+def test_duration(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_columns() -> None:
+    assert columns(("A", "B"), [("long", "x")]) == "A     B\nlong  x"
