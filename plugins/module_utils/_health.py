@@ -174,7 +174,7 @@ class Server:
                 raise UnmetError(f"the variable {name} was left from an earlier check; it is deleted now")
             if gone.status >= 300 and gone.status != _NOT_FOUND:
                 raise UnmetError(f"deleting the variable {name} again: {gone.summary()}")
-            return created.summary(0)
+            return f"HTTP {created.status}"
         raise UnmetError(f"creating a variable: {created.summary()} (500 usually means that it does not reach Redis)")
 
     def _ask(self, path: str, timeout: float, method: str = "GET", body: Any = None) -> Answer:
@@ -256,10 +256,11 @@ def probe_name(host: str) -> str:
 def failure_message(subject: str, outcome: Outcome, journal: str = "") -> str:
     """What failed, with what answer, what held, and what the journal says."""
     held = [name for name in outcome.answers if name != outcome.failed]
+    attempts = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
     lines = [
-        f"{subject} did not become healthy within {outcome.elapsed:.0f} s ({outcome.attempts} attempts).",
-        f"Failed: {outcome.failed}. Last answer: {outcome.answer}.",
-        f"Held: {', '.join(held)}." if held else "Nothing held before it.",
+        f"{subject} is not healthy after {outcome.elapsed:.0f} s and {attempts}.",
+        f"Failed: {outcome.failed}. Last answer: {outcome.answer.rstrip('.')}.",
+        *([f"Held: {', '.join(held)}."] if held else []),
     ]
     if journal:
         lines += ["The journal's last lines:", journal]

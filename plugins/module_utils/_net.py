@@ -168,7 +168,7 @@ def describe(error: OSError, deadline: Deadline) -> str:
     if isinstance(error, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
         return "dropped the connection"
     if isinstance(error, ssl.SSLError):
-        return f"does not speak TLS as expected: {error.reason or error}"
+        return f"does not speak TLS as expected: {getattr(error, 'reason', None) or error}"
     return f"cannot be reached: {error.strerror or error}"
 
 

@@ -14,6 +14,9 @@ def _package(name: str, *paths: str) -> None:
     module = ModuleType(name)
     module.__path__ = list(paths)
     sys.modules[name] = module
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, module)
 
 
 if IN_COLLECTIONS_TREE:

@@ -1,0 +1,325 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_health
+short_description: Wait until Prefect is really well
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Waits until an API server, the balancer in front of several, or the background services are well several times in a row.
+  - An API is well when it lives (C(/health)), reaches its database (C(/ready)) and runs the expected version (C(/admin/version)).
+    The first two say nothing of Redis; O(deep) does.
+  - Background services have no address to ask. They are well when their unit is active and, with O(deep), when the scheduler has ticked
+    since the unit started.
+  - Requests go straight to O(url), through no proxy.
+  - When it does not come good, the message says which condition failed last and with what answer, and shows the journal of O(units)
+    with secrets masked. A unit that systemd has given up on is not waited for.
+  - In check mode it asks once, does not wait and does not fail.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.info
+  - selfhosted.prefect.attributes.action_group
+options:
+  url:
+    description:
+      - Where the API is, as in C(PREFECT_API_URL). C(/api) is added to a URL without a path.
+      - Without it only O(units) and Redis are looked at.
+    type: str
+  auth_string:
+    description: User and password of the API, as C(user:password) (C(PREFECT_SERVER_API_AUTH_STRING)).
+    type: str
+  version:
+    description: The version of Prefect that must answer. Any by default.
+    type: str
+  ca_file:
+    description: Certificate authorities for an C(https) URL, on the host. The system's own by default.
+    type: path
+  units:
+    description:
+      - The systemd units that must be active, on this host.
+      - With O(url) they need not be the ones that answer there.
+    type: list
+    elements: str
+    default: []
+    aliases: [unit]
+  journal_lines:
+    description: How many lines of each unit's journal a failure shows.
+    type: int
+    default: 30
+  successes:
+    description: How many times in a row everything must hold.
+    type: int
+    default: 2
+  timeout:
+    description: Seconds to wait in all.
+    type: float
+    default: 60
+  interval:
+    description: Seconds between two attempts.
+    type: float
+    default: 0.5
+  request_timeout:
+    description: Seconds to wait for each answer.
+    type: float
+    default: 5
+  deep:
+    description:
+      - Whether also Redis must answer, the scheduler must have ticked lately and, with O(url), a write must succeed.
+      - The write creates a variable called C(prefect_health_) and the host's name, and deletes it at once.
+    type: bool
+    default: false
+  scheduler_max_age:
+    description:
+      - How many seconds ago the scheduler's last tick may have been due. It ticks every 5 s unless that was changed.
+      - The clocks of this host and of the one that runs the services must agree to less than that.
+    type: float
+    default: 30
+  redis:
+    description: The Redis that Prefect uses. Needed for O(deep).
+    type: dict
+    suboptions:
+      host:
+        description: Name or address.
+        type: str
+        required: true
+      port:
+        description: TCP port.
+        type: int
+        default: 6379
+      username:
+        description: Name of the ACL user.
+        type: str
+        default: ""
+      password:
+        description: Its password.
+        type: str
+        default: ""
+      db:
+        description: The docket's database (C(PREFECT_SERVER_DOCKET_URL)).
+        type: int
+        default: 1
+      tls:
+        description: TLS settings; without them, or with an empty mapping, there is no TLS.
+        type: dict
+        suboptions:
+          enabled:
+            description: Whether to use TLS.
+            type: bool
+            default: true
+          ca_file:
+            description: Certificate authorities, on the host. The system's own by default.
+            type: path
+          cert_file:
+            description: A client certificate.
+            type: path
+          key_file:
+            description: Its key.
+            type: path
+          check_hostname:
+            description: Whether the certificate must name O(redis.host).
+            type: bool
+            default: true
+"""
+
+EXAMPLES = r"""
+- name: Wait for an API server after its restart
+  selfhosted.prefect.prefect_health:
+    url: http://127.0.0.1:4200/api
+    auth_string: "{{ prefect_auth_string }}"
+    version: "{{ prefect_version }}"
+    unit: prefect-api@4200.service
+
+- name: Wait for the background services
+  become: true
+  selfhosted.prefect.prefect_health:
+    unit: prefect-services.service
+    deep: true
+    redis:
+      host: 10.0.0.6
+      username: prefect
+      password: "{{ prefect_redis_password }}"
+
+- name: See whether everything works through the balancer
+  selfhosted.prefect.prefect_health:
+    url: https://prefect.example.com/api
+    auth_string: "{{ prefect_auth_string }}"
+    successes: 6
+    deep: true
+    redis:
+      host: 10.0.0.6
+      username: prefect
+      password: "{{ prefect_redis_password }}"
+"""
+
+RETURN = r"""
+healthy:
+  description: Whether everything held O(successes) times in a row. In check mode, whether everything held once.
+  returned: always
+  type: bool
+  sample: true
+version:
+  description: The version that answered; empty if it was not asked for or did not answer.
+  returned: always
+  type: str
+  sample: 3.8.8
+attempts:
+  description: How many times everything was asked.
+  returned: always
+  type: int
+  sample: 7
+elapsed:
+  description: Seconds it took.
+  returned: always
+  type: float
+  sample: 3.4
+failed_condition:
+  description: >-
+    What did not hold in the last attempt - V(units), V(live), V(ready), V(version), V(redis), V(write), V(scheduler), or V(successes)
+    when everything held, but not often enough in a row. Empty when healthy.
+  returned: always
+  type: str
+  sample: ""
+answers:
+  description: The last answer to each condition that was asked.
+  returned: always
+  type: dict
+  sample:
+    live: HTTP 200 true
+    ready: 'HTTP 200 {"message":"OK"}'
+    version: 3.8.8
+journal:
+  description: The journal's last lines of O(units), secrets masked.
+  returned: when it is not healthy
+  type: str
+"""
+
+import socket
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
+    Condition,
+    Patience,
+    Scheduler,
+    Server,
+    Units,
+    UnmetError,
+    api_base,
+    failure_message,
+    probe_name,
+    wait_until,
+)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import last_lines
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
+
+TLS_OPTIONS = {
+    "enabled": {"type": "bool", "default": True},
+    "ca_file": {"type": "path"},
+    "cert_file": {"type": "path"},
+    "key_file": {"type": "path", "no_log": False},
+    "check_hostname": {"type": "bool", "default": True},
+}
+
+ARGUMENTS: dict[str, Any] = {
+    "url": {"type": "str"},
+    "auth_string": {"type": "str", "no_log": True},
+    "version": {"type": "str"},
+    "ca_file": {"type": "path"},
+    "units": {"type": "list", "elements": "str", "default": [], "aliases": ["unit"]},
+    "journal_lines": {"type": "int", "default": 30},
+    "successes": {"type": "int", "default": 2},
+    "timeout": {"type": "float", "default": 60},
+    "interval": {"type": "float", "default": 0.5},
+    "request_timeout": {"type": "float", "default": 5},
+    "deep": {"type": "bool", "default": False},
+    "scheduler_max_age": {"type": "float", "default": 30},
+    "redis": {
+        "type": "dict",
+        "options": {
+            "host": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 6379},
+            "username": {"type": "str", "default": ""},
+            "password": {"type": "str", "default": "", "no_log": True},
+            "db": {"type": "int", "default": 1},
+            "tls": {"type": "dict", "options": TLS_OPTIONS},
+        },
+    },
+}
+
+
+def show(argv: list[str]) -> str:
+    """What systemctl prints. Raises UnmetError when it cannot be asked."""
+    ended = run(argv, 10)
+    if ended.rc:
+        raise UnmetError(f"systemd cannot be asked: {ended.tail(1)}")
+    return ended.output
+
+
+def conditions(params: dict[str, Any]) -> list[Condition]:
+    """What must hold, cheapest first."""
+    wanted: list[Condition] = []
+    units = Units(params["units"], show)
+    if params["units"]:
+        wanted.append(Condition("units", units.active))
+    server = None
+    if params["url"]:
+        tls = {"ca_file": params["ca_file"]}
+        server = Server(api_base(params["url"]), params["auth_string"] or "", params["version"] or "", tls)
+        wanted += server.conditions()
+    if params["deep"]:
+        wanted += deep_conditions(params, units, server)
+    return wanted
+
+
+def deep_conditions(params: dict[str, Any], units: Units, server: Server | None) -> list[Condition]:
+    scheduler = Scheduler(params["redis"], params["scheduler_max_age"])
+    wanted = [Condition("redis", scheduler.ping)]
+    if server:
+        name = probe_name(socket.gethostname())
+        wanted.append(Condition("write", lambda timeout: server.write(name, timeout)))
+    # Without a URL the units are the services themselves: a tick from before their start proves nothing.
+    own = bool(params["units"]) and not server
+    wanted.append(Condition("scheduler", lambda timeout: scheduler.ticked(timeout, units.started() if own else 0.0)))
+    return wanted
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_one_of=[["url", "units", "redis"]],
+        required_if=[["deep", True, ["redis"]]],
+        supports_check_mode=True,
+    )
+    params = module.params
+    secrets = [*auth_secrets(params["auth_string"] or ""), *([params["redis"]["password"]] if params["redis"] else [])]
+    patience = Patience(params["successes"], params["timeout"], params["interval"], params["request_timeout"])
+    if module.check_mode:
+        patience = Patience(1, 0, 0, params["request_timeout"])
+    try:
+        outcome = wait_until(conditions(params), patience)
+    except ValueError as error:
+        module.fail_json(msg=f"{error}. Nothing was asked.")
+    result: dict[str, Any] = {
+        "healthy": outcome.healthy,
+        "version": outcome.answers.get("version", "") if outcome.failed != "version" else "",
+        "attempts": outcome.attempts,
+        "elapsed": round(outcome.elapsed, 3),
+        "failed_condition": outcome.failed,
+        "answers": {name: redact(answer, secrets) for name, answer in outcome.answers.items()},
+    }
+    if not outcome.healthy:
+        result["journal"] = last_lines(params["units"], params["journal_lines"], secrets) if params["units"] else ""
+    if outcome.healthy or module.check_mode:
+        module.exit_json(changed=False, **result)
+    subject = params["url"] or ", ".join(params["units"]) or "Prefect"
+    module.fail_json(msg=redact(failure_message(subject, outcome, result["journal"]), secrets), **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue"
+
+
+class Server:
+    """Gives one answer, keeps the connection open, and remembers the last request."""
+
+    def __init__(self, serve: Any, answer: bytes) -> None:
+        self.request = b""
+        self._answer = answer
+        self.url = f"http://127.0.0.1:{serve(self._talk)}"
+
+    def _talk(self, peer: socket.socket) -> None:
+        self.request = peer.recv(65536)
+        if self._answer:
+            peer.sendall(self._answer)
+        peer.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (OK, 200, b"true"),
+        (b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n", 503, b""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ntr\r\n2\r\nue\r\n0\r\n\r\n", 200, b"true"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+    ],
+)
+def test_answers_that_do_not_close(serve: Any, answer: bytes, status: int, body: bytes) -> None:
+    assert fetch(Request(Server(serve, answer).url), 5) == Answer(status, body)
+
+
+def test_an_answer_that_ends_by_closing(serve: Any) -> None:
+    def talk(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.0 200 OK\r\n\r\nall of it")
+
+    assert fetch(Request(f"http://127.0.0.1:{serve(talk)}"), 5).body == b"all of it"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(b"+PONG\r\n", "did not answer in HTTP"), (b"", "did not answer within 0.3 s"), (b"HTTP/1.1 200 OK\r\nCont", "did not answer within")],
+)
+def test_no_http(serve: Any, answer: bytes, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        fetch(Request(Server(serve, answer).url), 0.3)
+
+
+def test_what_is_sent(serve: Any) -> None:
+    server = Server(serve, OK)
+    fetch(Request(f"{server.url}/api/x?y=1", "POST", "user:pä:ss", {"a": 1}), 5)
+    head, _, body = server.request.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "POST /api/x?y=1 HTTP/1.1"
+    assert f"Host: {server.url[7:]}" in lines
+    assert "Connection: close" in lines
+    assert "Authorization: Basic " + base64.b64encode("user:pä:ss".encode()).decode() in lines
+    assert f"Content-Length: {len(body)}" in lines
+    assert json.loads(body) == {"a": 1}
+
+
+def test_nothing_more_than_needed_is_sent(serve: Any) -> None:
+    server = Server(serve, OK)
+    fetch(Request(server.url), 5)
+    assert server.request.startswith(b"GET / HTTP/1.1\r\n")
+    assert b"Authorization" not in server.request
+    assert b"Content-" not in server.request
+
+
+@pytest.mark.parametrize("url", ["", "localhost:4200", "ftp://host/", "http://"])
+def test_no_url(url: str) -> None:
+    with pytest.raises(ValueError, match="is not an http:// or https:// URL"):
+        fetch(Request(url), 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "value", "summary"),
+    [
+        (Answer(200, b"true"), True, "HTTP 200 true"),
+        (Answer(502, b"<html>\n bad  gateway"), None, "HTTP 502 <html> bad gateway"),
+        (Answer(204), None, "HTTP 204"),
+        (Answer(500, b"x" * 300), None, "HTTP 500 " + "x" * 200 + "..."),
+    ],
+)
+def test_answer(answer: Answer, value: Any, summary: str) -> None:
+    assert (answer.json(), answer.summary()) == (value, summary)
