@@ -292,7 +292,6 @@ def deep_conditions(params: dict[str, Any], units: Units, server: Server | None)
 def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENTS,
-        required_one_of=[["url", "units", "redis"]],
         required_if=[["deep", True, ["redis"]]],
         supports_check_mode=True,
     )
@@ -302,9 +301,12 @@ def main() -> None:
     if module.check_mode:
         patience = Patience(1, 0, 0, params["request_timeout"])
     try:
-        outcome = wait_until(conditions(params), patience)
+        wanted = conditions(params)
     except ValueError as error:
         module.fail_json(msg=f"{error}. Nothing was asked.")
+    if not wanted:
+        module.fail_json(msg="There is nothing to look at: give url, units, or redis with deep=true.")
+    outcome = wait_until(wanted, patience)
     result: dict[str, Any] = {
         "healthy": outcome.healthy,
         "version": outcome.answers.get("version", "") if outcome.failed != "version" else "",

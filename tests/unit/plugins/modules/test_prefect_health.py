@@ -61,7 +61,7 @@ def test_check_mode_asks_once_and_does_not_fail(run_module: Any, outcome: Any) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "one of the following is required: url, units, redis"),
+        ({}, "There is nothing to look at"),
         ({"url": "http://h", "deep": True}, "deep is True but all of the following are missing: redis"),
         ({"url": "h:4200"}, "url must begin with http:// or https:// and name a host, not 'h:4200'. Nothing was asked."),
     ],
