@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Lock a release of Prefect: every package it needs, pinned and hashed, as of the days after its release.
+
+`tools/lock.py 3.8.8` asks the package index when that version was released, resolves it as of then (a later dependency
+may break it), with the constraints of constraints.yml, and writes roles/prefect/files/locks/3.8.8.txt.
+`tools/lock.py --uv 0.13.9` pins the uv that installs on the hosts, in roles/prefect/files/locks/uv.json.
+
+The index is the machine's own: UV_DEFAULT_INDEX, UV_INDEX_URL, PIP_INDEX_URL or pip's configuration, else the public one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+LOCKS = Path(__file__).resolve().parent.parent / "roles" / "prefect" / "files" / "locks"
+PUBLIC_INDEX = "https://pypi.org/simple"
+PYTHON = "3.11"
+# prefect-redis is released on its own, up to some days after the server that it belongs to.
+SETTLE = timedelta(days=4)
+# The machines a host may be, as `uname -m` says, and the tag of uv's wheel for them.
+MACHINES = {"aarch64": "manylinux_2_28_aarch64", "x86_64": "manylinux_2_17_x86_64.manylinux2014_x86_64"}
+
+
+class LockError(Exception):
+    """What failed, and what to do, for the person at the keyboard."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A requirement that a range of releases needs beside its own."""
+
+    releases: str
+    requirement: str
+    reason: str
+
+
+def index_url() -> str:
+    """The machine's own package index."""
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        if value := os.environ.get(name):
+            return value.rstrip("/")
+    pip = subprocess.run([sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True, check=False)
+    return pip.stdout.strip().rstrip("/") or PUBLIC_INDEX
+
+
+def project(index: str, name: str) -> dict[str, Any]:
+    """What the index says of a project, in the JSON form of the simple API (PEP 691)."""
+    request = urllib.request.Request(f"{index}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  the address is the user's own
+            return dict(json.load(answer))
+    except urllib.error.URLError as error:
+        raise LockError(f"the package index did not tell about {name}: {error}") from error
+    except ValueError as error:
+        raise LockError(f"the package index does not answer in JSON (PEP 691) for {name}; use one that does") from error
+
+
+def release_time(page: dict[str, Any], version: str) -> datetime:
+    """When the first file of a version was uploaded."""
+    files = [file for file in page["files"] if re.match(rf"[A-Za-z_]+-{re.escape(version)}(-py|\.tar\.gz)", file["filename"])]
+    times = [file["upload-time"] for file in files if file.get("upload-time")]
+    if times:
+        return min(datetime.fromisoformat(time.replace("Z", "+00:00")) for time in times)
+    if files:
+        raise LockError("the package index does not say when files were uploaded (PEP 700): give the date with --as-of")
+    final = sorted(Version(found) for found in page.get("versions", []) if not Version(found).is_prerelease)
+    raise LockError(f"the package index has no Prefect {version}; its newest are {', '.join(map(str, final[-5:])) or 'none'}")
+
+
+def constraints_for(version: str, known: Iterable[dict[str, str]]) -> list[Constraint]:
+    """The constraints whose range holds a version."""
+    return [Constraint(**entry) for entry in known if Version(version) in SpecifierSet(entry["releases"], prereleases=True)]
+
+
+def header(version: str, as_of: datetime, uv: str, constraints: Sequence[Constraint]) -> str:
+    """The comment a lock begins with: how it was made, and nothing of where."""
+    lines = [
+        f"# Prefect {version} with everything it needs. Made by `make lock VERSION={version}` with {uv}.",
+        "# To change it, change constraints.yml and make it again.",
+        f"# Resolved as of {as_of:%Y-%m-%d}, for Python {PYTHON} and later, from wheels only: nothing is compiled on a host.",
+        *(f"# Constraint: {constraint.requirement} (why: constraints.yml)" for constraint in constraints),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def resolve(uv: str, index: str, version: str, as_of: datetime, constraints: Sequence[Constraint]) -> str:
+    """The body of a lock."""
+    with tempfile.TemporaryDirectory(prefix="prefect-lock-") as folder:
+        Path(folder, "prefect.in").write_text(f"prefect[redis]=={version}\n")
+        Path(folder, "constraints.in").write_text("".join(f"{constraint.requirement}\n" for constraint in constraints))
+        command = [uv, "pip", "compile", "prefect.in", "--constraints", "constraints.in", "--output-file", "lock.txt"]
+        command += ["--universal", "--python-version", PYTHON, "--generate-hashes", "--only-binary", ":all:"]
+        command += ["--exclude-newer", f"{as_of:%Y-%m-%dT%H:%M:%SZ}", "--no-header", "--no-annotate", "--no-config", "--quiet"]
+        environment = os.environ | {"UV_DEFAULT_INDEX": index, "UV_SYSTEM_CERTS": "1"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise LockError(
+                f"Prefect {version} cannot be locked as of {as_of:%Y-%m-%d} from this package index; the resolver says:\n\n"
+                f"{done.stderr.strip()}\n\n"
+                f"If it asks for a package that the index got later, or not yet, choose another release or --as-of DATE; "
+                f"if a constraint is in the way, change {LOCKS.name}/constraints.yml."
+            )
+        return Path(folder, "lock.txt").read_text()
+
+
+def lock(uv: str, version: str, as_of: datetime | None) -> Path:
+    """Lock a release; the path of what was written."""
+    index = index_url()
+    try:
+        Version(version)
+    except InvalidVersion as error:
+        raise LockError(f"{version} is not a version; give one such as 3.8.8") from error
+    if not as_of:
+        as_of = (release_time(project(index, "prefect"), version) + SETTLE).replace(hour=0, minute=0, second=0, microsecond=0)
+    constraints = constraints_for(version, yaml.safe_load((LOCKS / "constraints.yml").read_text())["constraints"])
+    body = resolve(uv, index, version, as_of, constraints)
+    if "prefect-redis==" not in body:
+        raise LockError(f"Prefect {version} resolved without prefect-redis, so several servers could not work together")
+    made_by = subprocess.run([uv, "--version"], capture_output=True, text=True, check=True).stdout.split(" (")[0].strip()
+    target = LOCKS / f"{version}.txt"
+    target.write_text(header(version, as_of, made_by, constraints) + body)
+    return target
+
+
+def pin_uv(version: str) -> Path:
+    """Pin the uv that installs on the hosts: its wheels by name and hash."""
+    files = {file["filename"]: file["hashes"]["sha256"] for file in project(index_url(), "uv")["files"]}
+    wheels = {}
+    for machine, tag in MACHINES.items():
+        name = f"uv-{version}-py3-none-{tag}.whl"
+        if name not in files:
+            raise LockError(f"the package index has no {name}")
+        wheels[machine] = {"name": name, "sha256": files[name]}
+    target = LOCKS / "uv.json"
+    target.write_text(json.dumps({"version": version, "wheels": wheels}, indent=2) + "\n")
+    return target
+
+
+def find_uv() -> str:
+    """The uv beside this interpreter, else the one on PATH."""
+    found = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    if not found:
+        raise LockError("uv is not installed here: run this through `make lock`, or install uv first")
+    return found
+
+
+def day(text: str) -> datetime:
+    """The beginning of a day."""
+    return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the locks that were asked for; 1 when one could not be made."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("versions", nargs="*", metavar="VERSION", help="release of Prefect, such as 3.8.8")
+    parser.add_argument("--uv", metavar="VERSION", help="also pin this version of uv for the hosts")
+    parser.add_argument("--as-of", type=day, metavar="YYYY-MM-DD", help="ignore what was uploaded from this day on")
+    given = parser.parse_args(arguments)
+    if not given.versions and not given.uv:
+        parser.error("give the version of a release, as in `make lock VERSION=3.8.8`")
+    try:
+        if given.uv:
+            print(f"wrote {pin_uv(given.uv)}")
+        for version in given.versions:
+            print(f"wrote {lock(find_uv(), version, given.as_of)}")
+    except LockError as error:
+        print(f"lock: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
