@@ -1,0 +1,73 @@
+# The commands of this repository. Each one is a tool that also runs by itself; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euc
+VERSION ?= 3.8.8
+
+# The virtual environment's tools come first, and shims of version managers not at all: ansible-test trips over them.
+export PATH := $(CURDIR)/.venv/bin:$(shell tr : '\n' <<<"$$PATH" | grep -v '/shims$$' | paste -sd :)
+# Ansible and molecule keep their own files here too, not in the home folder.
+export ANSIBLE_HOME := $(CURDIR)/build/ansible-home
+playbook := ansible-playbook -i inventories/lab
+
+.PHONY: help
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: venv
+venv: ## Make the virtual environment from pinned requirements
+	@tools/venv
+
+.PHONY: demo
+demo: venv ## From a bare machine to a running, proven cluster at http://127.0.0.1:4200
+	@python tools/demo.py
+
+.PHONY: test
+test: venv ## Everything that CI runs
+	@tools/need shellcheck
+	tools/host-image
+	pytest
+
+.PHONY: test-fast
+test-fast: venv ## What needs no container and little time
+	@tools/need shellcheck
+	pytest -m 'not containers and not slow'
+
+.PHONY: lint
+lint: venv ## Only the linters
+	@tools/need shellcheck
+	pytest tests/quality
+
+.PHONY: docs
+docs: venv ## Write the pages that are made from the argument specs
+	@python tools/generate_docs.py
+
+.PHONY: lock
+lock: venv ## Lock another Prefect release: make lock VERSION=3.8.8
+	@python tools/lock.py $(VERSION)
+
+.PHONY: lock-dev
+lock-dev: venv ## Bring requirements/dev.txt up to date with requirements/dev.in
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in --output-file requirements/dev.txt
+
+.PHONY: wheelhouse
+wheelhouse: venv ## Everything a host without a network needs to install Prefect, in build/wheelhouse
+	@ansible-playbook playbooks/wheelhouse.yml -e prefect_version=$(VERSION)
+
+.PHONY: bench
+bench: venv ## Deployment measured against a hand-written parallel shell script
+	@python tools/bench.py
+
+.PHONY: lab-up
+lab-up: venv ## Only the seven hosts, with nothing on them
+	@tools/host-image bookworm
+	$(playbook) molecule/shared/create.yml
+
+.PHONY: lab-down
+lab-down: venv ## Remove the seven hosts
+	@$(playbook) molecule/shared/destroy.yml
+
+.PHONY: clean
+clean: ## Remove all of it: hosts, networks, images, virtual environment, and the engine if this started it
+	@tools/clean
