@@ -1,0 +1,96 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: prefect_lock
+short_description: The lock of a version of Prefect, and the release that is made from it
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Finds the lock that the collection carries for a version, or the user's own, on the machine that runs Ansible.
+  - It is the one place that knows where locks are and how a release is called, so it gives the same answer in a role and in a playbook.
+options:
+  _terms:
+    description: Versions of Prefect, such as V(3.8.8).
+    type: list
+    elements: string
+    required: true
+  file:
+    description:
+      - A lock to use instead of the collection's. A relative path is looked for as the lookup P(ansible.builtin.file#lookup) does.
+      - Empty means the collection's.
+    type: string
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Show what the release of a version is called
+  ansible.builtin.debug:
+    msg: "{{ lookup('selfhosted.prefect.prefect_lock', '3.8.8').release }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: One dictionary for each version.
+  type: list
+  elements: dict
+  contains:
+    release:
+      description: What a release made from this lock is called, C(<version>-<12 digits of the lock's SHA-256>).
+      type: str
+      sample: 3.8.8-0123456789ab
+    path:
+      description: The lock's path on the machine that runs Ansible.
+      type: str
+    uv:
+      description: The C(uv) that installs, its C(version) and its C(wheels), as M(selfhosted.prefect.prefect_release) wants it.
+      type: dict
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import release_id
+
+_LOCKS = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "locks"
+
+
+class LookupModule(LookupBase):
+    """The lookup."""
+
+    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
+        """One answer for each version."""
+        self.set_options(var_options=variables, direct=kwargs)
+        own = str(self.get_option("file") or "")
+        return [self._lock(str(version), own, variables or {}) for version in terms]
+
+    def _lock(self, version: str, own: str, variables: dict[str, Any]) -> dict[str, Any]:
+        path = Path(self._own(own, variables)) if own else _LOCKS / f"{version}.txt"
+        if not path.is_file():
+            raise AnsibleLookupError(_missing(version, own))
+        return {
+            "release": release_id(path.read_bytes(), version),
+            "path": str(path),
+            "uv": json.loads((_LOCKS / "uv.json").read_text(encoding="utf-8")),
+        }
+
+    def _own(self, own: str, variables: dict[str, Any]) -> str:
+        return str(self.find_file_in_search_path(variables, "files", own, ignore_missing=True) or own)
+
+
+def _missing(version: str, own: str) -> str:
+    if own:
+        return (
+            f"there is no lock at prefect_lock_file ({own}): give the path of a file that `make lock` of this collection's repository wrote"
+        )
+    known = ", ".join(sorted(path.stem for path in _LOCKS.glob("*.txt")))
+    return (
+        f"Prefect {version} has no lock here, so it cannot be installed; there are locks for {known}. Make one in a checkout of the "
+        f"collection with `make lock VERSION={version}`, or set prefect_lock_file to one of your own"
+    )

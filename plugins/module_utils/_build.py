@@ -1,0 +1,239 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""Builds a release of Prefect: a virtual environment made aside from a lock, proved, and put in place whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import re
+import shutil
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, Run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._index import Index, PackageIndexError, index_url
+from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import pinned_version
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
+
+_OLDEST_PYTHON = (3, 11)
+# Imports what a server runs; a set of packages that cannot start fails here, and not when something points at it.
+_IMPORT = "import prefect.server.api.server, prefect_redis.messaging; print(prefect.__version__)"
+_VERSION = "import sys; print(*sys.version_info[:2])"
+_NETWORK_HINT = (
+    "if this host needs a proxy, another index or another certificate authority, set prefect_install_environment; "
+    "without any network use prefect_wheelhouse"
+)
+
+
+class BuildError(Exception):
+    """Why a release cannot be built, and what to do about it, for the operator."""
+
+
+@dataclass(frozen=True)
+class Uv:
+    """The program that installs. ``wheels`` has, for each kind of machine (``x86_64``), a wheel's name and SHA-256."""
+
+    version: str
+    wheels: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build. ``wheelhouse`` is an archive that holds every file needed; empty means the package index.
+
+    ``timeout`` bounds the whole, in seconds.
+    """
+
+    path: Path
+    version: str
+    lock: str
+    python: str
+    tools: Path
+    uv: Uv
+    wheelhouse: str = ""
+    timeout: float = 600.0
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the builder needs of the machine; tests put something else in its place."""
+
+    run: Run
+    machine: str
+    environment: Mapping[str, str]
+    index: Index
+
+
+class Builder:
+    """Builds one release on this machine."""
+
+    def __init__(self, plan: Plan, host: Host) -> None:
+        self._plan = plan
+        self._host = host
+        self._end = time.monotonic() + plan.timeout
+        self._aside = plan.path.with_name(f".building-{plan.path.name}")
+
+    def present(self) -> bool:
+        """Whether the release is in place, and its Python still there (an upgrade of the system may replace it)."""
+        return (self._plan.path / "bin" / "python").exists()
+
+    def build(self) -> bool:
+        """Builds the release unless it is in place; whether it did.
+
+        Raises:
+            BuildError: it could not be built; nothing is in place then.
+            OSError: the same, for want of space or rights.
+            ValueError: the lock is none.
+        """
+        locked = pinned_version(self._plan.lock, "prefect")
+        if locked != self._plan.version:
+            raise BuildError(f"the lock holds prefect {locked or '(none)'}, but the version asked for is {self._plan.version}")
+        self._plan.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with _alone(self._plan.path.parent):
+            if self.present():
+                return False
+            self._remove_leftovers()
+            try:
+                self._build_aside()
+            finally:
+                self._remove_leftovers()
+        return True
+
+    def _build_aside(self) -> None:
+        self._aside.mkdir(mode=0o755)
+        wheels = self._unpack_wheelhouse()
+        uv = self._uv(wheels)
+        release = self._aside / "release"
+        source = ["--no-index", "--find-links", str(wheels), "--offline"] if wheels else []
+        self._uv_run([uv, "venv", "--quiet", "--no-project", "--relocatable", "--python", self._python(), str(release)])
+        (release / "requirements.txt").write_text(self._plan.lock, encoding="utf-8")
+        options = ["--quiet", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode", *source]
+        self._uv_run([uv, "pip", "sync", *options, "--python", str(release / "bin" / "python"), str(release / "requirements.txt")])
+        self._prove(release)
+        if self._plan.path.exists():
+            shutil.rmtree(self._plan.path)
+        release.rename(self._plan.path)
+
+    def _python(self) -> str:
+        found = self._run([self._plan.python, "-c", _VERSION])
+        version = tuple(int(number) for number in re.findall(r"\d+", found.output)) if found.rc == 0 else ()
+        if version < _OLDEST_PYTHON:
+            seen = ".".join(map(str, version)) or f"nothing that runs ({_brief(found)})"
+            raise BuildError(
+                f"{self._plan.python} is {seen}; Prefect needs Python {'.'.join(map(str, _OLDEST_PYTHON))} or newer: "
+                f"install one and set prefect_python to its path"
+            )
+        # By its full name (python3.11): when an upgrade of the system takes it away the release is built anew.
+        return str(Path(self._plan.python).resolve())
+
+    def _uv(self, wheels: Path | None) -> str:
+        program = self._plan.tools / f"uv-{self._plan.uv.version}" / "uv"
+        if program.exists():
+            return str(program)
+        pinned = self._plan.uv.wheels.get(self._host.machine)
+        if not pinned:
+            raise BuildError(f"there is no uv for {self._host.machine} machines, only for {', '.join(sorted(self._plan.uv.wheels))}")
+        wheel = (wheels or self._aside) / pinned["name"]
+        if not wheels:
+            self._download(wheel, pinned["sha256"])
+        elif not wheel.exists() or hashlib.sha256(wheel.read_bytes()).hexdigest() != pinned["sha256"]:
+            raise BuildError(f"the wheelhouse does not hold {wheel.name} as pinned: make it again with this collection")
+        program.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        partial = program.with_name(".uv")
+        with zipfile.ZipFile(wheel) as archive:
+            partial.write_bytes(archive.read(f"uv-{self._plan.uv.version}.data/scripts/uv"))
+        partial.chmod(0o755)
+        partial.rename(program)
+        return str(program)
+
+    def _download(self, wheel: Path, sha256: str) -> None:
+        try:
+            file = self._host.index.files("uv").get(wheel.name)
+            if not file:
+                raise BuildError(f"the package index has no {wheel.name}, which the installation begins with")
+            self._host.index.download(file.url, {sha256}, wheel)
+        except PackageIndexError as error:
+            raise BuildError(f"cannot download uv, which the installation begins with: {error}; {_NETWORK_HINT}") from error
+
+    def _unpack_wheelhouse(self) -> Path | None:
+        if not self._plan.wheelhouse:
+            return None
+        wheels = self._aside / "wheels"
+        wheels.mkdir()
+        try:
+            with tarfile.open(self._plan.wheelhouse) as archive:
+                for member in archive:
+                    file = archive.extractfile(member) if member.isfile() else None
+                    if file:
+                        # By its bare name: an archive has no say in where its files go.
+                        with (wheels / Path(member.name).name).open("wb") as target:
+                            shutil.copyfileobj(file, target)
+        except tarfile.TarError as error:
+            raise BuildError(f"{self._plan.wheelhouse} is not a wheelhouse ({error}): make it again") from error
+        return wheels
+
+    def _uv_run(self, command: list[str]) -> None:
+        environment = {
+            # The machine's own certificate authorities count, unless the user says otherwise.
+            "UV_SYSTEM_CERTS": "1",
+            **self._host.environment,
+            "UV_CACHE_DIR": str(self._aside / "cache"),
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_NO_PROGRESS": "1",
+        }
+        if "PIP_INDEX_URL" in environment:
+            environment.setdefault("UV_DEFAULT_INDEX", index_url(self._host.environment))
+        done = self._run(command, environment)
+        if done.rc != 0:
+            hint = "the wheelhouse is not of this lock or this machine: make it again" if self._plan.wheelhouse else _NETWORK_HINT
+            raise BuildError(f"uv could not install the locked packages: {_brief(done)}\n{hint}")
+
+    def _prove(self, release: Path) -> None:
+        home = self._aside / "home"
+        home.mkdir(mode=0o700)
+        # Not the caller's environment: a PREFECT_ variable in it could make a good release fail.
+        environment = {"PREFECT_HOME": str(home), "HOME": str(home), "DO_NOT_TRACK": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = self._run([str(release / "bin" / "python"), "-c", _IMPORT], environment, cwd=str(home))
+        found = done.output.strip().rpartition("\n")[2]
+        if done.rc != 0:
+            raise BuildError(
+                f"the installed packages cannot run a server, so this lock is not fit for use: {_brief(done)}\n"
+                f"make the lock anew, adding the constraint it lacks"
+            )
+        if found != self._plan.version:
+            raise BuildError(f"the lock says prefect {self._plan.version}, but what it installs says {found}")
+
+    def _run(self, command: list[str], environment: Mapping[str, str] | None = None, cwd: str = "/") -> Finished:
+        left = max(self._end - time.monotonic(), 1.0)
+        done = self._host.run(command, left, env=environment, cwd=cwd)
+        if done.timed_out:
+            raise BuildError(
+                f"building took more than {self._plan.timeout:g} s; it was at: {' '.join(command[:3])}. "
+                f"Nothing was put in place; run again when the network or the disk is faster"
+            )
+        return done
+
+    def _remove_leftovers(self) -> None:
+        # Under the lock nobody else builds here, so whatever is aside was left by an interrupted build.
+        for folder in self._plan.path.parent.glob(".building-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    handle: Any
+    with (folder / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _brief(done: Finished) -> str:
+    return redact(done.tail(12)).strip() or f"exit status {done.rc}"
