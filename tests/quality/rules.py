@@ -1,0 +1,248 @@
+"""The repository's own rules, each a function from files to a list of problems in words.
+
+Nothing here runs a program or knows pytest: the tests apply each rule to the checkout, and to small broken
+examples that it has to catch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Settings of the inventory that defaults may read; everything else called ansible_* is a fact or a magic variable.
+INVENTORY_VARIABLES = {"ansible_host"}
+
+# Any way of picking one host out of a group: groups['x'][0], groups.x[0], groups['x'] | first, groups.get('x')[0].
+GROUP_INDEX = re.compile(
+    r"\bgroups\s*(?:\.\s*\w+|\[[^\]]+\])\s*(?:\([^)]*\)\s*)?(?:\|\s*default\([^)]*\)\s*\)?\s*)?(?:\[\s*-?\d|\|\s*(?:first|last)\b|\.\s*0\b)"
+)
+
+FACT = re.compile(r"\bansible_\w+")
+
+MISSING = object()
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; empty when the file is, or is absent."""
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
+
+
+def spec_options(role: Path) -> dict[str, dict[str, Any]]:
+    """The options of all entry points of a role's argument spec."""
+    entry_points = load(role / "meta" / "argument_specs.yml").get("argument_specs") or {}
+    options: dict[str, dict[str, Any]] = {}
+    for entry in entry_points.values():
+        options.update((entry or {}).get("options") or {})
+    return options
+
+
+def spec_problems(role: Path, shared: Mapping[str, Any]) -> list[str]:
+    """Where a role's defaults and its argument spec do not say the same.
+
+    A default that is a template may be left out of the spec, where it could not have the option's type;
+    when the spec has it, it has to be the same text. A role may list a variable that another role has the
+    default of (`shared`: the defaults of all other roles).
+    """
+    if not load(role / "meta" / "argument_specs.yml").get("argument_specs", {}).get("main"):
+        return [f"{role.name}: no entry point 'main' in meta/argument_specs.yml"]
+    options, defaults = spec_options(role), load(role / "defaults" / "main.yml")
+    problems = [f"{role.name}: {name} has a default and no entry in the argument spec" for name in defaults if name not in options]
+    for name, option in options.items():
+        documented, actual = option.get("default", MISSING), defaults.get(name, shared.get(name, MISSING))
+        if not option.get("description"):
+            problems.append(f"{role.name}: {name} has no description")
+        if option.get("required"):
+            if documented is not MISSING or name in defaults:
+                problems.append(f"{role.name}: {name} is required and has a default")
+        elif actual is MISSING:
+            problems.append(f"{role.name}: {name} is not required and has no default in defaults/main.yml")
+        elif documented is MISSING:
+            if name in defaults and not (isinstance(actual, str) and "{{" in actual):
+                problems.append(f"{role.name}: the spec of {name} lacks its default, {actual!r}")
+        elif json.dumps(documented, sort_keys=True) != json.dumps(actual, sort_keys=True):
+            problems.append(f"{role.name}: {name} defaults to {actual!r}, its spec says {documented!r}")
+    return problems
+
+
+def naming_problems(role: Path) -> list[str]:
+    """Defaults of a role that do not begin with its name."""
+    names = sorted(load(role / "defaults" / "main.yml"))
+    return [f"{role.name}: {name} does not begin with {role.name}_" for name in names if not name.startswith(f"{role.name}_")]
+
+
+def fact_problems(role: Path) -> list[str]:
+    """Facts in a role's defaults: arguments are validated before facts are gathered."""
+    path = role / "defaults" / "main.yml"
+    text = "\n".join(line for line in _lines(path) if not line.lstrip().startswith("#"))
+    names = sorted(set(FACT.findall(text)) - INVENTORY_VARIABLES)
+    return [f"{role.name}: defaults/main.yml reads {name}, which is not known when arguments are validated" for name in names]
+
+
+def group_index_problems(paths: Iterable[Path]) -> list[str]:
+    """Files that pick a host out of a group by position: an endpoint has to stay a variable."""
+    return [
+        f"{path}:{number}: picks a host out of a group; use the endpoint variable: {line.strip()}"
+        for path in paths
+        for number, line in enumerate(_lines(path), 1)
+        if GROUP_INDEX.search(line)
+    ]
+
+
+def pin_problems(version: str, paths: Iterable[Path]) -> list[str]:
+    """Further occurrences of a version that one file is the place for."""
+    pattern = re.compile(rf"(?<![\w.]){re.escape(version)}(?![\w]|\.\d)")
+    return [
+        f"{path}:{number}: repeats {version}: {line.strip()}"
+        for path in paths
+        for number, line in enumerate(_lines(path), 1)
+        if pattern.search(line)
+    ]
+
+
+# --- documentation ---
+
+LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+CODE_SPAN = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
+
+
+def heading_anchors(text: str) -> set[str]:
+    """The anchors that the headings of a Markdown page get."""
+    anchors: dict[str, int] = {}
+    for heading in re.findall(r"^#{1,6}\s+(.*?)\s*#*$", FENCE.sub("", text), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").replace("*", "")
+        anchor = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        count = anchors.get(anchor, -1) + 1
+        anchors[anchor] = count
+        if count:
+            anchors[f"{anchor}-{count}"] = 0
+    return set(anchors)
+
+
+def link_problems(page: Path) -> list[str]:
+    """Links to files or headings of this repository that do not exist."""
+    text = page.read_text(encoding="utf-8")
+    problems = []
+    for target in LINK.findall(CODE_SPAN.sub("", FENCE.sub("", text))):
+        if re.match(r"[a-z][a-z0-9+.-]*:", target):
+            continue
+        name, anchor = (*target.split("#", 1), "")[:2]
+        linked = (page.parent / name) if name else page
+        if not linked.exists():
+            problems.append(f"{page}: links to {target}, which does not exist")
+        elif anchor and linked.suffix == ".md" and anchor not in heading_anchors(linked.read_text(encoding="utf-8")):
+            problems.append(f"{page}: links to {target}, and {linked.name} has no such heading")
+    return problems
+
+
+def local_path_problems(paths: Iterable[Path], checkout: Path) -> list[str]:
+    """Paths that only exist on one developer's machine: in a home folder, or around the checkout."""
+    around = "" if len(checkout.parts) <= 2 else rf"|{re.escape(str(checkout.parent))}/"
+    local = re.compile(rf"(?<![\w.~/-])(?:/(?:root/|home/[a-z]){around})\S*")
+    return [
+        f"{path}:{number}: names a path of one machine: {found.group(0)}"
+        for path in paths
+        for number, line in enumerate(_lines(path), 1)
+        for found in local.finditer(line)
+    ]
+
+
+def names_problems(page: Path, root: Path, known: Mapping[str, set[str]]) -> list[str]:
+    """Playbooks, roles, plugins, scenarios, make targets, files and variables that a page names and nobody has.
+
+    `known` maps `fqcn` (names below the collection's), `variables`, `prefixes` (of variables) and `targets`
+    (of make) to what exists.
+    """
+    text = page.read_text(encoding="utf-8")
+    problems = []
+
+    def check(kind: str, pattern: str, exists: Callable[[str], bool]) -> None:
+        for name in sorted(set(re.findall(pattern, text))):
+            if not exists(name):
+                problems.append(f"{page}: names {kind} {name}, which does not exist")
+
+    check("playbook", r"(?<![\w/])(playbooks/[\w-]+\.yml)", lambda name: (root / name).is_file())
+    check("the folder", r"(?<![\w/])((?:roles|molecule|inventories|tools|docs)/[\w.-]*\w)", lambda name: (root / name).exists())
+    check("scenario", r"molecule \w+ (?:-s|--scenario-name) ([\w-]+)", lambda name: (root / "molecule" / name).is_dir())
+    check("selfhosted.prefect.", r"\bselfhosted\.prefect\.([a-z_]+)", lambda name: name in known["fqcn"])
+    for line in re.findall(r"(?:^|`)\$?\s*make ((?:[a-z][\w-]*|[A-Z_]+=\S+)(?: (?:[a-z][\w-]*|[A-Z_]+=[^\s`]+))*)", text, re.MULTILINE):
+        for target in line.split():
+            if "=" not in target and target not in known["targets"]:
+                problems.append(f"{page}: names the make target {target}, which does not exist")
+    prefixes = "|".join(sorted(known["prefixes"]))
+    check("the variable", rf"`((?:{prefixes})_[a-z0-9_]*[a-z0-9])`", lambda name: name in known["variables"] | known["fqcn"])
+    return problems
+
+
+def make_targets(makefile: Path) -> set[str]:
+    """The targets that a Makefile defines."""
+    rules = re.findall(r"^([a-z][\w .-]*):(?!=)", "\n".join(_lines(makefile)), re.MULTILINE)
+    return {target for rule in rules for target in rule.split()}
+
+
+def known_names(root: Path) -> dict[str, set[str]]:
+    """What the documentation may name, read from the folders that define it."""
+    roles = [path for path in (root / "roles").glob("*/") if path.is_dir()]
+    plugins = {path.stem for path in (root / "plugins").glob("*/*.py") if not path.stem.startswith("_")}
+    actions = set(load(root / "meta" / "runtime.yml").get("action_groups") or {})
+    variables = {role.name for role in roles}
+    for role in roles:
+        variables |= {*spec_options(role), *load(role / "defaults" / "main.yml")}
+        for extra in (role / "vars").glob("*.yml"):
+            variables |= set(load(extra))
+    return {
+        "fqcn": plugins | actions | {role.name for role in roles} | {path.stem for path in (root / "playbooks").glob("*.yml")},
+        "prefixes": {role.name.partition("_")[0] for role in roles} or {"prefect"},
+        "targets": make_targets(root / "Makefile"),
+        "variables": variables,
+    }
+
+
+# --- secrets and machines ---
+
+KEY_MATERIAL = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----\s*\n?[A-Za-z0-9+/=]{40}|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b"
+    r"|://[^/\s:@{}<>$\"'`]+:(?!password\b|secret\b|\*)[^/\s@{}<>$\"'`%]{12,}@"
+)
+HOST = re.compile(r"(?:https?|file|ssh|socks5h?)://(?:[^/\s@]*@)?([A-Za-z0-9.-]+\.[A-Za-z0-9-]+)")
+PUBLIC_HOSTS = (
+    "pypi.org",
+    "pythonhosted.org",
+    "debian.org",
+    "ubuntu.com",
+    "github.com",
+    "docker.com",
+    "docker.io",
+    "127.0.0.1",
+)
+
+
+def private_hosts(configuration: Iterable[str]) -> set[str]:
+    """The hosts that package tools of this machine are set to use and that are not public ones."""
+    hosts = {host.lower() for text in configuration for host in HOST.findall(text)}
+    return {host for host in hosts if not any(host == name or host.endswith(f".{name}") for name in PUBLIC_HOSTS)}
+
+
+def text_problems(paths: Iterable[Path], hosts: Iterable[str]) -> list[str]:
+    """Key material, or the name of a machine's own package mirror, in a file."""
+    names = sorted(hosts)
+    problems = []
+    for path in paths:
+        text = "\n".join(_lines(path))
+        if KEY_MATERIAL.search(text):
+            problems.append(f"{path}: holds what looks like a key or a password")
+        problems += [f"{path}: names the package mirror {name}" for name in names if name in text.lower()]
+    return problems
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """A text file's lines; none for a file that is not text or not there."""
+    try:
+        yield from path.read_text(encoding="utf-8").splitlines()
+    except (UnicodeDecodeError, FileNotFoundError):
+        return

@@ -1,0 +1,201 @@
+"""Each rule on a small example that breaks it and on one that does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.quality import rules
+
+
+def write_role(root: Path, defaults: dict[str, Any], options: dict[str, Any] | None) -> Path:
+    role = root / "roles" / "web"
+    (role / "defaults").mkdir(parents=True)
+    (role / "meta").mkdir()
+    (role / "defaults" / "main.yml").write_text(yaml.safe_dump(defaults), encoding="utf-8")
+    if options is not None:
+        spec = {"argument_specs": {"main": {"options": options}}}
+        (role / "meta" / "argument_specs.yml").write_text(yaml.safe_dump(spec), encoding="utf-8")
+    return role
+
+
+def option(**values: object) -> dict[str, Any]:
+    return {"description": "Text.", **values}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "options", "expected"),
+    [
+        pytest.param({"web_port": 80}, {"web_port": option(type="int", default=80)}, None, id="equal"),
+        pytest.param({"web_port": "{{ x }}"}, {"web_port": option(type="int")}, None, id="computed"),
+        pytest.param({}, {"web_secret": option(required=True)}, None, id="required"),
+        pytest.param({}, {"other_port": option(default=1)}, None, id="shared"),
+        pytest.param({}, {"other_port": option()}, None, id="shared without default"),
+        pytest.param({}, None, "no entry point", id="no spec"),
+        pytest.param({"web_port": 80}, {"x": option(required=True)}, "web_port has a default and no entry", id="undocumented"),
+        pytest.param({}, {"web_port": option()}, "has no default in", id="documented only"),
+        pytest.param({"web_port": 81}, {"web_port": option(default=80)}, "defaults to 81", id="other value"),
+        pytest.param({"web_tls": 1}, {"web_tls": option(default=True)}, "defaults to 1", id="other type"),
+        pytest.param({"web_tls": ""}, {"web_tls": option(default=None)}, "defaults to ''", id="empty is not null"),
+        pytest.param({"web_port": 80}, {"web_port": option()}, "lacks its default", id="default left out"),
+        pytest.param({"web_secret": ""}, {"web_secret": option(required=True)}, "is required and has", id="required default"),
+        pytest.param({}, {"other_port": option(default=2)}, "defaults to 1", id="shared, other value"),
+        pytest.param({"web_port": 80}, {"web_port": {"default": 80}}, "no description", id="no description"),
+    ],
+)
+def test_spec_problems(tmp_path: Path, defaults: dict[str, Any], options: dict[str, Any] | None, expected: str | None) -> None:
+    problems = rules.spec_problems(write_role(tmp_path, defaults, options), {"other_port": 1})
+    assert [expected in problem for problem in problems if expected] == ([True] if expected else []), problems
+    assert bool(problems) == bool(expected)
+
+
+def test_naming_problems(tmp_path: Path) -> None:
+    role = write_role(tmp_path, {"web_port": 80, "port": 80}, {})
+    assert rules.naming_problems(role) == ["web: port does not begin with web_"]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("{{ ansible_host | default(inventory_hostname) }}", False),
+        ("{{ ansible_facts['memtotal_mb'] }}", True),
+        ("{{ ansible_default_ipv4.address }}", True),
+        ("{{ ansible_play_hosts }}", True),
+    ],
+)
+def test_fact_problems(tmp_path: Path, value: str, found: bool) -> None:
+    assert bool(rules.fact_problems(write_role(tmp_path, {"web_value": value}, {}))) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("{{ groups['postgres'][0] }}", True),
+        ("{{ hostvars[groups['postgres'][0]]['ansible_host'] }}", True),
+        ('{{ groups["postgres"] | first }}', True),
+        ("{{ groups.postgres[0] }}", True),
+        ("{{ groups.postgres.0 }}", True),
+        ("{{ groups[name] | last }}", True),
+        ("{{ groups.get('postgres')[0] }}", True),
+        ("{{ (groups['postgres'] | default([])) | first }}", True),
+        ("{{ groups['postgres'] | default([]) | selfhosted.prefect.group_address(hostvars) }}", False),
+        ("{% for host in groups['prefect_api'] %}", False),
+    ],
+)
+def test_group_index_problems(tmp_path: Path, line: str, found: bool) -> None:
+    template = tmp_path / "page.j2"
+    template.write_text(line, encoding="utf-8")
+    assert bool(rules.group_index_problems([template])) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("prefect_version: 1.2.3", True),
+        ("prefect==1.2.3", True),
+        ("ends with 1.2.3.", True),
+        ("1.2.30", False),
+        ("11.2.3", False),
+        ("1.2.3.1", False),
+    ],
+)
+def test_pin_problems(tmp_path: Path, line: str, found: bool) -> None:
+    path = tmp_path / "file"
+    path.write_text(line, encoding="utf-8")
+    assert bool(rules.pin_problems("1.2.3", [path])) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[a](other.md)", False),
+        ("[a](other.md#a-heading-with-code)", False),
+        ("[a](#here)\n\n# Here\n", False),
+        ("[a](https://example.org/x)", False),
+        ("`[a](missing.md)`", False),
+        ("```\n[a](missing.md)\n```", False),
+        ("[a](missing.md)", True),
+        ("![a](missing.svg)", True),
+        ("[a](other.md#missing)", True),
+        ("[a](#missing)", True),
+    ],
+)
+def test_link_problems(tmp_path: Path, text: str, found: bool) -> None:
+    (tmp_path / "other.md").write_text("## A heading, with `code`\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(text, encoding="utf-8")
+    assert bool(rules.link_problems(page)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("`playbooks/site.yml`", None),
+        ("`playbooks/gone.yml`", "playbooks/gone.yml"),
+        ("selfhosted.prefect.site and selfhosted.prefect.web", None),
+        ("selfhosted.prefect.gone", "gone"),
+        ("`molecule test -s ha`", None),
+        ("`molecule test -s gone`", "gone"),
+        ("`make test`", None),
+        ("`make lock VERSION=1.2.3`", None),
+        ("make gone", "gone"),
+        ("we make sense", None),
+        ("`web_port`", None),
+        ("`web_gone`", "web_gone"),
+        ("see `roles/web`", None),
+        ("see `roles/gone`", "roles/gone"),
+    ],
+)
+def test_names_problems(tmp_path: Path, text: str, missing: str | None) -> None:
+    write_role(tmp_path, {"web_port": 80}, {})
+    for folder in ("playbooks", "molecule/ha"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "playbooks" / "site.yml").write_text("---\n", encoding="utf-8")
+    (tmp_path / "Makefile").write_text("VENV := x\ntest lock: all\n\t@true\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(text, encoding="utf-8")
+    problems = rules.names_problems(page, tmp_path, rules.known_names(tmp_path))
+    assert len(problems) == (1 if missing else 0), problems
+    assert missing is None or missing in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("see /home/someone/notes", True),
+        ("cd /root/x", True),
+        ("/src/here/other", True),
+        ("/src/there", False),
+        ("https://example.org/home/a", False),
+        ("/var/lib/prefect", False),
+    ],
+)
+def test_local_path_problems(tmp_path: Path, line: str, found: bool) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(line, encoding="utf-8")
+    assert bool(rules.local_path_problems([page], Path("/src/here/checkout"))) == found
+
+
+def test_private_hosts() -> None:
+    configuration = ["index-url = https://user:x@pip.corp.test/simple", "URIs: http://deb.debian.org/debian", "https://pypi.org/simple"]
+    assert rules.private_hosts(configuration) == {"pip.corp.test"}
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("-----BEGIN " + "OPENSSH PRIVATE KEY-----\n" + "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB", True),
+        ("a marker: -----BEGIN PRIVATE" + " KEY-----", False),
+        ("url: postgresql://prefect:Xu7Qp0Zk2Lw9aa" + "@db/prefect", True),
+        ("url: postgresql://prefect:{{ password }}@db/prefect", False),
+        ("index: https://pip.corp.test/simple", True),
+        ("nothing", False),
+    ],
+)
+def test_text_problems(tmp_path: Path, line: str, found: bool) -> None:
+    path = tmp_path / "file"
+    path.write_text(line, encoding="utf-8")
+    assert bool(rules.text_problems([path], {"pip.corp.test"})) == found

@@ -1,0 +1,35 @@
+"""Every molecule scenario, found by its folder, so that none can be forgotten."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import Commands
+
+ROOT = Path(__file__).parents[2]
+SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
+TIMEOUT = 1200
+
+
+def test_there_are_scenarios() -> None:
+    assert {"ha", "single", "external"} <= set(SCENARIOS)
+
+
+@pytest.mark.containers
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario(commands: Commands, scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs = ROOT / "build" / "logs"
+    started = time.monotonic()
+    try:
+        commands.run(["molecule", "test", "-s", scenario], timeout=TIMEOUT, log=logs / f"molecule-{scenario}.log")
+    except BaseException:
+        # A scenario that was cut off has not removed its hosts, and the next one needs their names and ports.
+        commands.run(["molecule", "destroy", "-s", scenario], log=logs / f"molecule-{scenario}-destroy.log", expect=None)
+        raise
+    with capsys.disabled():
+        print(f" [{scenario}: {time.monotonic() - started:.0f} s] ", end="", flush=True)
