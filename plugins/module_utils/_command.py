@@ -27,7 +27,7 @@ _PLAIN = {
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended. ``rc`` is 127 when there is no such command; ``output`` holds standard error, too."""
+    """How a command ended. ``rc`` is 127 when it cannot be run; ``output`` holds standard error, too."""
 
     rc: int
     output: str
@@ -70,7 +70,6 @@ def run(
 
     Raises:
         KeyError: there is no such user.
-        PermissionError: the user cannot be changed.
     """
     options: dict[str, Any] = {}
     if user:
@@ -88,8 +87,8 @@ def run(
             preexec_fn=_die_with_caller,  # noqa: PLW1509  there are no threads to deadlock with
             **options,
         )
-    except FileNotFoundError:
-        return Finished(127, f"{argv[0]}: no such command")
+    except (FileNotFoundError, PermissionError) as error:
+        return Finished(127, f"{argv[0]} cannot be run{f' as {user}' if user else ''}: {error.strerror}")
     with process:
         try:
             output, _ = process.communicate(stdin.encode(), timeout=timeout)

@@ -124,9 +124,17 @@ def open_stream(host: str, port: int, deadline: Deadline) -> Stream:
             sock.close()
             failure = NetError(describe(error, deadline))
             continue
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _keep_alive(sock)
         return Stream(sock, deadline)
     raise failure
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    # A session that waits for a long migration must not be forgotten by a firewall on the way.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_NODELAY", 1), ("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:

@@ -148,7 +148,8 @@ def connect_postgres(
 ) -> Postgres:
     """Opens a session within ``timeout`` seconds, which bound the queries that follow, too.
 
-    Keys of ``parts``: ``host``, ``port``, ``user``, ``password``, ``dbname``, ``tls`` (as in :func:`tls_context`).
+    Keys of ``parts``: ``host``, ``port``, ``user``, ``password``, ``dbname``, ``tls`` (as in :func:`tls_context`; without it TLS
+    is used when the server offers it, unverified, and with ``enabled`` false it never is).
     ``options`` are server settings for the session, such as ``application_name``.
 
     Raises:
@@ -164,6 +165,19 @@ def connect_postgres(
         stream.close()
         raise
     return session
+
+
+def refusal(parts: Mapping[str, Any], error: PostgresError) -> str:
+    """The server's refusal in words that complete "PostgreSQL at HOST:PORT ..."."""
+    user, database = parts["user"], parts["dbname"]
+    known = {
+        "28P01": f"refuses the password of user {user}",
+        "28000": f"does not let user {user} into database {database} from this host ({error}); see its pg_hba.conf",
+        "3D000": f"has no database {database}",
+        "53300": "has no connection left; raise its max_connections",
+        "57P03": f"is not ready for connections ({error})",
+    }
+    return known.get(error.code, f"answers user {user} for database {database}: {error}")
 
 
 def quoted(name: str) -> str:
@@ -256,14 +270,22 @@ def saslprep(password: str) -> str:
 
 
 def _start_tls(stream: Stream, parts: Mapping[str, Any]) -> None:
-    context = tls_context(parts.get("tls") or {})
-    if not context:
+    options = parts.get("tls") or {}
+    context = tls_context(options)
+    # As libpq's and asyncpg's "prefer": without any setting TLS is used where it is offered, and nothing is verified.
+    preferred = context is None and options.get("enabled") is None
+    if preferred:
+        context = tls_context({"verify": False})
+    if context is None:
         return
     stream.send(struct.pack("!ii", 8, _SSL_REQUEST))
     answer = stream.read(1)
-    if answer != b"S":
-        raise NetError("does not offer TLS" if answer == b"N" else _STRANGE)
-    stream.start_tls(context, parts["host"])
+    if answer == b"S":
+        stream.start_tls(context, parts["host"])
+    elif answer != b"N":
+        raise NetError(_STRANGE)
+    elif not preferred:
+        raise NetError("does not offer TLS")
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:

@@ -17,7 +17,7 @@ def test_output_and_exit_code() -> None:
 
 def test_no_such_command() -> None:
     ended = run(["/nowhere/command"], 1)
-    assert (ended.rc, ended.output) == (127, "/nowhere/command: no such command")
+    assert (ended.rc, ended.output) == (127, "/nowhere/command cannot be run: No such file or directory")
 
 
 def test_nothing_of_the_callers_environment(monkeypatch: pytest.MonkeyPatch) -> None:

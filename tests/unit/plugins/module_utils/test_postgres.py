@@ -23,6 +23,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres impor
     version_number,
 )
 
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 READY = b"Z\0\0\0\x05I"
 LOGIN_OK = b"R\0\0\0\x08\0\0\0\0"
 
@@ -51,7 +52,13 @@ Piece = bytes | Callable[[bytes], bytes]
 
 
 class Server:
-    """Sends one prepared piece after each message it gets (or what a function makes of that message), and remembers the messages."""
+    """Sends one prepared piece after each message it gets (or what a function makes of that message), and remembers the messages.
+
+    The question for TLS comes first, is answered with ``tls`` and is not remembered.
+    """
+
+    tls = b"N"
+    asked_for_tls = False
 
     def __init__(self, serve: Any, *pieces: Piece) -> None:
         self.messages: list[bytes] = []
@@ -60,6 +67,10 @@ class Server:
 
     def _talk(self, peer: socket.socket) -> None:
         with peer.makefile("rb") as stream:
+            if peer.recv(8, socket.MSG_PEEK)[4:] == SSL_REQUEST[4:]:
+                self.asked_for_tls = True
+                stream.read(8)
+                peer.sendall(self.tls)
             for number, piece in enumerate(self._pieces):
                 kind = stream.read(1) if number else b""
                 size = stream.read(4)
@@ -162,12 +173,29 @@ def test_refusals(serve: Any, answer: bytes, kind: type[Exception], text: str, c
     assert getattr(caught.value, "code", None) == code
 
 
-@pytest.mark.parametrize(("answer", "text"), [(b"N", "does not offer TLS"), (b"E", "did not answer as PostgreSQL does")])
-def test_tls_refused(serve: Any, answer: bytes, text: str) -> None:
-    server = Server(serve, answer)
+@pytest.mark.parametrize(
+    ("tls", "answer", "text"),
+    [
+        ({"enabled": True}, b"N", "does not offer TLS"),
+        ({"check_hostname": False}, b"N", "does not offer TLS"),
+        ({"enabled": True}, b"E", "did not answer as PostgreSQL does"),
+        # Whatever follows the S is no TLS here, and the password must not go out in clear.
+        ({}, b"S-", "does not speak TLS as expected|dropped the connection"),
+    ],
+)
+def test_tls_refused(serve: Any, tls: Any, answer: bytes, text: str) -> None:
+    server = Server(serve)
+    server.tls = answer
     with pytest.raises(NetError, match=text):
-        connect_postgres({**server.parts, "tls": {"enabled": True}}, 2)
-    assert server.messages == [struct.pack("!i", 80877103)]
+        connect_postgres({**server.parts, "tls": tls}, 2)
+    assert server.messages == []
+
+
+@pytest.mark.parametrize(("tls", "asks"), [({}, True), (None, True), ({"enabled": False}, False)])
+def test_tls_is_preferred_unless_switched_off(serve: Any, tls: Any, asks: bool) -> None:
+    server = Server(serve, LOGIN_OK + READY)
+    connect_postgres({**server.parts, "tls": tls}, 2).close()
+    assert server.asked_for_tls is asks
 
 
 def rfc7677() -> Scram:

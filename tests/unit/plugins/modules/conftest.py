@@ -22,9 +22,11 @@ def run_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": given})))
         # Only ansible-core 2.19 and later have it.
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        warnings: list[str] = []
+        # How warnings get into the result is ansible-core's business, and differs between its versions.
+        monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _module, text: warnings.append(text))
         with pytest.raises(SystemExit):
             main()
-        result: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return result
+        return {**json.loads(capsys.readouterr().out), "warnings": warnings}
 
     return run

@@ -1,0 +1,317 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""Brings a database to a revision of Prefect's schema, once, however many try, and says exactly how far it got."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, Row, quoted
+
+LOCK_KEY = 31650977226777460
+"""PostgreSQL's advisory lock (per database) that every migration holds: "prefect" in ASCII."""
+
+WAITING = "selfhosted.prefect migration lock"
+WORKING = "selfhosted.prefect migration"
+"""Names of the sessions in pg_stat_activity: the one that holds or awaits the lock, and those that do the work."""
+
+_QUERY_SECONDS = 15.0
+_ORPHANS_SECONDS = 10.0
+_POLL_SECONDS = 0.5
+
+_REVISIONS = "SELECT version_num FROM alembic_version ORDER BY 1"
+_EXISTS = "SELECT to_regclass('alembic_version') IS NOT NULL, to_regclass('flow_run') IS NOT NULL"
+# An index that somebody is building right now is not valid yet, and no leftover.
+_INVALID_INDEXES = """
+SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT i.indisvalid AND n.nspname = ANY (current_schemas(false))
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
+ORDER BY 1
+"""
+_HOLDER = """
+SELECT l.pid, coalesce(host(a.client_addr), 'this machine'), date_trunc('second', now() - a.backend_start)
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32) + l.objid::bigint = 31650977226777460
+"""
+_WORKERS = f"""
+FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user AND application_name = '{WORKING}'
+"""
+
+
+class MigrationError(Exception):
+    """The schema is not where it should be; the message says how far it got and what to do. ``report`` holds the figures."""
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class Session(Protocol):
+    """What is needed of a PostgreSQL session."""
+
+    def query(self, sql: str, timeout: float | None = None) -> list[Row]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the schema was and is. ``pending`` leads from ``before`` to ``target``; ``ahead`` means that it is past the target."""
+
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    target: str
+    pending: tuple[str, ...]
+    ahead: bool
+    invalid_indexes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return self.before != self.after
+
+    def values(self) -> dict[str, Any]:
+        """As a module returns it."""
+        return {
+            "changed": self.changed,
+            "before": shown(self.before, ""),
+            "after": shown(self.after, ""),
+            "head": self.target,
+            "pending": list(self.pending),
+            "ahead": self.ahead,
+            "invalid_indexes": list(self.invalid_indexes),
+        }
+
+
+def shown(revisions: Iterable[str], nothing: str = "no revision (empty)") -> str:
+    return ",".join(revisions) or nothing
+
+
+class Schema:
+    """Prefect's schema, over one session."""
+
+    def __init__(self, session: Session, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._session = session
+        self._sleep = sleep
+
+    def close(self) -> None:
+        self._session.close()
+
+    def __enter__(self) -> Schema:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def revisions(self) -> tuple[str, ...]:
+        """The current revision (several only if branches are open); nothing for an empty database.
+
+        Raises:
+            MigrationError: the revisions are those of another application.
+        """
+        versioned, prefects = (value == "t" for value in self._query(_EXISTS)[0])
+        revisions = tuple(str(row[0]) for row in self._query(_REVISIONS)) if versioned else ()
+        if revisions and not prefects:
+            raise MigrationError("the database belongs to another application: it has a table alembic_version, but none called flow_run")
+        return revisions
+
+    def invalid_indexes(self) -> tuple[str, ...]:
+        return tuple(str(row[0]) for row in self._query(_INVALID_INDEXES))
+
+    def drop_index(self, name: str, timeout: float) -> None:
+        self._query(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}", timeout)
+
+    def lock(self) -> bool:
+        """Tries to get the lock, which lasts as long as this session."""
+        return self._query(f"SELECT pg_try_advisory_lock({LOCK_KEY})")[0][0] == "t"
+
+    def holder(self) -> str:
+        """Who has the lock."""
+        rows = self._query(_HOLDER)
+        return "; ".join(f"session {pid} from {address}, for {age}" for pid, address, age in rows) or "a session that has just ended"
+
+    def end_workers(self) -> None:
+        """Ends what an interrupted migration left running in the server: it would go on, and meet the next attempt.
+
+        Only for whoever holds the lock.
+        """
+        deadline = Deadline(_ORPHANS_SECONDS)
+        while self._query(f"SELECT pg_terminate_backend(pid) {_WORKERS}") and not deadline.passed():
+            self._sleep(_POLL_SECONDS)
+
+    def _query(self, sql: str, timeout: float = _QUERY_SECONDS) -> list[Row]:
+        return self._session.query(sql, timeout)
+
+
+@dataclass
+class Migration:
+    """One attempt to have a database at a revision of a release.
+
+    ``where`` names the database in messages (``database NAME on HOST:PORT``), ``connect`` opens a session,
+    ``upgrade`` runs Prefect's own command for at most the seconds given.
+    """
+
+    release: Release
+    target: str
+    where: str
+    connect: Callable[[], Schema]
+    upgrade: Callable[[float], Finished]
+    deadline: Deadline
+    sleep: Callable[[float], None] = time.sleep
+
+    def look(self) -> Report:
+        """Where the schema is."""
+        with self.connect() as schema:
+            return self._look(schema)
+
+    def run(self) -> Report:
+        """Brings the schema to the target, unless it is there or past it.
+
+        Raises:
+            MigrationError: it is not there, or an index is invalid.
+            NetError, PostgresError: the database cannot be asked.
+        """
+        with self.connect() as schema:
+            report = self._look(schema)
+            if not report.pending:
+                return self._sound(report)
+            self._lock(schema)
+            report = self._look(schema)
+            if not report.pending:
+                return self._sound(report)
+            schema.end_workers()
+            self._drop_leftovers(schema, report)
+            ended = self.upgrade(self.deadline.left())
+            reached = self._reached(schema, report, ended)
+        return self._judge(reached, ended)
+
+    def wait(self) -> Report:
+        """Waits until somebody else has brought the schema to the target.
+
+        Raises:
+            MigrationError: nobody has, in time.
+        """
+        report: Report | None = None
+        why = ""
+        while True:
+            try:
+                report = self.look()
+                if not report.pending and not report.invalid_indexes:
+                    return report
+                why = f"it is at {shown(report.after)}{',' if report.invalid_indexes else ''}{self._invalid(report)}"
+            except (NetError, PostgresError) as error:
+                why = f"its server {error}" if isinstance(error, NetError) else f"its server says: {error}"
+            if self.deadline.passed():
+                raise MigrationError(
+                    f"The {self.where} has not come to revision {self.target} within {self.deadline.seconds:g} s: {why}."
+                    f" This waits for a migration that runs elsewhere; start one with the role prefect_migrate.",
+                    report,
+                )
+            self.sleep(min(2.0, self.deadline.left()))
+
+    def _look(self, schema: Schema) -> Report:
+        revisions = schema.revisions()
+        known = all(name in self.release.revisions for name in revisions)
+        pending = tuple(self.release.pending(revisions, self.target)) if known else ()
+        ahead = not pending and revisions != (self.target,)
+        return Report(revisions, revisions, self.target, pending, ahead, schema.invalid_indexes())
+
+    def _sound(self, report: Report) -> Report:
+        if report.invalid_indexes:
+            raise MigrationError(f"The {self.where} is at revision {shown(report.after)}, as it should be,{self._invalid(report)}.", report)
+        return report
+
+    def _lock(self, schema: Schema) -> None:
+        while not schema.lock():
+            if self.deadline.passed():
+                raise MigrationError(
+                    f"Another migration of the {self.where} has not ended within {self.deadline.seconds:g} s, so this one did not begin."
+                    f" The lock is held by {schema.holder()}. Wait for it, or end it, and run this again. Nothing was changed."
+                )
+            self.sleep(min(_POLL_SECONDS, self.deadline.left()))
+
+    def _drop_leftovers(self, schema: Schema, report: Report) -> None:
+        # CREATE INDEX CONCURRENTLY fails on the invalid index of an interrupted attempt, or, worse, skips it for good.
+        sources = [self.release.revisions[name].source for name in report.pending]
+        for index in report.invalid_indexes:
+            if any(re.search(rf"\b{re.escape(index)}\b", source) for source in sources):
+                schema.drop_index(index, max(self.deadline.left(), 1.0))
+
+    def _reached(self, schema: Schema, report: Report, ended: Finished) -> Report:
+        try:
+            if ended.timed_out:
+                # Killing the client does not stop the statement that the server is busy with.
+                schema.end_workers()
+            now = self._look(schema)
+        except (NetError, PostgresError):
+            # The session that held the lock may be gone, together with the one that did the work.
+            now = self._look_again(ended)
+        return replace(now, before=report.before)
+
+    def _look_again(self, ended: Finished) -> Report:
+        try:
+            return self.look()
+        except (NetError, PostgresError) as error:
+            raise MigrationError(
+                f"The migration of the {self.where} ended (exit code {ended.rc}), and how far it got cannot be seen, for its server"
+                f" does not answer any more: {error}. Mend that and run the same again: it goes on from where it is."
+                f"\nThe last of its output:\n{ended.tail() or '(none)'}"
+            ) from error
+
+    def _judge(self, report: Report, ended: Finished) -> Report:
+        if not report.pending and not ended.rc:
+            return self._sound(report)
+        if ended.timed_out:
+            what = f"was stopped after {self.deadline.seconds:g} s, before it had ended"
+        elif ended.rc:
+            what = f"failed (exit code {ended.rc})"
+        else:
+            what = "ended without an error, but not where it should"
+        again = "run the same again: it goes on from there."
+        advice = f"Give it more time (prefect_migrate_timeout) and {again}" if ended.timed_out else f"Mend the cause and {again}"
+        began = f"it began at {shown(report.before)}"
+        left = f", {len(report.pending)} more to {report.target}" if report.pending else f", which is where it should be ({report.target})"
+        raise MigrationError(
+            f"The migration of the {self.where} {what}. The schema is at {shown(report.after)} ({began}){left}.{self._leftovers(report)}"
+            f" Servers that are running were not touched. {advice}"
+            f"\nThe last of its output:\n{ended.tail() or '(none)'}",
+            report,
+        )
+
+    def _leftovers(self, report: Report) -> str:
+        return f" Invalid indexes were left: {', '.join(report.invalid_indexes)}." if report.invalid_indexes else ""
+
+    def _invalid(self, report: Report) -> str:
+        if not report.invalid_indexes:
+            return ""
+        repairs = "; ".join(_repair(name) for name in report.invalid_indexes)
+        names = ", ".join(report.invalid_indexes)
+        return f" but these indexes are invalid: {names}. Mend them (in this database) and run this again: {repairs}"
+
+
+def _repair(index: str) -> str:
+    # REINDEX CONCURRENTLY leaves its unfinished copies under these names, beside the index itself.
+    if re.search(r"_cc(new|old)\d*$", index):
+        return f"DROP INDEX CONCURRENTLY {quoted(index)}"
+    return f"REINDEX INDEX CONCURRENTLY {quoted(index)}"
+
+
+def command_environment(environment: Mapping[str, str], release: Release, timeout: float, home: str) -> dict[str, str]:
+    """What Prefect's command needs in its environment; nothing of it is left on disk but in ``home``."""
+    name = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_APPLICATION_NAME"
+    # Before 3.8 the ordinary statement timeout, 10 s, holds for migrations, too.
+    patience = {"PREFECT_SERVER_DATABASE_TIMEOUT": str(int(timeout))} if release.older_than(3, 8) else {}
+    return {"HOME": home, "PREFECT_HOME": home, "PYTHONDONTWRITEBYTECODE": "1", **environment, name: WORKING, **patience}
+
+
+def where(parts: Mapping[str, Any]) -> str:
+    """How messages name the database."""
+    return f"database {parts['dbname']} on {parts['host']}:{parts['port']}"

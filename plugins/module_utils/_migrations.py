@@ -1,0 +1,131 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""What an installed Prefect release says of itself, read without starting it (which would take seconds)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
+
+
+class ReleaseError(Exception):
+    """The folder holds no usable release; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One migration: its id, those it builds on, and its source."""
+
+    name: str
+    down: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """An installed release and its migrations for PostgreSQL."""
+
+    path: str
+    version: str
+    revisions: Mapping[str, Revision]
+
+    def older_than(self, *numbers: int) -> bool:
+        return version_number(self.version) < numbers
+
+    def head(self) -> str:
+        """The one revision that no other builds on. Raises ReleaseError unless there is exactly one."""
+        built_on = {name for revision in self.revisions.values() for name in revision.down}
+        heads = sorted(set(self.revisions) - built_on)
+        if len(heads) != 1:
+            raise ReleaseError(f"{self.path} has {len(heads)} newest migrations, not one: {', '.join(heads)}")
+        return heads[0]
+
+    def find(self, revision: str) -> str:
+        """The full id of ``head`` or of a revision. Raises ReleaseError when this release has no such revision."""
+        if revision == "head":
+            return self.head()
+        if revision not in self.revisions:
+            raise ReleaseError(f"Prefect {self.version} in {self.path} has no migration {revision}; its newest is {self.head()}")
+        return revision
+
+    def with_ancestors(self, names: Iterable[str]) -> set[str]:
+        """The revisions and everything they build on; unknown ones are kept as they are."""
+        seen: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += self.revisions[name].down if name in self.revisions else ()
+        return seen
+
+    def pending(self, current: Iterable[str], target: str) -> list[str]:
+        """What leads from the current revisions to the target, in the order in which it is applied; nothing if it is reached or passed."""
+        missing = self.with_ancestors([target]) - self.with_ancestors(current)
+        return [name for name in self._ordered([target]) if name in missing]
+
+    def _ordered(self, names: Iterable[str]) -> list[str]:
+        ordered: dict[str, None] = {}
+        waiting: list[tuple[str, bool]] = [(name, False) for name in names]
+        while waiting:
+            name, ready = waiting.pop()
+            if ready:
+                ordered[name] = None
+            elif name not in ordered and name in self.revisions:
+                waiting.append((name, True))
+                waiting += [(down, False) for down in self.revisions[name].down]
+        return list(ordered)
+
+
+def load_release(path: str) -> Release:
+    """Reads the release in a virtual environment.
+
+    Raises:
+        ReleaseError: there is no Prefect in it, or its migrations cannot be read.
+    """
+    packages = _packages(Path(path))
+    described = sorted(packages.glob("prefect-[0-9]*.dist-info"))
+    if not described:
+        raise ReleaseError(f"{path} holds no Prefect: {packages} has no prefect-*.dist-info")
+    version = described[-1].name[len("prefect-") : -len(".dist-info")]
+    for folder in ("_migrations", "migrations"):
+        found = packages / "prefect" / "server" / "database" / folder / "versions" / "postgresql"
+        if found.is_dir():
+            return Release(path, version, {revision.name: revision for revision in _revisions(found)})
+    raise ReleaseError(f"Prefect {version} in {path} has no migrations for PostgreSQL where they are looked for")
+
+
+def _packages(path: Path) -> Path:
+    found = sorted(path.glob("lib/python3*/site-packages"))
+    if not found:
+        raise ReleaseError(f"{path} is no installed release: it has no lib/python3*/site-packages")
+    return found[-1]
+
+
+def _revisions(folder: Path) -> Iterator[Revision]:
+    for file in sorted(folder.glob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        values = dict(_assignments(source, file))
+        name, down = values.get("revision"), values.get("down_revision")
+        if isinstance(name, str):
+            yield Revision(name, (down,) if isinstance(down, str) else tuple(down) if isinstance(down, (tuple, list)) else (), source)
+
+
+def _assignments(source: str, file: Path) -> Iterator[tuple[str, object]]:
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise ReleaseError(f"{file} cannot be read: {error}") from error
+    for statement in body:
+        targets = (
+            statement.targets if isinstance(statement, ast.Assign) else [statement.target] if isinstance(statement, ast.AnnAssign) else []
+        )
+        value = getattr(statement, "value", None)
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id in ("revision", "down_revision") and value is not None:
+                yield target.id, ast.literal_eval(value)

@@ -1,0 +1,295 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_migration
+short_description: Bring Prefect's database to the schema of a release
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Brings a PostgreSQL database to a revision of Prefect's schema with an installed release's own command, or waits until somebody
+    else has.
+  - Current and wanted revision are compared first; when there is nothing to do, the command is not even started.
+  - The work is done under a PostgreSQL advisory lock of the database (number 31650977226777460, which is "prefect" in ASCII).
+    Whoever comes second waits, then sees what is left to do.
+  - It is bounded as a whole. When time is up the command and what it left running in the server are ended.
+  - A failure says which revision was reached, which indexes are invalid, and what to do. Running the same again goes on from there;
+    the invalid indexes of the migrations still to come are dropped first, because those would fail on them or skip them.
+  - A schema that is past the wanted revision is left alone, which is no error (RV(ahead)); Prefect runs on a newer schema.
+  - In check mode it tells where the schema is and what is pending. When that cannot be known yet, because the release is not installed
+    or the database not reachable, it warns and reports a change.
+  - Through PgBouncer in transaction mode the lock would not hold. Let the migration connect to PostgreSQL itself.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.action_group
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: Shows the revision before and after.
+  idempotent:
+    support: full
+  platform:
+    platforms: posix
+    support: full
+    details: Linux.
+options:
+  release:
+    description: The virtual environment of the Prefect release, such as C(/opt/prefect/current).
+    type: path
+    required: true
+  environment:
+    description:
+      - Prefect's settings, as environment variables. C(PREFECT_SERVER_DATABASE_*) say where the database is.
+      - These win over O(environment_file). Nothing else of the environment reaches the command.
+    type: dict
+    default: {}
+  environment_file:
+    description: A file of such settings on the host, as systemd's C(EnvironmentFile=) takes it.
+    type: path
+  state:
+    description:
+      - V(upgraded) brings the schema to O(revision).
+      - V(awaited) waits until it is there, or past it, and changes nothing.
+    type: str
+    choices: [upgraded, awaited]
+    default: upgraded
+  revision:
+    description: The wanted revision, in full; V(head) is the newest that the release has.
+    type: str
+    default: head
+  timeout:
+    description: Seconds for everything, waiting for another migration included.
+    type: int
+    default: 600
+  user:
+    description: The user of the host to run the command as. The one who runs the module by default.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: Bring the schema to the new release, once
+  become: true
+  selfhosted.prefect.prefect_migration:
+    release: /opt/prefect/releases/3.8.8-0a1b2c3d4e5f
+    environment: "{{ prefect_environment }}"
+    user: prefect
+  run_once: true
+
+- name: Wait until the schema is there
+  selfhosted.prefect.prefect_migration:
+    release: /opt/prefect/current
+    environment_file: /etc/prefect/prefect.env
+    state: awaited
+    timeout: 120
+  become: true
+"""
+
+RETURN = r"""
+before:
+  description: The revision at the beginning; empty for an empty database.
+  returned: when the database could be asked
+  type: str
+  sample: bad1e352c597
+after:
+  description: The revision now. In check mode, the one it would come to.
+  returned: when the database could be asked
+  type: str
+  sample: d4a7e1c93f52
+head:
+  description: The wanted revision, in full.
+  returned: when the release could be read
+  type: str
+  sample: d4a7e1c93f52
+pending:
+  description: The revisions that were still to be applied at the end, in order. In check mode those that would be applied.
+  returned: when the database could be asked
+  type: list
+  elements: str
+  sample: []
+ahead:
+  description: Whether the schema is past the wanted revision, because a newer release has migrated it.
+  returned: when the database could be asked
+  type: bool
+  sample: false
+invalid_indexes:
+  description: Indexes that an interrupted build left behind. PostgreSQL does not use them.
+  returned: when the database could be asked
+  type: list
+  elements: str
+  sample: []
+prefect_version:
+  description: The version of the release.
+  returned: when the release could be read
+  type: str
+  sample: 3.8.8
+"""
+
+import os
+import pwd
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database_settings import database_parts
+from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import parse_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import (
+    WAITING,
+    Migration,
+    MigrationError,
+    Report,
+    Schema,
+    command_environment,
+    where,
+)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, ReleaseError, load_release
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, connect_postgres, refusal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting
+
+ARGUMENTS: dict[str, Any] = {
+    "release": {"type": "path", "required": True},
+    "environment": {"type": "dict", "default": {}, "no_log": True},
+    "environment_file": {"type": "path"},
+    "state": {"type": "str", "choices": ["upgraded", "awaited"], "default": "upgraded"},
+    "revision": {"type": "str", "default": "head"},
+    "timeout": {"type": "int", "default": 600},
+    "user": {"type": "str"},
+}
+_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|KEY|URL|HEADERS")
+_CONNECT_SECONDS = 10.0
+
+
+def settings(params: Mapping[str, Any]) -> dict[str, str]:
+    """Prefect's settings, out of the file and the mapping. Raises OSError when the file cannot be read."""
+    path = params["environment_file"]
+    of_file = parse_environment(Path(path).read_text(encoding="utf-8")) if path else {}
+    return {**of_file, **{name: setting(value) for name, value in params["environment"].items() if value is not None}}
+
+
+def secrets_of(environment: Mapping[str, str]) -> list[str]:
+    """The values that nobody may read in a message, and the passwords within them."""
+    found = [value for name, value in environment.items() if _SECRET_NAME.search(name) and value]
+    passwords = re.findall(r"://[^\s:/@]*:([^\s/]+)@", "\n".join(found))
+    return [*found, *passwords, *auth_secrets(environment.get("PREFECT_SERVER_API_AUTH_STRING", ""))]
+
+
+@contextmanager
+def scratch(user: str | None) -> Iterator[str]:
+    """An empty folder for the command: Prefect reads settings from files in the one it is started in."""
+    folder = tempfile.mkdtemp(prefix="prefect-migration-")
+    try:
+        if user:
+            account = pwd.getpwnam(user)
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Attempt:
+    """The module's run: parameters turned into a migration, its end into a result."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.deadline = Deadline(self.params["timeout"])
+        try:
+            self.environment = settings(self.params)
+        except OSError as error:
+            self.fail(f"The settings in {self.params['environment_file']} cannot be read: {error.strerror}. Nothing was changed.")
+        self.secrets = secrets_of(self.environment)
+        # By default every value would be masked everywhere, "5432" and "prefect" included, and no message could be read.
+        module.no_log_values = {value for value in self.secrets if value}
+        module.params["environment"] = sorted(self.params["environment"])
+
+    def main(self) -> None:
+        try:
+            release = load_release(self.params["release"])
+            target = release.find(self.params["revision"])
+        except ReleaseError as error:
+            self.unknown(f"{error}. Install the release first (role prefect). Nothing was changed.")
+        try:
+            parts = database_parts(self.environment)
+        except ValueError as error:
+            self.fail(f"{error}. Nothing was changed.")
+        migration = Migration(
+            release=release,
+            target=target,
+            where=where(parts),
+            connect=lambda: self.connect(parts),
+            upgrade=lambda seconds: self.upgrade(release, seconds),
+            deadline=self.deadline,
+        )
+        facts = {"prefect_version": release.version, "head": target}
+        try:
+            self.exit(self.act(migration), facts)
+        except MigrationError as error:
+            self.fail(str(error), {**facts, **(error.report.values() if error.report else {})})
+        except NetError as error:
+            self.unknown(f"PostgreSQL at {parts['host']}:{parts['port']} {error}. Nothing was changed.", facts)
+        except PostgresError as error:
+            self.unknown(f"PostgreSQL at {parts['host']}:{parts['port']} {refusal(parts, error)}. Nothing was changed.", facts)
+
+    def act(self, migration: Migration) -> Report:
+        if self.module.check_mode:
+            return migration.look()
+        return migration.wait() if self.params["state"] == "awaited" else migration.run()
+
+    def connect(self, parts: Mapping[str, Any]) -> Schema:
+        options = {"application_name": WAITING, **parts["options"]}
+        return Schema(connect_postgres(parts, _CONNECT_SECONDS, options=options))
+
+    def upgrade(self, release: Release, seconds: float) -> Finished:
+        revision = [] if self.params["revision"] == "head" else ["--revision", self.params["revision"]]
+        argv = [f"{release.path}/bin/prefect", "server", "database", "upgrade", "-y", *revision]
+        user = self.params["user"] or ""
+        with scratch(user) as folder:
+            environment = command_environment(self.environment, release, self.params["timeout"], folder)
+            return run(argv, seconds, env=environment, user=user, cwd=folder)
+
+    def exit(self, report: Report, facts: Mapping[str, Any]) -> NoReturn:
+        if self.module.check_mode and report.pending and self.params["state"] == "upgraded":
+            report = replace(report, after=(report.target,))
+        if report.ahead:
+            self.module.warn(
+                f"The schema is at {','.join(report.after)}, past {report.target}: a newer release has migrated it. It is left as it is."
+            )
+        values = {**facts, **report.values()}
+        diff = {"before": f"{values['before']}\n", "after": f"{values['after']}\n"}
+        self.module.exit_json(**values, diff=diff)
+        raise AssertionError("exit_json does not return")
+
+    def unknown(self, message: str, facts: Mapping[str, Any] | None = None) -> NoReturn:
+        """Fails; in check mode, where what is missing may be about to be installed, only warns."""
+        if not self.module.check_mode:
+            self.fail(message, facts)
+        self.module.warn(f"{redact(message, self.secrets)} So it is not known whether the schema would change.")
+        self.module.exit_json(changed=self.params["state"] == "upgraded", **(facts or {}))
+        raise AssertionError("exit_json does not return")
+
+    def fail(self, message: str, facts: Mapping[str, Any] | None = None) -> NoReturn:
+        self.module.fail_json(msg=redact(message, getattr(self, "secrets", [])), **{"changed": False, **(facts or {})})
+        raise AssertionError("fail_json does not return")
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    Attempt(module).main()
+
+
+if __name__ == "__main__":
+    main()

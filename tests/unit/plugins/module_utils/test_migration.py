@@ -1,0 +1,304 @@
+"""The order of things, against a database that is a few variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import (
+    LOCK_KEY,
+    WORKING,
+    Migration,
+    MigrationError,
+    Schema,
+    command_environment,
+)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, Row
+
+RELEASE = Release(
+    "/r",
+    "3.8.8",
+    {
+        "a": Revision("a", (), "creates flow_run"),
+        "b": Revision("b", ("a",), "CREATE INDEX CONCURRENTLY ix_b ON flow_run"),
+        "c": Revision("c", ("b",), "CREATE INDEX CONCURRENTLY ix_bc ON flow_run"),
+    },
+)
+
+
+class Database:
+    """What a session would find."""
+
+    def __init__(self, *revisions: str, invalid: tuple[str, ...] = (), tables: bool = True, locked: int = 0) -> None:
+        self.revisions = list(revisions)
+        self.invalid = list(invalid)
+        self.tables = tables
+        self.locked = locked  # how many more attempts to lock fail
+        self.workers = 0
+        self.said: list[str] = []
+        self.down: list[Exception] = []  # raised by the next queries
+        self.on_lock: Callable[[], None] = lambda: None
+
+    def query(self, sql: str, timeout: float | None = None) -> list[Row]:  # noqa: PLR0911  one answer for each kind of query
+        assert timeout and timeout <= 600
+        if self.down:
+            raise self.down.pop(0)
+        if "to_regclass" in sql:
+            return [("t" if self.revisions else "f", "t" if self.revisions and self.tables else "f")]
+        if "FROM alembic_version" in sql:
+            return [(name,) for name in sorted(self.revisions)]
+        if "indisvalid" in sql:
+            return [(name,) for name in self.invalid]
+        if "pg_try_advisory_lock" in sql:
+            assert str(LOCK_KEY) in sql
+            self.locked -= 1
+            self.said.append("lock" if self.locked < 0 else "no lock")
+            if self.locked < 0:
+                self.on_lock()
+            return [("t" if self.locked < 0 else "f",)]
+        if "pg_locks" in sql:
+            assert str(LOCK_KEY) in sql
+            return [("42", "10.0.0.9", "00:10:00")]
+        if "pg_terminate_backend" in sql:
+            assert WORKING in sql
+            self.said.append(f"end {self.workers}")
+            self.workers = max(0, self.workers - 1)
+            return [("t",)] * (self.workers + 1 if self.said[-1] != "end 0" else 0)
+        assert sql.startswith("DROP INDEX CONCURRENTLY IF EXISTS"), sql
+        name = sql.split('"')[1]
+        self.said.append(f"drop {name}")
+        self.invalid.remove(name)
+        return []
+
+    def close(self) -> None:
+        self.said.append("close")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += max(seconds, 0.001)
+
+
+def migration(database: Database, upgrade: Callable[[], Finished], target: str = "c", timeout: float = 600) -> Migration:
+    clock = Clock()
+
+    def run(seconds: float) -> Finished:
+        assert 0 < seconds <= timeout
+        database.said.append("upgrade")
+        return upgrade()
+
+    return Migration(
+        release=RELEASE,
+        target=target,
+        where="database prefect on db:5432",
+        connect=lambda: Schema(database, clock.sleep),
+        upgrade=run,
+        deadline=Deadline(timeout, clock),
+        sleep=clock.sleep,
+    )
+
+
+def never() -> Finished:
+    raise AssertionError("the command was started")
+
+
+def comes_to(database: Database, *revisions: str, invalid: tuple[str, ...] = (), **ended: Any) -> Callable[[], Finished]:
+    def upgrade() -> Finished:
+        database.revisions = list(revisions)
+        database.invalid = list(invalid)
+        return Finished(ended.get("rc", 0), ended.get("output", "Running upgrade migrations ..."), ended.get("timed_out", False))
+
+    return upgrade
+
+
+@pytest.mark.parametrize(
+    ("current", "target", "ahead"),
+    [(["c"], "c", False), (["c"], "b", True), (["from_the_future"], "c", True)],
+)
+def test_nothing_to_do(current: list[str], target: str, ahead: bool) -> None:
+    database = Database(*current)
+    report = migration(database, never, target).run()
+    assert (report.changed, report.ahead, report.pending) == (False, ahead, ())
+    assert database.said == ["close"]
+
+
+@pytest.mark.parametrize(("current", "before"), [([], ""), (["a"], "a")])
+def test_upgrade(current: list[str], before: str) -> None:
+    database = Database(*current)
+    values = migration(database, comes_to(database, "c")).run().values()
+    assert values == {
+        "changed": True,
+        "before": before,
+        "after": "c",
+        "head": "c",
+        "pending": [],
+        "ahead": False,
+        "invalid_indexes": [],
+    }
+    assert database.said == ["lock", "end 0", "upgrade", "close"]
+
+
+def test_who_comes_second_waits_and_finds_it_done() -> None:
+    database = Database("a", locked=3)
+    database.on_lock = comes_to(database, "c")
+    report = migration(database, never).run()
+    assert (report.changed, report.after) == (False, ("c",))
+    assert database.said == ["no lock", "no lock", "no lock", "lock", "close"]
+
+
+def test_a_lock_that_is_never_free() -> None:
+    database = Database("a", locked=10**6)
+    with pytest.raises(MigrationError, match=r"has not ended within 30 s.*session 42 from 10\.0\.0\.9, for 00:10:00.*Nothing was changed"):
+        migration(database, never, timeout=30).run()
+
+
+def test_leftovers_of_pending_migrations_only_are_dropped() -> None:
+    # ix_b belongs to what is done already, and must not be taken for a part of ix_bc.
+    database = Database("b", invalid=("ix_b", "ix_bc"))
+    database.workers = 2
+    upgrade = comes_to(database, "c")
+    report = migration(database, upgrade).run()
+    assert database.said == ["lock", "end 2", "end 1", "end 0", "drop ix_bc", "upgrade", "close"]
+    assert report.changed
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        (
+            {"rc": 1, "output": "Traceback\nboom"},
+            [r"failed \(exit code 1\)", "at b .it began at a., 1 more to c", "Mend the cause", "goes on from there", "boom$"],
+        ),
+        ({"rc": -9, "timed_out": True}, ["was stopped after 600 s", "prefect_migrate_timeout"]),
+        ({"rc": 0}, ["ended without an error, but not where it should"]),
+    ],
+)
+def test_failures_say_how_far_it_got(ended: Any, said: list[str]) -> None:
+    database = Database("a")
+    with pytest.raises(MigrationError) as caught:
+        migration(database, comes_to(database, "b", invalid=("ix_bc",), **ended)).run()
+    message = str(caught.value)
+    for part in [*said, "database prefect on db:5432", "Invalid indexes were left: ix_bc", "Servers that are running were not touched"]:
+        assert re.search(part, message), (part, message)
+    report = caught.value.report
+    assert report
+    assert (report.before, report.after, report.pending, report.changed) == (("a",), ("b",), ("c",), True)
+
+
+def test_a_stopped_command_leaves_nothing_behind_in_the_server() -> None:
+    database = Database("a")
+
+    def upgrade() -> Finished:
+        database.workers = 1
+        return Finished(-9, "", timed_out=True)
+
+    with pytest.raises(MigrationError):
+        migration(database, upgrade).run()
+    assert database.said[-3:] == ["end 1", "end 0", "close"]
+
+
+def test_an_error_at_the_very_end_is_still_one() -> None:
+    database = Database("a")
+    with pytest.raises(MigrationError, match="which is where it should be"):
+        migration(database, comes_to(database, "c", rc=1)).run()
+
+
+@pytest.mark.parametrize(
+    ("index", "repair"),
+    [("ix_b", 'REINDEX INDEX CONCURRENTLY "ix_b"'), ("ix_b_ccnew1", 'DROP INDEX CONCURRENTLY "ix_b_ccnew1"')],
+)
+@pytest.mark.parametrize("current", ["c", "a"])
+def test_an_invalid_index_is_no_success(current: str, index: str, repair: str) -> None:
+    database = Database(current, invalid=(index,))
+    with pytest.raises(MigrationError, match="these indexes are invalid") as caught:
+        migration(database, comes_to(database, "c", invalid=(index,))).run()
+    assert repair in str(caught.value)
+
+
+def test_the_lock_session_may_be_lost() -> None:
+    database = Database("a")
+
+    def upgrade() -> Finished:
+        database.down = [NetError("dropped the connection")]
+        return comes_to(database, "b", rc=1)()
+
+    with pytest.raises(MigrationError, match="The schema is at b"):
+        migration(database, upgrade).run()
+
+
+def test_a_server_that_is_gone_afterwards() -> None:
+    database = Database("a")
+
+    def upgrade() -> Finished:
+        database.down = [NetError("dropped the connection"), PostgresError("the database system is starting up")]
+        return Finished(1, "boom")
+
+    with pytest.raises(MigrationError, match=r"(?s)how far it got cannot be seen.*starting up.*boom"):
+        migration(database, upgrade).run()
+
+
+def test_another_applications_database() -> None:
+    with pytest.raises(MigrationError, match="belongs to another application"):
+        migration(Database("x", tables=False), never).run()
+
+
+def test_look_changes_nothing() -> None:
+    database = Database("a")
+    report = migration(database, never).look()
+    assert (report.pending, report.changed) == (("b", "c"), False)
+    assert database.said == ["close"]
+
+
+def test_wait_until_somebody_else_has_done_it() -> None:
+    database = Database("a")
+    database.down = [NetError("refused the connection")]
+    waiting = migration(database, never)
+    sleeps = []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 3:
+            database.revisions = ["c"]
+
+    waiting.sleep = sleep
+    report = waiting.wait()
+    assert (report.changed, report.after) == (False, ("c",))
+    assert len(sleeps) == 3
+    assert "lock" not in database.said
+
+
+@pytest.mark.parametrize(
+    ("database", "why"),
+    [
+        (Database("a"), "it is at a"),
+        (Database(), r"it is at no revision \(empty\)"),
+        (Database("c", invalid=("ix_b",)), "it is at c, but these indexes are invalid: ix_b"),
+    ],
+)
+def test_wait_in_vain(database: Database, why: str) -> None:
+    with pytest.raises(MigrationError, match=rf"has not come to revision c within 20 s: {why}"):
+        migration(database, never, timeout=20).wait()
+
+
+@pytest.mark.parametrize(("version", "timeout"), [("3.7.8", "600"), ("3.8.8", "10")])
+def test_command_environment(version: str, timeout: str) -> None:
+    given = {"PREFECT_SERVER_DATABASE_TIMEOUT": "10", "PREFECT_HOME": "/var/lib/prefect"}
+    environment = command_environment(given, Release("/r", version, {}), 600, "/scratch")
+    assert environment["PREFECT_SERVER_DATABASE_TIMEOUT"] == timeout
+    assert environment["PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_APPLICATION_NAME"] == WORKING
+    assert (environment["PREFECT_HOME"], environment["HOME"]) == ("/var/lib/prefect", "/scratch")
+
+
+def test_the_lock_is_prefect_in_ascii() -> None:
+    assert LOCK_KEY.to_bytes(7, "big") == b"prefect"
