@@ -10,18 +10,21 @@ import pytest
 
 from tests.quality import rules
 
-# Files that may repeat the version of Prefect: its default and the copies that other checks compare with it,
-# locks and history (records of one version), and unit tests (sample data).
-PIN_EXEMPT = (
-    "roles/prefect/defaults/",
-    "roles/prefect/meta/argument_specs.yml",
-    "roles/prefect/README.md",
-    "roles/prefect/files/locks/",
-    "docs/variables.md",
-    "changelogs/",
-    "CHANGELOG",
-    "tests/unit/",
+# Where a version would be a setting, not an example in a text; and there, the one place for it with the copy in the
+# argument spec that another check compares with it, and the locks, each a record of one version.
+SETTINGS = (
+    "Makefile",
+    "site.yml",
+    ".ci/",
+    ".config/",
+    "inventories/",
+    "molecule/",
+    "playbooks/",
+    "requirements/",
+    "roles/",
+    "tests/bench/",
 )
+PIN_EXEMPT = ("roles/prefect/defaults/", "roles/prefect/meta/argument_specs.yml", "roles/prefect/files/locks/")
 
 CONFIGURATION = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/*", "/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")
 CONFIGURATION_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "HTTPS_PROXY")
@@ -49,30 +52,31 @@ def machine_configuration() -> Iterator[str]:
 
 
 def test_no_secret_and_no_mirror_of_this_machine(files: list[Path]) -> None:
-    assert not rules.text_problems(files, rules.private_hosts(machine_configuration()))
+    rules.require_none(rules.text_problems(files, rules.private_hosts(machine_configuration())))
 
 
 def test_the_version_of_prefect_is_pinned_once(root: Path, tracked: list[Path]) -> None:
     version = rules.load(root / "roles" / "prefect" / "defaults" / "main.yml")["prefect_version"]
-    candidates = [root / path for path in tracked if not str(path).startswith(PIN_EXEMPT)]
-    assert not rules.pin_problems(version, candidates)
+    settings = [path for path in tracked if str(path).startswith(SETTINGS) and path.suffix != ".md"]
+    candidates = [root / path for path in settings if not str(path).startswith(PIN_EXEMPT)]
+    rules.require_none(rules.pin_problems(version, candidates))
 
 
 def test_no_path_of_one_machine(root: Path, files: list[Path]) -> None:
-    assert not rules.local_path_problems((path for path in files if path.name != "test_rules.py"), root)
+    rules.require_none(rules.local_path_problems((path for path in files if path.name != "test_rules.py"), root))
 
 
 def test_links_in_the_documentation_resolve(pages: list[Path]) -> None:
-    assert not [problem for page in pages for problem in rules.link_problems(page)]
+    rules.require_none(problem for page in pages for problem in rules.link_problems(page))
 
 
 def test_the_documentation_names_what_exists(root: Path, pages: list[Path]) -> None:
     known = rules.known_names(root)
-    assert not [problem for page in pages for problem in rules.names_problems(page, root, known)]
+    rules.require_none(problem for page in pages for problem in rules.names_problems(page, root, known))
 
 
 def test_every_role_and_playbook_is_documented(root: Path, pages: list[Path]) -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages if "roles" not in page.relative_to(root).parts)
     names = [path.name for path in sorted((root / "roles").glob("*/"))]
     names += [path.stem for path in sorted((root / "playbooks").glob("*.yml"))]
-    assert not [name for name in names if not any(form.format(name) in text for form in ("`{}`", "{}.yml", "selfhosted.prefect.{}"))]
+    rules.require_none(name for name in names if not any(form.format(name) in text for form in ("`{}`", "{}.yml", "selfhosted.prefect.{}")))

@@ -19,23 +19,23 @@ def defaults_of_others(role: Path) -> dict[str, Any]:
 
 @each_role
 def test_defaults_and_argument_spec_say_the_same(role: Path) -> None:
-    assert not rules.spec_problems(role, defaults_of_others(role))
+    rules.require_none(rules.spec_problems(role, defaults_of_others(role)))
 
 
 @each_role
 def test_defaults_begin_with_the_role_name(role: Path) -> None:
-    assert not rules.naming_problems(role)
+    rules.require_none(rules.naming_problems(role))
 
 
 @each_role
 def test_defaults_need_no_facts(role: Path) -> None:
-    assert not rules.fact_problems(role)
+    rules.require_none(rules.fact_problems(role))
 
 
 @each_role
 def test_endpoints_are_variables(role: Path) -> None:
     folders = [role / name for name in ("templates", "defaults", "vars")]
-    assert not rules.group_index_problems(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file())
+    rules.require_none(rules.group_index_problems(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()))
 
 
 def test_a_default_has_one_place() -> None:
@@ -43,4 +43,4 @@ def test_a_default_has_one_place() -> None:
     for role in ROLES:
         for name in rules.load(role / "defaults" / "main.yml"):
             owners.setdefault(name, []).append(role.name)
-    assert not {name: roles for name, roles in owners.items() if len(roles) > 1}
+    rules.require_none(f"{name} is a default of {' and '.join(roles)}" for name, roles in owners.items() if len(roles) > 1)

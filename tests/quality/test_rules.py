@@ -97,6 +97,8 @@ def test_group_index_problems(tmp_path: Path, line: str, found: bool) -> None:
         ("prefect_version: 1.2.3", True),
         ("prefect==1.2.3", True),
         ("ends with 1.2.3.", True),
+        ("run: tool 1.2.3 # as an example", True),
+        ("# for example 1.2.3", False),
         ("1.2.30", False),
         ("11.2.3", False),
         ("1.2.3.1", False),
