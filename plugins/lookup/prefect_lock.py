@@ -24,6 +24,10 @@ options:
       - Empty means the collection's.
     type: string
     default: ""
+  problem:
+    description: Answer with what is wrong, empty if nothing is, instead of failing.
+    type: boolean
+    default: false
 """
 
 EXAMPLES = r"""
@@ -34,9 +38,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: One dictionary for each version.
+  description: One dictionary for each version; with O(problem), one text for each.
   type: list
-  elements: dict
+  elements: raw
   contains:
     release:
       description: What a release made from this lock is called, C(<version>-<12 digits of the lock's SHA-256>).
@@ -44,6 +48,9 @@ _raw:
       sample: 3.8.8-0123456789ab
     path:
       description: The lock's path on the machine that runs Ansible.
+      type: str
+    files:
+      description: The folder of the files that the role C(prefect) carries, on the machine that runs Ansible.
       type: str
     uv:
       description: The C(uv) that installs, its C(version) and its C(wheels), as M(selfhosted.prefect.prefect_release) wants it.
@@ -56,32 +63,47 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import release_id
+from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import pinned_version, release_id
 
-_LOCKS = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "locks"
+_FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
+_LOCKS = _FILES / "locks"
 
 
-class LookupModule(LookupBase):
+class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible has no types
     """The lookup."""
 
-    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[dict[str, Any]]:
+    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         """One answer for each version."""
         self.set_options(var_options=variables, direct=kwargs)
         own = str(self.get_option("file") or "")
-        return [self._lock(str(version), own, variables or {}) for version in terms]
+        answer = self._problem if self.get_option("problem") else self._lock
+        return [answer(str(version), self._path(str(version), own, variables or {}), own) for version in terms]
 
-    def _lock(self, version: str, own: str, variables: dict[str, Any]) -> dict[str, Any]:
-        path = Path(self._own(own, variables)) if own else _LOCKS / f"{version}.txt"
+    def _path(self, version: str, own: str, variables: dict[str, Any]) -> Path:
+        if not own:
+            return _LOCKS / f"{version}.txt"
+        return Path(self.find_file_in_search_path(variables, "files", own, ignore_missing=True) or own).resolve()
+
+    def _lock(self, version: str, path: Path, own: str) -> dict[str, Any]:
         if not path.is_file():
             raise AnsibleLookupError(_missing(version, own))
         return {
             "release": release_id(path.read_bytes(), version),
             "path": str(path),
+            "files": str(_FILES),
             "uv": json.loads((_LOCKS / "uv.json").read_text(encoding="utf-8")),
         }
 
-    def _own(self, own: str, variables: dict[str, Any]) -> str:
-        return str(self.find_file_in_search_path(variables, "files", own, ignore_missing=True) or own)
+    def _problem(self, version: str, path: Path, own: str) -> str:
+        if not path.is_file():
+            return _missing(version, own)
+        try:
+            locked = pinned_version(path.read_text(encoding="utf-8"), "prefect")
+        except ValueError as error:
+            return f"{path} is not a lock: {error}"
+        if locked != version:
+            return f"prefect_version is {version}, but {path} pins prefect to {locked or 'nothing'}: give them the same version"
+        return ""
 
 
 def _missing(version: str, own: str) -> str:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -105,7 +107,7 @@ def read_url(url: str, timeout: float = 60, sleep: Callable[[float], None] = tim
         if attempt:
             sleep(2.0**attempt)
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310  see above
+            with _opener().open(request, timeout=timeout) as answer:
                 return answer.read(), answer.headers.get_content_type()
         except urllib.error.HTTPError as error:
             problem = f"HTTP {error.code} {error.reason}"
@@ -114,6 +116,12 @@ def read_url(url: str, timeout: float = 60, sleep: Callable[[float], None] = tim
         except (OSError, ValueError) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
     raise PackageIndexError(f"{address}: {redact(problem)}")
+
+
+@functools.lru_cache(maxsize=1)
+def _opener() -> urllib.request.OpenerDirector:
+    # The certificate authorities are read once, and not for each of hundreds of files.
+    return urllib.request.build_opener(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
 
 
 def environment_index() -> Index:

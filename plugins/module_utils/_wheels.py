@@ -5,10 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import functools
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import Pin, normalised
+from ansible_collections.selfhosted.prefect.plugins.module_utils._index import Index, IndexFile, PackageIndexError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import Pin, normalised, pins
 from packaging.markers import InvalidMarker, Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -34,6 +43,7 @@ class Target:
     python: tuple[int, int]
     machine: str
 
+    @functools.lru_cache(maxsize=None)  # noqa: B019, UP033  a handful of targets, for as long as the module runs
     def tags(self) -> dict[Tag, int]:
         """The tags of wheels that such a host can install, each with its rank; the lowest is the best."""
         platforms = [f"manylinux_2_{minor}_{self.machine}" for minor in _GLIBC] + [f"{name}_{self.machine}" for name in _OLD_PLATFORMS]
