@@ -104,13 +104,12 @@ options:
         type: int
         default: 1
       tls:
-        description: TLS settings; without them, or with an empty mapping, there is no TLS.
+        description: TLS settings. With none of them there is no TLS.
         type: dict
         suboptions:
           enabled:
-            description: Whether to use TLS.
+            description: Whether to use TLS. V(true) as soon as any of the settings is given.
             type: bool
-            default: true
           ca_file:
             description: Certificate authorities, on the host. The system's own by default.
             type: path
@@ -121,9 +120,8 @@ options:
             description: Its key.
             type: path
           check_hostname:
-            description: Whether the certificate must name O(redis.host).
+            description: Whether the certificate must name O(redis.host). V(true) unless it is given.
             type: bool
-            default: true
 """
 
 EXAMPLES = r"""
@@ -202,6 +200,7 @@ import socket
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Condition,
@@ -217,14 +216,6 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import last_lines
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
-
-TLS_OPTIONS = {
-    "enabled": {"type": "bool", "default": True},
-    "ca_file": {"type": "path"},
-    "cert_file": {"type": "path"},
-    "key_file": {"type": "path", "no_log": False},
-    "check_hostname": {"type": "bool", "default": True},
-}
 
 ARGUMENTS: dict[str, Any] = {
     "url": {"type": "str"},
@@ -247,7 +238,7 @@ ARGUMENTS: dict[str, Any] = {
             "username": {"type": "str", "default": ""},
             "password": {"type": "str", "default": "", "no_log": True},
             "db": {"type": "int", "default": 1},
-            "tls": {"type": "dict", "options": TLS_OPTIONS},
+            "tls": {"type": "dict", "options": TLS},
         },
     },
 }
@@ -278,7 +269,7 @@ def conditions(params: dict[str, Any]) -> list[Condition]:
 
 
 def deep_conditions(params: dict[str, Any], units: Units, server: Server | None) -> list[Condition]:
-    scheduler = Scheduler(params["redis"], params["scheduler_max_age"])
+    scheduler = Scheduler({**params["redis"], "tls": given(params["redis"]["tls"])}, params["scheduler_max_age"])
     wanted = [Condition("redis", scheduler.ping)]
     if server:
         name = probe_name(socket.gethostname())

@@ -25,6 +25,7 @@ def load(name: str) -> Any:
         ("database_url", ({"host": "d", "name": "n", "user": "u"},), "postgresql+asyncpg://u@d:5432/n"),
         ("systemd_environment", ({"A": 1},), 'A="1"\n'),
         ("connection_budget", (3,), 71),
+        ("inventory_problems", ({"groups": {"prefect_api": ["a"]}},), []),
     ],
 )
 def test_filter(name: Any, arguments: Any, result: Any) -> None:

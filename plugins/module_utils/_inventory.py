@@ -1,0 +1,180 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with an inventory, seen from its variables alone. Each problem is one sentence or two with its remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text, whole_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
+
+OLDEST_POSTGRES = (14, 9)
+
+_SQLITE = re.compile(r"\bsqlite(\+\w+)?\b", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Names that Prefect still takes for settings that have another one today.
+_ALIASES = (
+    ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_"),
+    ("PREFECT_SQLALCHEMY_", "PREFECT_SERVER_DATABASE_SQLALCHEMY_"),
+    ("PREFECT_MESSAGING_", "PREFECT_SERVER_EVENTS_MESSAGING_"),
+)
+_DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+_SERVICES = {
+    "postgres": ("prefect_database_host", "the address of the PostgreSQL server to use instead"),
+    "redis": ("prefect_redis_host", "the address of the Redis server to use instead"),
+    "nginx": ("prefect_api_url", "the URL of the balancer to use instead, such as https://prefect.example.com/api"),
+}
+
+
+def inventory_problems(data: Mapping[str, Any]) -> list[str]:
+    """Every problem with an inventory, in a fixed order. Only what ``data`` holds is looked at.
+
+    Keys: ``groups``, ``endpoints``, ``listeners``, ``secrets``, ``version``, ``versions``, ``lock_file``, ``settings``, ``owned``,
+    ``max_connections``, ``connections_needed``, ``postgres_version``, ``serial`` (see the filter's documentation).
+
+    Raises:
+        ValueError: a key is unknown.
+    """
+    checks: dict[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
+        "groups": _groups,
+        "endpoints": _endpoints,
+        "listeners": _listeners,
+        "secrets": _secrets,
+        "version": _version,
+        "settings": _settings,
+        "connections_needed": _connections,
+        "postgres_version": _postgres_version,
+        "serial": _serial,
+    }
+    unknown = sorted(set(data) - set(checks) - {"versions", "lock_file", "owned", "max_connections"})
+    if unknown:
+        raise ValueError(f"{unknown[0]} is not known; known: {', '.join(sorted(checks))}")
+    return [problem for key, check in checks.items() if data.get(key) is not None for problem in check(data)]
+
+
+def _groups(data: Mapping[str, Any]) -> Iterator[str]:
+    endpoints = data.get("endpoints") or {}
+    for group, hosts in data["groups"].items():
+        if list(hosts or []):
+            continue
+        if group not in _SERVICES:
+            yield f"The group {group} has no host. Put at least one into the inventory."
+            continue
+        variable, meaning = _SERVICES[group]
+        if not text(endpoints.get(variable)).strip():
+            yield f"The group {group} is empty and {variable} is not set. Put a host into the group, or set {variable} to {meaning}."
+
+
+def _endpoints(data: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in data["endpoints"].items():
+        plain = text(value).strip()
+        if _SQLITE.match(plain):
+            yield f"{name} names an SQLite database. Several servers need PostgreSQL {_dotted(OLDEST_POSTGRES)} or newer."
+        elif name.endswith("_url") and plain and not re.match(r"https?://[^/@\s]+(/|$)", plain):
+            yield f"{name} must begin with http:// or https:// and hold no login, unlike {_without_login(plain)!r}."
+        elif name.endswith("_host") and re.search(r"[/@\s]", plain):
+            yield f"{name} must be a bare name or address, unlike {_without_login(plain)!r}."
+
+
+def _listeners(data: Mapping[str, Any]) -> Iterator[str]:
+    seen: dict[tuple[str, str], list[str]] = {}
+    for each in data["listeners"]:
+        key = (text(each["address"]).lower(), text(each["port"]))
+        what = f"{text(each['what'])} on " if each.get("what") else ""
+        seen.setdefault(key, []).append(f"{what}{text(each['host'])}")
+    for (address, port), users in seen.items():
+        if len(users) > 1:
+            yield (
+                f"{host_and_port(address, port)} is used more than once: by {' and by '.join(users)}."
+                " Give each its own address (prefect_address) or port."
+            )
+
+
+def _secrets(data: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in data["secrets"].items():
+        secret = text(value)
+        if not secret.strip():
+            yield f"{name} is missing or empty. Set it, in a file encrypted with ansible-vault."
+        elif _CONTROL.search(secret):
+            yield f"{name} holds a line break or another control character, which no unit can be given. Choose another value."
+        elif name.endswith("auth_string") and not all(secret.partition(":")[::2]):
+            yield f"{name} must have the form user:password."
+
+
+def _version(data: Mapping[str, Any]) -> Iterator[str]:
+    version, known = text(data["version"]), [text(each) for each in data.get("versions") or []]
+    if not data.get("lock_file") and version not in known:
+        yield (
+            f"There is no lock for prefect_version {version or '(empty)'}; there are some for {', '.join(known) or 'none'}. Choose one of"
+            f" them, make one with `make lock VERSION={version}`, or set prefect_lock_file to yours."
+        )
+
+
+def _settings(data: Mapping[str, Any]) -> Iterator[str]:
+    owned = {text(name) for name in data.get("owned") or []}
+    for name, value in sorted((text(name), value) for name, value in data["settings"].items()):
+        plain = setting(value)
+        canonical = _canonical(name)
+        if _SQLITE.search(plain) and canonical.startswith("PREFECT_SERVER_DATABASE"):
+            yield (
+                f"prefect_settings sets {name} to SQLite. Several servers need PostgreSQL {_dotted(OLDEST_POSTGRES)} or newer;"
+                " leave it out and set prefect_database_host and its companions."
+            )
+        elif canonical == _DATABASE_URL:
+            yield f"prefect_settings may not hold {name}: it would win over prefect_database_host and its companions. Set those instead."
+        elif canonical in owned or name in owned:
+            yield f"prefect_settings may not hold {name}, which the roles set themselves. Leave it out, and use the roles' own variable."
+        elif _CONTROL.search(plain):
+            yield f"prefect_settings.{name} holds a line break or another control character, which no unit can be given."
+
+
+def _canonical(name: str) -> str:
+    for old, new in _ALIASES:
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
+
+
+def _connections(data: Mapping[str, Any]) -> Iterator[str]:
+    if data.get("max_connections") in (None, ""):
+        return
+    needed = whole_number(data["connections_needed"], "connections_needed")
+    try:
+        offered = whole_number(data["max_connections"], "postgres_max_connections", 1)
+    except ValueError as error:
+        yield f"{error}."
+        return
+    if offered < needed:
+        yield (
+            f"postgres_max_connections is {offered}, but these servers may open {needed} connections. Leave it out, raise it to at least"
+            f" {needed}, or make prefect_database_pool_size and prefect_database_max_overflow smaller."
+        )
+
+
+def _postgres_version(data: Mapping[str, Any]) -> Iterator[str]:
+    version = text(data["postgres_version"])
+    numbers = version_number(version)
+    # A major version alone stands for its newest release.
+    if version and (not numbers or numbers < (OLDEST_POSTGRES if len(numbers) > 1 else OLDEST_POSTGRES[:1])):
+        yield f"postgres_version is {version}; Prefect needs PostgreSQL {_dotted(OLDEST_POSTGRES)} or newer."
+
+
+def _serial(data: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        rolling_batches((data.get("groups") or {}).get("prefect_api") or [], data["serial"])
+    except ValueError as error:
+        yield f"{error}."
+
+
+def _dotted(numbers: Iterable[int]) -> str:
+    return ".".join(str(number) for number in numbers)
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"//[^/]*@", "//", url)

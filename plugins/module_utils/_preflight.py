@@ -1,0 +1,231 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""What would stop a deployment on this host, found without changing anything. Each problem is one sentence with its remedy."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Run, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, OpenStream, open_stream
+from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import (
+    Postgres,
+    PostgresError,
+    connect_postgres,
+    refusal,
+    version_number,
+)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Listener, Owner, conflicts, owner
+from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
+
+_PYTHON_SECONDS = 20.0
+_SHOW_VERSION = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+_GIGABYTE = 10**9
+
+_POSTGRES_QUESTIONS = """
+SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int
+    + coalesce(current_setting('reserved_connections', true), '0')::int,
+  r.rolconnlimit, d.datconnlimit, pg_is_in_recovery(),
+  has_schema_privilege(current_user, coalesce(current_schema(), 'public'), 'CREATE')
+FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()
+"""
+
+
+def python_problems(path: str, minimum: str, command: Run = run) -> tuple[list[str], str]:
+    """Whether the interpreter is there and new enough; also its version, empty when unknown."""
+    ended = command([path, "-c", _SHOW_VERSION], _PYTHON_SECONDS)
+    version = ended.output.strip()
+    if ended.rc or not version_number(version):
+        why = f"did not answer within {_PYTHON_SECONDS:g} s" if ended.timed_out else ended.tail(1)
+        return [f"Python {minimum} or newer is needed, but {path} does not work: {why}. Install it or set prefect_python."], ""
+    if version_number(version) < version_number(minimum):
+        return [
+            f"Python {minimum} or newer is needed, but {path} is {version}."
+            " Install a newer one beside it and set prefect_python to its path."
+        ], version
+    return [], version
+
+
+def system_problems(families: Sequence[str], release: str, systemd: bool) -> tuple[list[str], str]:
+    """Whether the operating system is supported, from the text of os-release and whether systemd runs; also the system's name."""
+    values = dict(_unquoted(line) for line in release.splitlines() if "=" in line and not line.startswith("#"))
+    identity = values.get("ID") or "unknown"
+    name = f"{values['PRETTY_NAME']} ({identity})" if values.get("PRETTY_NAME") else identity
+    family = {values.get("ID", "").lower(), *values.get("ID_LIKE", "").lower().split()} - {""}
+    problems = []
+    if families and not family & {each.lower() for each in families}:
+        problems.append(f"The operating system is {name}; supported are those of the family {', '.join(families)}.")
+    if not systemd:
+        problems.append("systemd does not run this host; the services are systemd units and need it.")
+    return problems, name
+
+
+def _unquoted(line: str) -> tuple[str, str]:
+    name, _, value = line.partition("=")
+    return name.strip(), " ".join(shlex.split(value))
+
+
+class Space(NamedTuple):
+    """The file system that a path is, or would be, on: its device, the nearest folder that exists, and what is free in bytes."""
+
+    device: int
+    folder: str
+    free: int
+
+
+def space_for(path: str) -> Space:
+    folder = Path(path)
+    while not folder.exists():
+        folder = folder.parent
+    stats = os.statvfs(folder)
+    return Space(folder.stat().st_dev, str(folder), stats.f_bavail * stats.f_frsize)
+
+
+def disk_problems(wanted: Iterable[Mapping[str, Any]], measure: Callable[[str], Space] = space_for) -> list[str]:
+    """Whether there is room for every ``path`` and its ``bytes``; those on one file system add up."""
+    shared: dict[int, list[tuple[Mapping[str, Any], Space]]] = {}
+    for each in wanted:
+        space = measure(each["path"])
+        shared.setdefault(space.device, []).append((each, space))
+    return [problem for group in shared.values() for problem in _disk_problem(group)]
+
+
+def _disk_problem(group: list[tuple[Mapping[str, Any], Space]]) -> list[str]:
+    needed = sum(each["bytes"] for each, _ in group)
+    space = group[0][1]
+    if needed <= space.free:
+        return []
+    paths = " and ".join(str(each["path"]) for each, _ in group)
+    need = "need" if len(group) > 1 else "needs"
+    return [
+        f"{paths} {need} {_size(needed)} of free disk; the file system of {space.folder} has {_size(space.free)}. Free some or enlarge it."
+    ]
+
+
+def _size(number: int) -> str:
+    return f"{number / _GIGABYTE:.1f} GB" if number >= _GIGABYTE / 10 else f"{number / 10**6:.0f} MB"
+
+
+def listen_problems(wanted: Iterable[Mapping[str, Any]], taken: Sequence[Listener], who: Callable[[Listener], Owner] = owner) -> list[str]:
+    """Whether a wanted ``port`` (on ``address``, or any) is taken by something other than one of its ``units`` (patterns)."""
+    problems = []
+    for each in wanted:
+        for listener in conflicts(taken, each["port"], each.get("address") or ""):
+            process = who(listener)
+            if not any(fnmatchcase(process.unit, pattern) for pattern in each.get("units") or ()):
+                setting = f" ({each['setting']})" if each.get("setting") else ""
+                what = f" for {each['what']}" if each.get("what") else ""
+                problems.append(
+                    f"Port {each['port']}{what}{setting} is taken: {process.description} listens on {listener.shown()}."
+                    " Stop it or choose another port."
+                )
+    return problems
+
+
+class Connector:
+    """Asks the servers that Prefect will need, each within its own ``timeout``. ``found`` holds what they said of themselves."""
+
+    def __init__(self, connect: OpenStream = open_stream) -> None:
+        self._connect = connect
+        self.found: dict[str, str] = {}
+
+    def problems(self, wanted: Mapping[str, Any]) -> list[str]:
+        """The problems with one server. Its ``kind`` is ``postgresql``, ``redis`` or ``tcp``."""
+        where = host_and_port(wanted["host"], wanted["port"])
+        kind, ask = {
+            "postgresql": ("PostgreSQL", self._postgres),
+            "redis": ("Redis", self._redis),
+            "tcp": (wanted.get("what") or "A server", self._tcp),
+        }[wanted["kind"]]
+        subject = f"{kind} at {where}"
+        try:
+            return [f"{subject} {problem}." for problem in ask(wanted, where)]
+        except NetError as error:
+            remedy = " Check its address, that it runs, and the firewalls between it and this host." if _unreachable(error) else ""
+            return [f"{subject} {error}.{remedy}"]
+        except PostgresError as error:
+            return [f"{subject} {refusal(wanted, error)}.{_remedy(error)}"]
+        except RedisError as error:
+            return [f"{subject} {_redis_refusal(wanted, error)}."]
+
+    def _tcp(self, wanted: Mapping[str, Any], where: str) -> list[str]:
+        self._connect(wanted["host"], wanted["port"], Deadline(wanted["timeout"])).close()
+        self.found[where] = "open"
+        return []
+
+    def _postgres(self, wanted: Mapping[str, Any], where: str) -> list[str]:
+        options = {"application_name": "selfhosted.prefect preflight"}
+        with connect_postgres(wanted, wanted["timeout"], self._connect, options) as session:
+            version = session.parameters.get("server_version", "")
+            self.found[where] = version
+            minimum = wanted.get("min_version") or ""
+            if minimum and version_number(version) < version_number(minimum):
+                return [f"is version {version}; Prefect needs {minimum} or newer"]
+            return _postgres_problems(session, wanted)
+
+    def _redis(self, wanted: Mapping[str, Any], where: str) -> list[str]:
+        with connect_redis(wanted, wanted["timeout"], self._connect) as redis:
+            redis.call("PING")
+            try:
+                facts = {**redis.info("server"), **redis.info("replication")}
+            except RedisError:
+                return []  # a user without the right to ask; everything that Prefect needs is there
+        version = facts.get("redis_version", "")
+        self.found[where] = version
+        problems = []
+        minimum = wanted.get("min_version") or ""
+        if minimum and version_number(version) < version_number(minimum):
+            problems.append(f"is version {version}; {minimum} or newer is needed")
+        if facts.get("redis_mode") == "cluster":
+            problems.append("runs in cluster mode, which Prefect does not support; use a single server, or Sentinel behind a proxy")
+        if facts.get("role") == "slave":
+            problems.append("is a replica, which cannot be written to; use the address of its master")
+        return problems
+
+
+def _postgres_problems(session: Postgres, wanted: Mapping[str, Any]) -> list[str]:
+    rows = session.query(_POSTGRES_QUESTIONS)
+    total, reserved, of_role, of_database, standby, may_create = rows[0]
+    problems = []
+    needed = int(wanted.get("min_connections") or 0)
+    limits = [
+        (int(total or 0) - int(reserved or 0), f"max_connections {total} less {reserved} reserved for superusers"),
+        (int(of_role or -1), f"the connection limit of role {wanted['user']}"),
+        (int(of_database or -1), f"the connection limit of database {wanted['dbname']}"),
+    ]
+    for limit, source in limits:
+        if 0 <= limit < needed:
+            problems.append(
+                f"offers {limit} connections ({source}), but these servers may open {needed}; raise it or make the pools smaller"
+            )
+    if standby == "t":
+        problems.append("is a standby, which cannot be written to; use the address of its primary")
+    elif may_create != "t":
+        problems.append(f"does not let user {wanted['user']} create tables in database {wanted['dbname']}; make it the database's owner")
+    return problems
+
+
+def _unreachable(error: NetError) -> bool:
+    return str(error).startswith(("refused", "did not answer within", "cannot be reached"))
+
+
+def _remedy(error: PostgresError) -> str:
+    return " Check prefect_database_user and prefect_database_password." if error.code == "28P01" else ""
+
+
+def _redis_refusal(wanted: Mapping[str, Any], error: RedisError) -> str:
+    user = wanted.get("username") or wanted.get("user") or "default"
+    word = str(error).split(" ", 1)[0]
+    known = {
+        "WRONGPASS": f"refuses the password of user {user}, or the user. Check prefect_redis_username and prefect_redis_password",
+        "NOAUTH": "asks for a password, and none is set. Set prefect_redis_password",
+        "NOPERM": f"does not let user {user} do what is needed ({error})",
+    }
+    return known.get(word, f"answers: {error}")

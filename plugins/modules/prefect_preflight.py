@@ -1,0 +1,298 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_preflight
+short_description: Find what would stop a deployment on a host
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Looks at a host, and at the servers it will need, and returns every problem it finds, each as a sentence with its remedy.
+  - It changes nothing and does not fail because of a problem, so that those of all hosts can be shown together.
+  - PostgreSQL and Redis are asked directly, without any client or library on the host.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.info
+  - selfhosted.prefect.attributes.action_group
+options:
+  os_families:
+    description: Which distributions are supported, as C(ID) or C(ID_LIKE) of C(/etc/os-release). Empty for any.
+    type: list
+    elements: str
+    default: [debian]
+  systemd:
+    description: Whether systemd must run the host.
+    type: bool
+    default: true
+  python:
+    description: The interpreter that Prefect will run on. Not looked at by default.
+    type: dict
+    suboptions:
+      path:
+        description: Where it is.
+        type: path
+        default: /usr/bin/python3
+      min_version:
+        description: The oldest version that will do.
+        type: str
+        default: "3.11"
+  disk:
+    description: What room is needed. Paths on the same file system add up; those that do not exist yet are fine.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: A folder.
+        type: path
+        required: true
+      bytes:
+        description: How much will be written there.
+        type: int
+        required: true
+  listen:
+    description: Ports that must be free or already belong to the deployment. Needs root to see whose a port is.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      port:
+        description: TCP port.
+        type: int
+        required: true
+      address:
+        description: The address to listen on. All by default.
+        type: str
+        default: ""
+      units:
+        description: Patterns of the systemd units that may have the port, such as C(prefect-api@*.service).
+        type: list
+        elements: str
+        default: []
+      what:
+        description: What will listen there, for the message.
+        type: str
+        default: ""
+      setting:
+        description: The variable that chooses the port, for the message.
+        type: str
+        default: ""
+  connect:
+    description: Servers that must answer.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      kind:
+        description: What speaks there. V(tcp) only has to accept a connection.
+        type: str
+        choices: [postgresql, redis, tcp]
+        required: true
+      host:
+        description: Name or address.
+        type: str
+        required: true
+      port:
+        description: TCP port; 5432 for PostgreSQL and 6379 for Redis by default.
+        type: int
+      user:
+        description: The PostgreSQL role or Redis ACL user to log in as.
+        type: str
+        default: ""
+        aliases: [username]
+      password:
+        description: Its password.
+        type: str
+        default: ""
+      dbname:
+        description: PostgreSQL's database.
+        type: str
+        default: prefect
+      tls:
+        description: TLS settings. With none of them PostgreSQL is spoken to in TLS if it offers that, Redis is not.
+        type: dict
+        suboptions:
+          enabled:
+            description: Whether to use TLS. V(true) as soon as any of the settings is given.
+            type: bool
+          ca_file:
+            description: Certificate authorities, on the host. The system's own by default.
+            type: path
+          cert_file:
+            description: A client certificate.
+            type: path
+          key_file:
+            description: Its key.
+            type: path
+          check_hostname:
+            description: Whether the certificate must name O(connect[].host). V(true) unless it is given.
+            type: bool
+      min_version:
+        description: The oldest version of the server that will do. Any by default.
+        type: str
+        default: ""
+      min_connections:
+        description:
+          - How many connections PostgreSQL must have for ordinary roles, those reserved for superusers left out.
+          - The connection limits of the role and of the database count, too.
+        type: int
+        default: 0
+      timeout:
+        description: Seconds to wait for it in all.
+        type: float
+        default: 5
+      what:
+        description: What a V(tcp) server is, for the message.
+        type: str
+        default: ""
+"""
+
+EXAMPLES = r"""
+- name: Look at a host that will run Prefect against a managed database
+  become: true
+  selfhosted.prefect.prefect_preflight:
+    python:
+      min_version: "3.11"
+    disk:
+      - path: /opt/prefect
+        bytes: 1500000000
+    listen:
+      - port: 4200
+        units: [prefect-api@*.service]
+        what: the API server
+        setting: prefect_api_port
+    connect:
+      - kind: postgresql
+        host: db.example.com
+        user: prefect
+        password: "{{ prefect_database_password }}"
+        min_version: "14.9"
+        min_connections: 61
+  register: host
+
+- name: Show what is wrong
+  ansible.builtin.debug:
+    var: host.problems
+"""
+
+RETURN = r"""
+problems:
+  description: What is wrong, one sentence each; empty when nothing is.
+  returned: always
+  type: list
+  elements: str
+  sample:
+    - Port 4200 for the API server (prefect_api_port) is taken. It belongs to nginx (process 812, unit nginx.service), on 0.0.0.0:4200.
+found:
+  description: What was seen.
+  returned: always
+  type: dict
+  contains:
+    system:
+      description: The operating system.
+      type: str
+      sample: Debian GNU/Linux 12 (bookworm)
+    python:
+      description: The version of O(python.path); empty if it was not asked for or does not work.
+      type: str
+      sample: 3.11.2
+    servers:
+      description: The version of each server in O(connect) that told it, by address and port.
+      type: dict
+      sample:
+        db.example.com:5432: 15.18 (Debian 15.18-0+deb12u1)
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
+    Connector,
+    disk_problems,
+    listen_problems,
+    python_problems,
+    system_problems,
+)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import listeners
+
+ARGUMENTS: dict[str, Any] = {
+    "os_families": {"type": "list", "elements": "str", "default": ["debian"]},
+    "systemd": {"type": "bool", "default": True},
+    "python": {
+        "type": "dict",
+        "options": {"path": {"type": "path", "default": "/usr/bin/python3"}, "min_version": {"type": "str", "default": "3.11"}},
+    },
+    "disk": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"path": {"type": "path", "required": True}, "bytes": {"type": "int", "required": True}},
+    },
+    "listen": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "port": {"type": "int", "required": True},
+            "address": {"type": "str", "default": ""},
+            "units": {"type": "list", "elements": "str", "default": []},
+            "what": {"type": "str", "default": ""},
+            "setting": {"type": "str", "default": ""},
+        },
+    },
+    "connect": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "kind": {"type": "str", "choices": ["postgresql", "redis", "tcp"], "required": True},
+            "host": {"type": "str", "required": True},
+            "port": {"type": "int"},
+            "user": {"type": "str", "default": "", "aliases": ["username"]},
+            "password": {"type": "str", "default": "", "no_log": True},
+            "dbname": {"type": "str", "default": "prefect"},
+            "tls": {"type": "dict", "options": TLS},
+            "min_version": {"type": "str", "default": ""},
+            "min_connections": {"type": "int", "default": 0},
+            "timeout": {"type": "float", "default": 5},
+            "what": {"type": "str", "default": ""},
+        },
+        "required_if": [["kind", "tcp", ["port"]]],
+    },
+}
+_PORTS = {"postgresql": 5432, "redis": 6379}
+
+
+def os_release() -> str:
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        if Path(path).exists():
+            return Path(path).read_text(encoding="utf-8")
+    return ""
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    systemd = not params["systemd"] or Path("/run/systemd/system").is_dir()
+    problems, system = system_problems(params["os_families"], os_release(), systemd)
+    python = ""
+    if params["python"]:
+        of_python, python = python_problems(params["python"]["path"], params["python"]["min_version"])
+        problems += of_python
+    problems += disk_problems(params["disk"])
+    problems += listen_problems(params["listen"], listeners() if params["listen"] else [])
+    connector = Connector()
+    for wanted in params["connect"]:
+        port = wanted["port"] or _PORTS[wanted["kind"]]
+        problems += connector.problems({**wanted, "port": port, "username": wanted["user"], "tls": given(wanted["tls"])})
+    module.exit_json(changed=False, problems=problems, found={"system": system, "python": python, "servers": connector.found})
+
+
+if __name__ == "__main__":
+    main()

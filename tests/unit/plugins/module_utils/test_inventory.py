@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory import inventory_problems
+
+GOOD: dict[str, Any] = {
+    "groups": {"postgres": ["db"], "redis": [], "nginx": ["lb"], "prefect_api": ["a", "b"], "prefect_services": ["a"]},
+    "endpoints": {"prefect_database_host": "10.0.0.1", "prefect_redis_host": "cache.example.com", "prefect_api_url": "https://x/api"},
+    "listeners": [
+        {"host": "a", "address": "10.0.0.2", "port": 4200, "instance": 1, "what": "API server"},
+        {"host": "a", "address": "10.0.0.2", "port": 4201},
+        {"host": "b", "address": "10.0.0.3", "port": "4200"},
+    ],
+    "secrets": {"prefect_database_password": "x", "prefect_auth_string": "user:pass:word"},
+    "version": "3.8.8",
+    "versions": ["3.7.8", "3.8.8"],
+    "lock_file": "",
+    "settings": {"PREFECT_SERVER_LOGGING_LEVEL": "DEBUG", "PREFECT_TASKS_DEFAULT_TAGS": ["sqlite"]},
+    "owned": ["PREFECT_SERVER_DATABASE_HOST", "PREFECT_SERVER_EVENTS_MESSAGING_BROKER", "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE"],
+    "max_connections": 100,
+    "connections_needed": 71,
+    "postgres_version": "15",
+    "serial": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"lock_file": "/my.lock", "version": "9.9.9"},
+        {"max_connections": None},
+        {"max_connections": ""},
+        {"max_connections": 71},
+        {"postgres_version": "14"},
+        {"postgres_version": "14.9"},
+        {"postgres_version": ""},
+        {"postgres_version": None},
+        {"serial": "50%"},
+    ],
+)
+def test_nothing_wrong(change: Any) -> None:
+    assert inventory_problems({**GOOD, **change}) == []
+
+
+def test_only_what_is_given_is_looked_at() -> None:
+    assert inventory_problems({}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"groups": {"postgres": []}, "endpoints": {}}, ["group postgres is empty", "prefect_database_host is not set"]),
+        ({"groups": {"redis": None}, "endpoints": {"prefect_redis_host": " "}}, ["group redis is empty", "prefect_redis_host"]),
+        ({"groups": {"nginx": []}, "endpoints": {}}, ["group nginx is empty", "prefect_api_url"]),
+        ({"groups": {"prefect_api": []}}, ["The group prefect_api has no host"]),
+        (
+            {"endpoints": {**GOOD["endpoints"], "prefect_database_host": "sqlite+aiosqlite:////x.db"}},
+            ["prefect_database_host names an SQLite database", "14.9"],
+        ),
+        (
+            {"endpoints": {**GOOD["endpoints"], "prefect_redis_host": "redis://u:geheim@h:1"}},
+            ["prefect_redis_host must be a bare name", "redis://h:1"],
+        ),
+        ({"endpoints": {**GOOD["endpoints"], "prefect_api_url": "h:4200"}}, ["prefect_api_url must begin with http://"]),
+        ({"endpoints": {**GOOD["endpoints"], "prefect_api_url": "http://u:geheim@h/api"}}, ["hold no login", "'http://h/api'"]),
+        (
+            {"listeners": [*GOOD["listeners"], {"host": "c", "address": "10.0.0.2", "port": "4200", "what": "nginx"}]},
+            ["10.0.0.2:4200 is used more than once: by API server on a and by nginx on c."],
+        ),
+        ({"secrets": {"prefect_database_password": ""}}, ["prefect_database_password is missing or empty", "ansible-vault"]),
+        ({"secrets": {"prefect_database_password": None}}, ["prefect_database_password is missing or empty"]),
+        ({"secrets": {"prefect_database_password": "geheim\nx"}}, ["prefect_database_password holds a line break"]),
+        ({"secrets": {"prefect_auth_string": "geheim"}}, ["prefect_auth_string must have the form user:password"]),
+        ({"secrets": {"prefect_auth_string": "geheim:"}}, ["prefect_auth_string must have the form user:password"]),
+        ({"version": "9.9.9"}, ["9.9.9", "3.7.8, 3.8.8", "make lock VERSION=9.9.9", "prefect_lock_file"]),
+        (
+            {"settings": {"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///geheim"}},
+            ["PREFECT_API_DATABASE_CONNECTION_URL to SQLite"],
+        ),
+        ({"settings": {"PREFECT_SERVER_DATABASE_DRIVER": "sqlite+aiosqlite"}}, ["PREFECT_SERVER_DATABASE_DRIVER to SQLite"]),
+        (
+            {"settings": {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "postgresql+asyncpg://u:geheim@h/d"}},
+            ["may not hold PREFECT_SERVER_DATABASE_CONNECTION_URL", "prefect_database_host"],
+        ),
+        ({"settings": {"PREFECT_SERVER_DATABASE_HOST": "h"}}, ["may not hold PREFECT_SERVER_DATABASE_HOST"]),
+        ({"settings": {"PREFECT_API_DATABASE_HOST": "h"}}, ["may not hold PREFECT_API_DATABASE_HOST"]),
+        ({"settings": {"PREFECT_MESSAGING_BROKER": "x"}}, ["may not hold PREFECT_MESSAGING_BROKER"]),
+        ({"settings": {"PREFECT_SQLALCHEMY_POOL_SIZE": 1}}, ["may not hold PREFECT_SQLALCHEMY_POOL_SIZE"]),
+        ({"settings": {"PREFECT_LOGGING_LEVEL": "geheim\n"}}, ["PREFECT_LOGGING_LEVEL holds a line break"]),
+        ({"max_connections": 70}, ["postgres_max_connections is 70", "may open 71", "raise it to at least 71"]),
+        ({"max_connections": "many"}, ["postgres_max_connections must be a whole number"]),
+        ({"postgres_version": "14.8"}, ["postgres_version is 14.8", "14.9 or newer"]),
+        ({"postgres_version": "13"}, ["postgres_version is 13"]),
+        ({"postgres_version": "latest"}, ["postgres_version is latest"]),
+        ({"serial": 0}, ["prefect_api_serial", "at least 1"]),
+        ({"serial": "100%"}, ["all 2 serving hosts"]),
+    ],
+)
+def test_problems(change: Any, said: list[str]) -> None:
+    problems = inventory_problems({**GOOD, **change})
+    assert len(problems) == 1
+    for part in said:
+        assert part in problems[0]
+    assert "geheim" not in problems[0]
+
+
+def test_all_problems_at_once() -> None:
+    problems = inventory_problems({**GOOD, "version": "1", "serial": 0, "secrets": {"a": "", "b": ""}})
+    assert len(problems) == 4
+
+
+def test_a_misspelt_key_is_an_error() -> None:
+    with pytest.raises(ValueError, match="secret is not known; known: connections_needed"):
+        inventory_problems({"secret": {}})

@@ -1,0 +1,243 @@
+"""Each problem of a host, from fakes; PostgreSQL and Redis are servers on the loopback that say what they are told to."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
+    Connector,
+    Space,
+    disk_problems,
+    listen_problems,
+    python_problems,
+    space_for,
+    system_problems,
+)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Listener, Owner
+
+
+@pytest.mark.parametrize(
+    ("ended", "version", "said"),
+    [
+        (Finished(0, "3.11.2\n"), "3.11.2", ""),
+        (Finished(0, "3.13.0\n"), "3.13.0", ""),
+        (Finished(0, "3.9.2\n"), "3.9.2", "Python 3.11 or newer is needed, but /usr/bin/python3 is 3.9.2."),
+        (Finished(127, "cannot be run: No such file or directory"), "", "does not work: cannot be run: No such file or directory"),
+        (Finished(0, "what?\n"), "", "does not work: what?"),
+        (Finished(-9, "", timed_out=True), "", "did not answer within 20 s"),
+    ],
+)
+def test_python(ended: Finished, version: str, said: str) -> None:
+    problems, found = python_problems("/usr/bin/python3", "3.11", lambda *_, **__: ended)
+    assert found == version
+    assert said in "".join(problems)
+    assert bool(problems) is bool(said)
+
+
+DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n# a comment\nID=debian\n'
+
+
+@pytest.mark.parametrize(
+    ("release", "systemd", "said"),
+    [
+        (DEBIAN, True, []),
+        ("ID=ubuntu\nID_LIKE=debian\n", True, []),
+        ("ID=linuxmint\nID_LIKE='ubuntu debian'\n", True, []),
+        (
+            'ID="rocky"\nID_LIKE="rhel centos fedora"\nPRETTY_NAME="Rocky Linux 9.4"\n',
+            True,
+            ["The operating system is Rocky Linux 9.4 (rocky)"],
+        ),
+        ("", True, ["The operating system is unknown"]),
+        (DEBIAN, False, ["systemd does not run this host"]),
+    ],
+)
+def test_system(release: str, systemd: bool, said: list[str]) -> None:
+    problems, _ = system_problems(["debian"], release, systemd)
+    assert [each[: len(start)] for each, start in zip(problems, said, strict=True)] == said
+
+
+def test_any_system() -> None:
+    assert system_problems([], "ID=void\n", True) == ([], "void")
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"/opt/a": 1 * GB, "/var/b": 2 * GB}, []),
+        ({"/opt/a": 2 * GB}, ["/opt/a needs 2.0 GB of free disk; the file system of /opt has 1.5 GB."]),
+        ({"/opt/a": 1 * GB, "/opt/b": 1 * GB}, ["/opt/a and /opt/b need 2.0 GB of free disk"]),
+        ({"/opt/a": 1_500_000_001, "/var/b": 3 * GB}, ["/opt/a needs 1.5 GB", "/var/b needs 3.0 GB"]),
+    ],
+)
+def test_disk(wanted: dict[str, int], said: list[str]) -> None:
+    spaces = {"/opt": Space(1, "/opt", 1_500_000_000), "/var": Space(2, "/var", 2 * GB)}
+    problems = disk_problems([{"path": path, "bytes": number} for path, number in wanted.items()], lambda path: spaces[path[:4]])
+    assert [each[: len(start)] for each, start in zip(problems, said, strict=True)] == said
+
+
+def test_space_of_a_folder_to_come(tmp_path: Path) -> None:
+    space = space_for(str(tmp_path / "not" / "yet"))
+    assert space.folder == str(tmp_path)
+    assert space.free > 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"port": 4201}, ""),
+        ({"port": 4200, "units": ["prefect-api@*.service"]}, "Port 4200 is taken: python3 (process 7) listens on 0.0.0.0:4200."),
+        ({"port": 80, "units": ["nginx.service"]}, ""),
+        (
+            {"port": 80, "what": "the API server", "setting": "prefect_api_port"},
+            "Port 80 for the API server (prefect_api_port) is taken: nginx",
+        ),
+    ],
+)
+def test_listen(wanted: Any, said: str) -> None:
+    taken = [Listener(ipaddress.IPv4Address(0), 4200, 1), Listener(ipaddress.ip_address("::"), 80, 2)]
+    owners = {1: Owner("", "python3 (process 7)"), 2: Owner("nginx.service", "nginx (process 8, unit nginx.service)")}
+    problems = listen_problems([wanted], taken, lambda listener: owners[listener.inode])
+    assert "".join(problems).startswith(said)
+    assert bool(problems) is bool(said)
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def row(values: tuple[str, ...]) -> bytes:
+    return message(b"D", struct.pack("!h", len(values)) + b"".join(struct.pack("!i", len(each)) + each.encode() for each in values))
+
+
+READY = message(b"Z", b"I")
+LOGIN = message(b"R", b"\0\0\0\0")
+
+
+class Postgres:
+    """A server of some version that lets anybody in, unless it has something against it."""
+
+    def __init__(self, version: str = "15.18 (Debian)", answers: tuple[str, ...] = (), refuses: tuple[str, str] = ("", "")) -> None:
+        self._login = LOGIN + message(b"S", f"server_version\0{version}\0".encode()) + READY
+        self._answer = row(answers or ("100", "3", "-1", "-1", "f", "t")) + READY
+        code, text = refuses
+        if code:
+            self._login = message(b"E", f"SFATAL\0C{code}\0M{text}\0\0".encode())
+
+    def talk(self, peer: socket.socket) -> None:
+        peer.recv(8)
+        peer.sendall(b"N")
+        peer.recv(65536)
+        peer.sendall(self._login)
+        if peer.recv(65536):
+            peer.sendall(self._answer)
+
+
+def asked(serve: Any, server: Any, **wanted: Any) -> tuple[list[str], Connector]:
+    base = {"kind": "postgresql", "host": "127.0.0.1", "port": serve(server.talk), "user": "prefect", "dbname": "prefect", "timeout": 2}
+    connector = Connector()
+    return connector.problems({**base, "password": "geheim", **wanted}), connector
+
+
+@pytest.mark.parametrize(
+    ("server", "wanted", "said"),
+    [
+        (Postgres(), {"min_version": "14.9", "min_connections": 97}, ""),
+        (Postgres("14.9"), {"min_version": "14.9"}, ""),
+        (Postgres("14.8"), {"min_version": "14.9"}, "is version 14.8; Prefect needs 14.9 or newer."),
+        (Postgres("9.6.24"), {"min_version": "14.9"}, "is version 9.6.24"),
+        (Postgres(), {"min_connections": 98}, "offers 97 connections (max_connections 100 less 3 reserved for superusers), but"),
+        (Postgres(answers=("100", "3", "20", "-1", "f", "t")), {"min_connections": 50}, "(the connection limit of role prefect)"),
+        (Postgres(answers=("100", "3", "-1", "20", "f", "t")), {"min_connections": 50}, "(the connection limit of database prefect)"),
+        (Postgres(answers=("100", "3", "-1", "-1", "t", "f")), {}, "is a standby"),
+        (Postgres(answers=("100", "3", "-1", "-1", "f", "f")), {}, "does not let user prefect create tables"),
+        (
+            Postgres(refuses=("28P01", "password authentication failed")),
+            {},
+            "refuses the password of user prefect. Check prefect_database_user and",
+        ),
+        (Postgres(refuses=("28000", "no pg_hba.conf entry")), {}, "does not let user prefect into database prefect from this host"),
+        (Postgres(refuses=("3D000", "does not exist")), {}, "has no database prefect."),
+        (Postgres(refuses=("53300", "too many clients already")), {}, "has no connection left; raise its max_connections."),
+        (Postgres(refuses=("57P03", "the database system is starting up")), {}, "is not ready for connections"),
+    ],
+)
+def test_postgres(serve: Any, server: Postgres, wanted: Any, said: str) -> None:
+    problems, connector = asked(serve, server, **wanted)
+    assert said in "".join(problems)
+    assert bool(problems) is bool(said)
+    for problem in problems:
+        assert problem.startswith("PostgreSQL at 127.0.0.1:")
+        assert "geheim" not in problem
+    if not problems:
+        assert next(iter(connector.found.values())).startswith(("15.18", "14.9"))
+
+
+class Redis:
+    """A server with answers by command."""
+
+    def __init__(self, info: str = "redis_version:7.0.15\r\nredis_mode:standalone\r\nrole:master\r\n", **answers: bytes) -> None:
+        self._answers = {"PING": b"+PONG\r\n", "INFO": f"${len(info)}\r\n{info}\r\n".encode(), "AUTH": b"+OK\r\n", **answers}
+
+    def talk(self, peer: socket.socket) -> None:
+        while True:
+            words = peer.recv(65536).split(b"\r\n")
+            if len(words) < 3:
+                return
+            peer.sendall(self._answers[words[2].decode()])
+
+
+@pytest.mark.parametrize(
+    ("server", "wanted", "said"),
+    [
+        (Redis(), {"min_version": "6.2"}, ""),
+        (Redis(INFO=b"-NOPERM no\r\n"), {}, ""),
+        (Redis("redis_version:6.0.9\r\n"), {"min_version": "6.2"}, "is version 6.0.9; 6.2 or newer is needed."),
+        (Redis("redis_mode:cluster\r\n"), {}, "runs in cluster mode"),
+        (Redis("role:slave\r\n"), {}, "is a replica"),
+        (Redis(AUTH=b"-WRONGPASS invalid\r\n"), {}, "refuses the password of user prefect, or the user. Check prefect_redis_username"),
+        (Redis(PING=b"-NOAUTH Authentication required.\r\n"), {"password": ""}, "asks for a password, and none is set."),
+        (Redis(PING=b"-NOPERM this user has no permissions\r\n"), {}, "does not let user prefect do what is needed (NOPERM"),
+        (Redis(PING=b"-LOADING Redis is loading the dataset\r\n"), {}, "answers: LOADING"),
+    ],
+)
+def test_redis(serve: Any, server: Redis, wanted: Any, said: str) -> None:
+    problems, _ = asked(serve, server, kind="redis", username="prefect", **wanted)
+    assert said in "".join(problems)
+    assert bool(problems) is bool(said)
+    for problem in problems:
+        assert problem.startswith("Redis at 127.0.0.1:")
+        assert "geheim" not in problem
+
+
+class Silent:
+    def talk(self, peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.recv(65536)
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "redis"])
+def test_a_server_that_says_nothing_is_not_waited_for(serve: Any, kind: str) -> None:
+    started = time.monotonic()
+    problems, _ = asked(serve, Silent(), kind=kind, timeout=0.3)
+    assert time.monotonic() - started < 3
+    assert "did not answer within 0.3 s. Check its address" in problems[0]
+
+
+def test_a_plain_port(serve: Any) -> None:
+    assert asked(serve, Silent(), kind="tcp")[0] == []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    problems, _ = asked(serve, Silent(), kind="tcp", port=port, what="The balancer")
+    assert problems[0].startswith(f"The balancer at 127.0.0.1:{port} refused the connection")

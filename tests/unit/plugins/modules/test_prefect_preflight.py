@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.modules import prefect_preflight
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_problems_are_returned_not_raised(run_module: Any, monkeypatch: pytest.MonkeyPatch, closed_port: int, check: bool) -> None:
+    monkeypatch.setattr(prefect_preflight, "os_release", lambda: "ID=fedora\n")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run_module(
+            prefect_preflight.main,
+            check=check,
+            systemd=False,
+            python={"path": "/nowhere/python"},
+            disk=[{"path": "/", "bytes": 10**18}],
+            listen=[{"port": taken.getsockname()[1], "units": ["x.service"]}],
+            connect=[
+                {"kind": "postgresql", "host": "127.0.0.1", "port": closed_port, "user": "me", "password": "geheim"},
+                {"kind": "redis", "host": "127.0.0.1", "port": closed_port, "username": "me", "password": "geheim", "tls": {}},
+            ],
+        )
+    assert (result["changed"], result.get("failed")) == (False, None)
+    starts = ["The operating system is fedora", "Python 3.11", "/ needs", "Port ", "PostgreSQL at", "Redis at"]
+    assert [each[: len(start)] for each, start in zip(result["problems"], starts, strict=True)] == starts
+    assert "geheim" not in json.dumps(result)
+
+
+def test_nothing_wrong(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_preflight, "os_release", lambda: 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 13"\n')
+    result = run_module(prefect_preflight.main, systemd=False, disk=[{"path": "/", "bytes": 1}])
+    assert result["problems"] == []
+    assert result["found"] == {"system": "Debian GNU/Linux 13 (debian)", "python": "", "servers": {}}
+
+
+@pytest.mark.parametrize(("kind", "port"), [("postgresql", 5432), ("redis", 6379)])
+def test_usual_ports(run_module: Any, monkeypatch: pytest.MonkeyPatch, kind: str, port: int) -> None:
+    seen: list[Any] = []
+
+    class Connector:
+        def __init__(self) -> None:
+            self.found: dict[str, str] = {}
+
+        def problems(self, wanted: Any) -> list[str]:
+            seen.append((wanted["port"], wanted["tls"], wanted["timeout"]))
+            return []
+
+    monkeypatch.setattr(prefect_preflight, "Connector", Connector)
+    run_module(prefect_preflight.main, systemd=False, connect=[{"kind": kind, "host": "h", "tls": {"ca_file": "/ca"}}])
+    assert seen == [(port, {"ca_file": "/ca"}, 5)]
