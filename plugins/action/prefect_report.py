@@ -11,7 +11,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._report import problems, table
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble, table
 
 
 class ActionModule(ActionBase):
@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
                 "output": {"type": "str", "choices": ["table", "json"], "default": "table"},
             }
         )
-        report = {**options["report"], "problems": problems(options["report"])}
+        report = assemble(options["report"])
         Display().display(json.dumps(report, sort_keys=True) if options["output"] == "json" else f"\n{table(report)}\n")
         result.update(changed=False, problems=report["problems"])
         return result

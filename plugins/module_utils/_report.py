@@ -12,6 +12,23 @@ from typing import Any
 _SECONDS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
+def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of what a playbook has gathered.
+
+    ``hosts`` is a list of ``[name, answer, ...]`` with what :mod:`prefect_unit_info` answered there; an answer of a host that was
+    not asked is empty. ``schema`` is what :mod:`prefect_migration` found. Everything else is taken as it is.
+    """
+    hosts = [(str(name), answers) for name, *answers in gathered.get("hosts", [])]
+    schema = gathered.get("schema") or {}
+    report = {
+        **{key: value for key, value in gathered.items() if key != "hosts"},
+        "schema": {"current": schema.get("before", ""), "head": schema.get("head", ""), "pending": list(schema.get("pending", []))},
+        "processes": [{**unit, "host": name} for name, answers in hosts for answer in answers for unit in answer.get("units", [])],
+        "unreachable": [name for name, answers in hosts if any(answer.get("unreachable") for answer in answers)],
+    }
+    return {**report, "problems": problems(report)}
+
+
 def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> str:
     """The report as lines of text: what is wrong, then every process, every API server, the database and Redis."""
     parts = [_head(report)]
@@ -111,7 +128,11 @@ def problems(report: Mapping[str, Any]) -> list[str]:
         for server in report.get("servers", [])
         if server["version"] and server["version"] != report.get("version")
     ]
-    found += [f"{name} at {report[key]['address']}: {report[key]['problem']}" for name, key in (("PostgreSQL", "database"), ("Redis", "redis")) if report.get(key, {}).get("problem")]
+    found += [
+        f"{name} at {report[key]['address']}: {report[key]['problem']}"
+        for name, key in (("PostgreSQL", "database"), ("Redis", "redis"))
+        if report.get(key, {}).get("problem")
+    ]
     pending = len(report.get("schema", {}).get("pending", []))
     if pending:
         found.append(f"the schema is {pending} revisions behind the release; run site.yml")

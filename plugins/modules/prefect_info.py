@@ -18,19 +18,30 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes.info
 options:
   servers:
-    description: The API servers, and the balancer.
+    description: The API servers, as the filter P(selfhosted.prefect.api_servers#filter) gives them.
     type: list
     elements: dict
     default: []
     suboptions:
-      name:
-        description: What to call it.
+      host:
+        description: What to call its host.
         type: str
         required: true
-      url:
-        description: Where its API is, such as C(http://10.0.0.21:4200/api).
+      address:
+        description: Where the host is reached.
         type: str
         required: true
+      port:
+        description: The server's TCP port.
+        type: int
+        required: true
+      instance:
+        description: Its number on that host, which is not used here.
+        type: int
+  url:
+    description: Where the balancer answers, such as C(http://10.0.0.13:4200/api). Without it the balancer is not asked.
+    type: str
+    default: ""
   auth_string:
     description: User and password of the API, as C(user:password).
     type: str
@@ -92,8 +103,9 @@ EXAMPLES = r"""
 - name: See how two API servers and the database are
   selfhosted.prefect.prefect_info:
     servers:
-      - {name: api1, url: "http://10.0.0.21:4200/api"}
-      - {name: api2, url: "http://10.0.0.22:4200/api"}
+      - {host: api1, address: 10.0.0.21, port: 4200}
+      - {host: api2, address: 10.0.0.22, port: 4200}
+    url: http://10.0.0.13:4200/api
     auth_string: "{{ prefect_auth_string }}"
     database:
       host: 10.0.0.11
@@ -128,6 +140,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report
+from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
 
 def main() -> None:
@@ -137,8 +150,14 @@ def main() -> None:
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "options": {"name": {"type": "str", "required": True}, "url": {"type": "str", "required": True}},
+                "options": {
+                    "host": {"type": "str", "required": True},
+                    "address": {"type": "str", "required": True},
+                    "port": {"type": "int", "required": True},
+                    "instance": {"type": "int"},
+                },
             },
+            "url": {"type": "str", "default": ""},
             "auth_string": {"type": "str", "default": "", "no_log": True},
             "database": {
                 "type": "dict",
@@ -166,9 +185,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     wanted = module.params
-    result: dict[str, Any] = {
-        "servers": [server_report(each["name"], each["url"], wanted["auth_string"], wanted["timeout"]) for each in wanted["servers"]]
-    }
+    servers = [
+        (f"{each['host']}:{each['port']}", f"http://{host_and_port(each['address'], each['port'])}/api") for each in wanted["servers"]
+    ]
+    if wanted["url"]:
+        servers.append(("balancer", wanted["url"].rstrip("/")))
+    result: dict[str, Any] = {"servers": [server_report(name, url, wanted["auth_string"], wanted["timeout"]) for name, url in servers]}
     if wanted["database"]:
         result["database"] = database_report(wanted["database"], wanted["timeout"])
     if wanted["redis"]:

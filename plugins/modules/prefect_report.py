@@ -18,7 +18,11 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes.info
 options:
   report:
-    description: What was gathered. The keys are C(version), C(url), C(schema), C(processes), C(servers), C(database), C(redis) and C(unreachable).
+    description:
+      - What was gathered. C(version) and C(url) are what the deployment should be.
+      - C(hosts) is a list of lists, a host's name and what M(selfhosted.prefect.prefect_unit_info) answered there, once or more.
+      - C(servers), C(database) and C(redis) are as M(selfhosted.prefect.prefect_info) returns them, the last two with an C(address).
+      - C(schema) is as M(selfhosted.prefect.prefect_migration) returns it in check mode.
     type: dict
     required: true
   output:
@@ -34,7 +38,7 @@ EXAMPLES = r"""
     report:
       version: "3.8.8"
       url: http://10.0.0.13:4200/api
-      processes: []
+      hosts: [[api1, "{{ hostvars.api1.units }}"]]
       servers: "{{ info.servers }}"
 """
 

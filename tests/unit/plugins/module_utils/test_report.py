@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._report import columns, duration, problems, table
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble, columns, duration, problems, table
 
 NOW = 1000000.0
 
@@ -25,7 +25,14 @@ def server(**changes: Any) -> dict[str, Any]:
 
 def report(**changes: Any) -> dict[str, Any]:
     database = {"address": "db:5432", "version": "15.18", "connections": 23, "max_connections": 110, "size_bytes": 9e6, "problem": ""}
-    redis = {"address": "r:6379", "version": "7.0.15", "memory_bytes": 2e6, "max_memory_bytes": 512e6, "clients": 9, "eviction": "noeviction"}
+    redis = {
+        "address": "r:6379",
+        "version": "7.0.15",
+        "memory_bytes": 2e6,
+        "max_memory_bytes": 512e6,
+        "clients": 9,
+        "eviction": "noeviction",
+    }
     return {
         "version": "3.8.8",
         "url": "http://lb:4200/api",
@@ -43,10 +50,16 @@ def report(**changes: Any) -> dict[str, Any]:
     [
         pytest.param({}, [], id="all well"),
         pytest.param({"unreachable": ["api2"]}, ["api2 cannot be reached"], id="a host is gone"),
-        pytest.param({"processes": [unit(active=False, state="failed (failed)")]}, ["prefect-api@4200.service on api1 is failed"], id="a process died"),
+        pytest.param(
+            {"processes": [unit(active=False, state="failed (failed)")]},
+            ["prefect-api@4200.service on api1 is failed"],
+            id="a process died",
+        ),
         pytest.param({"processes": [unit(stale=True)]}, ["older release or older settings"], id="a restart is missing"),
         pytest.param({"processes": [unit(enabled=False)]}, ["does not start at boot"], id="gone after a reboot"),
-        pytest.param({"servers": [server(ready=False, problem="ready answered HTTP 503")]}, ["api1: ready answered HTTP 503"], id="a server is ill"),
+        pytest.param(
+            {"servers": [server(ready=False, problem="ready answered HTTP 503")]}, ["api1: ready answered HTTP 503"], id="a server is ill"
+        ),
         pytest.param({"servers": [server(version="3.7.8")]}, ["api1 runs 3.7.8, not 3.8.8"], id="a server was left behind"),
         pytest.param({"database": {**report()["database"], "problem": "refused"}}, ["PostgreSQL at db:5432: refused"], id="no database"),
         pytest.param({"redis": {**report()["redis"], "problem": "WRONGPASS"}}, ["Redis at r:6379: WRONGPASS"], id="no Redis"),
@@ -61,7 +74,15 @@ def test_problems(changes: dict[str, Any], words: list[str]) -> None:
 
 def test_table() -> None:
     words = table({**report(), "problems": []}, lambda: NOW)
-    for part in ("Prefect 3.8.8 at http://lb:4200/api", "no problem found", "prefect-api@4200", "1h 1m", "190.0 MB", "12 ms", "23 of 110 connections"):
+    for part in (
+        "Prefect 3.8.8 at http://lb:4200/api",
+        "no problem found",
+        "prefect-api@4200",
+        "1h 1m",
+        "190.0 MB",
+        "12 ms",
+        "23 of 110 connections",
+    ):
         assert part in words
     assert "2.0 MB of 512.0 MB" in words
     assert "PROBLEM: it burns" in table({**report(), "problems": ["it burns"]}, lambda: NOW)
@@ -74,3 +95,18 @@ def test_duration(seconds: float, words: str) -> None:
 
 def test_columns() -> None:
     assert columns(("A", "B"), [("long", "x")]) == "A     B\nlong  x"
+
+
+def test_assemble() -> None:
+    here = {key: value for key, value in unit().items() if key != "host"}
+    gathered = {
+        "version": "3.8.8",
+        "hosts": [["api1", {"units": [here]}, {"units": []}], ["api2", {"unreachable": True}, {}], ["api3", {}, {}]],
+        "schema": {"before": "a", "head": "b", "pending": ["b"]},
+    }
+    found = assemble(gathered)
+    assert found["processes"] == [unit()]
+    assert found["unreachable"] == ["api2"]
+    assert found["schema"] == {"current": "a", "head": "b", "pending": ["b"]}
+    assert [problem.split()[0] for problem in found["problems"]] == ["api2", "the"]
+    assert "hosts" not in found

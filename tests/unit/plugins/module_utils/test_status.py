@@ -56,7 +56,11 @@ def server(answers: dict[str, Answer]) -> Any:
     return server_report("api1", URL, "me:secret", 1, ask)
 
 
-WELL = {"/health": Answer(200, b"true"), "/ready": Answer(200, json.dumps({"message": "OK"}).encode()), "/admin/version": Answer(200, b'"3.8.8"')}
+WELL = {
+    "/health": Answer(200, b"true"),
+    "/ready": Answer(200, json.dumps({"message": "OK"}).encode()),
+    "/admin/version": Answer(200, b'"3.8.8"'),
+}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,9 @@ WELL = {"/health": Answer(200, b"true"), "/ready": Answer(200, json.dumps({"mess
         pytest.param(WELL, True, True, "3.8.8", "", id="well"),
         pytest.param({}, False, False, "", "health refused the connection", id="nobody there"),
         pytest.param({**WELL, "/ready": Answer(503, b"db down")}, True, False, "", "ready answered HTTP 503 db down", id="database gone"),
-        pytest.param({**WELL, "/admin/version": Answer(401, b"no")}, True, True, "", "admin/version answered HTTP 401 no", id="another password"),
+        pytest.param(
+            {**WELL, "/admin/version": Answer(401, b"no")}, True, True, "", "admin/version answered HTTP 401 no", id="another password"
+        ),
     ],
 )
 def test_server(answers: dict[str, Answer], live: bool, ready: bool, version: str, problem: str) -> None:
@@ -78,7 +84,14 @@ def test_server(answers: dict[str, Answer], live: bool, ready: bool, version: st
 def test_database() -> None:
     answers = {"max_connections": [("15.18 (Debian)", "110", "23", "9000000", "t")], "alembic_version": [("d4a7e1c93f52",)]}
     report = database_report({}, 1, lambda *_: Session({**answers, "FROM alembic_version": answers["alembic_version"]}))
-    assert report == {"version": "15.18", "revision": "d4a7e1c93f52", "connections": 23, "max_connections": 110, "size_bytes": 9000000, "problem": ""}
+    assert report == {
+        "version": "15.18",
+        "revision": "d4a7e1c93f52",
+        "connections": 23,
+        "max_connections": 110,
+        "size_bytes": 9000000,
+        "problem": "",
+    }
 
 
 def test_database_without_a_schema() -> None:
@@ -97,7 +110,15 @@ def test_redis() -> None:
         "clients": {"connected_clients": "9"},
         "persistence": {"aof_enabled": "1", "aof_last_write_status": "ok"},
     }
-    expected = {"version": "7.0.15", "memory_bytes": 1000, "max_memory_bytes": 2000, "clients": 9, "eviction": "noeviction", "appends": True, "problem": ""}
+    expected = {
+        "version": "7.0.15",
+        "memory_bytes": 1000,
+        "max_memory_bytes": 2000,
+        "clients": 9,
+        "eviction": "noeviction",
+        "appends": True,
+        "problem": "",
+    }
     assert redis_report({}, 1, lambda *_: Session(facts)) == expected
     facts["persistence"]["aof_last_write_status"] = "err"
     assert "disk full" in redis_report({}, 1, lambda *_: Session(facts))["problem"]

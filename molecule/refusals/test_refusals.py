@@ -1,0 +1,175 @@
+"""Bad input on bare hosts: one clear message each, soon, and nothing changed on any host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+# Long enough for three hosts on two busy cores; a refusal that waits for a firewall's silence would take minutes.
+SECONDS = 60
+
+Inventory = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bad input, by variables, by the inventory, or by something on a host; and what the message must say."""
+
+    says: tuple[str, ...]
+    variables: dict[str, Any] = field(default_factory=dict)
+    inventory: Callable[[Inventory], None] = lambda inventory: None
+    on_host: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def ansible(*command: str) -> subprocess.CompletedProcess[str]:
+    path = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600)
+
+
+def on_host(host: str, script: str) -> str:
+    """Runs a script as root in one of the containers."""
+    command = ["docker", "exec", f"prefect-refusals-{host}", "bash", "-euc", script]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def fingerprint() -> str:
+    """Everything a refused deployment could have left behind."""
+    script = "dpkg -l | sha256sum; find /etc /opt /var/lib /usr/local -xdev -type f -newer /run/reference 2>/dev/null | grep -v '^/var/lib/systemd' || true; ls /opt"
+    return "".join(on_host(host, script) for host in ("state1", "api1", "api2"))
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[None]:
+    """Somebody else's server on a port."""
+    on_host(
+        host,
+        f"systemd-run --quiet --unit=somebody python3 -m http.server {port}; until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done",
+    )
+    try:
+        yield
+    finally:
+        on_host(host, "systemctl stop somebody")
+
+
+@contextmanager
+def mounted(host: str, script: str, target: str) -> Iterator[None]:
+    """Something laid over a file or folder of a host."""
+    on_host(host, script)
+    try:
+        yield
+    finally:
+        on_host(host, f"umount {target}")
+
+
+def full_disk() -> AbstractContextManager[None]:
+    return mounted("api1", "mount -t tmpfs -o size=64m tmpfs /opt", "/opt")
+
+
+def another_system() -> AbstractContextManager[None]:
+    return mounted(
+        "api1",
+        "printf 'ID=fedora\\nVERSION_ID=42\\nNAME=Fedora\\n' >/run/other; mount --bind /run/other /usr/lib/os-release",
+        "/usr/lib/os-release",
+    )
+
+
+def old_python() -> AbstractContextManager[None]:
+    script = (
+        "printf '#!/bin/sh\\necho 3.9.2\\n' >/run/python3.9; chmod 755 /run/python3.9; mount --bind /run/python3.9 /usr/local/bin/python3.9"
+    )
+    return mounted("api1", script, "/usr/local/bin/python3.9")
+
+
+def without(group: str) -> Any:
+    """The inventory with an empty group."""
+
+    def change(inventory: Inventory) -> None:
+        inventory["all"]["children"][group]["hosts"] = {}
+
+    return change
+
+
+def same_address(inventory: Inventory) -> None:
+    """Both API hosts at one address."""
+    hosts = inventory["all"]["children"]["prefect_api"]["hosts"]
+    hosts["api2"]["prefect_address"] = hosts["api1"]["ansible_host"]
+
+
+def balancer_on_api2(inventory: Inventory) -> None:
+    """nginx on an API host, with the port that the API has."""
+    inventory["all"]["children"]["nginx"]["hosts"] = {"api2": None}
+
+
+CASES = {
+    "SQLite": Case(
+        ("SQLite", "PREFECT_SERVER_DATABASE_CONNECTION_URL"),
+        {"prefect_settings": {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////tmp/p.db"}},
+    ),
+    "PostgreSQL 14.8": Case(("14.8", "14.9"), {"postgres_version": "14.8"}),
+    "no database": Case(("postgres", "prefect_database_host"), inventory=without("postgres")),
+    "no Redis": Case(("redis", "prefect_redis_host"), inventory=without("redis")),
+    "no balancer": Case(("nginx", "prefect_api_url"), inventory=without("nginx")),
+    "no API host": Case(("prefect_api",), inventory=without("prefect_api")),
+    "no services host": Case(("prefect_services",), inventory=without("prefect_services")),
+    "one address twice": Case(("api1", "api2", "4200"), inventory=same_address),
+    "balancer on the API's port": Case(("4200", "api2"), inventory=balancer_on_api2),
+    "missing secret": Case(("prefect_redis_password",), {"prefect_redis_password": None}),
+    "empty secret": Case(("prefect_database_password",), {"prefect_database_password": ""}),
+    "auth string without a password": Case(("prefect_auth_string", "user:password"), {"prefect_auth_string": "admin"}),
+    "unknown version": Case(("9.9.9", "make lock VERSION=9.9.9"), {"prefect_version": "9.9.9"}),
+    "too few connections": Case(("postgres_max_connections", "20"), {"postgres_max_connections": 20}),
+    "the role's own setting": Case(("PREFECT_SERVER_DOCKET_URL",), {"prefect_settings": {"PREFECT_SERVER_DOCKET_URL": "redis://x"}}),
+    "a batch of nobody": Case(("prefect_api_serial", "at least 1"), {"prefect_api_serial": 0}),
+    "every host in one batch": Case(("prefect_api_serial", "all 2"), {"prefect_api_serial": "100%"}),
+    "a number that is a word": Case(("prefect_api_instances", "three"), {"prefect_api_instances": "three"}),
+    "port taken": Case(("api1", "4200", "python3"), on_host=lambda: listening("api1", 4200)),
+    "disk full": Case(("api1", "/opt"), on_host=full_disk),
+    "another system": Case(("api1", "fedora"), on_host=another_system),
+    "old Python": Case(("api1", "3.9", "3.11"), {"prefect_python": "/usr/local/bin/python3.9"}, on_host=old_python),
+    "database that swallows packets": Case(("192.0.2.1", "5432"), {"prefect_database_host": "192.0.2.1"}, inventory=without("postgres")),
+    "Redis that refuses": Case(("172.28.4.11:6379",), {"prefect_redis_host": "172.28.4.11"}, inventory=without("redis")),
+    "wheelhouse that is not there": Case(("prefect_wheelhouse", "/nowhere"), {"prefect_wheelhouse": "/nowhere"}),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_changes() -> Iterator[None]:
+    """What the hosts are like before the first refusal is what they are like after the last."""
+    for host in ("state1", "api1", "api2"):
+        on_host(host, "touch /run/reference; touch /usr/local/bin/python3.9 -r /bin/true")
+    before = fingerprint()
+    yield
+    assert fingerprint() == before
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    inventory = yaml.safe_load((HERE / "inventory" / "hosts.yml").read_text())
+    case.inventory(inventory)
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    (tmp_path / "group_vars").symlink_to(ROOT / "inventories/lab/group_vars")
+    variables = json.dumps({"lab_checkout": str(ROOT), **case.variables})
+    with case.on_host():
+        start = time.monotonic()
+        result = ansible("ansible-playbook", "-i", str(tmp_path), "site.yml", "-e", variables)
+        seconds = time.monotonic() - start
+    output = result.stdout + result.stderr
+    assert result.returncode != 0, output
+    message = " ".join(output[output.index("[ERROR]") :].split())
+    assert [words for words in case.says if words not in message] == [], output
+    assert "changed=0" in output and "changed=1" not in output, output
+    assert seconds < SECONDS, output
