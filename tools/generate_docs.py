@@ -68,13 +68,14 @@ class Variable:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """A role as its metadata describes it."""
+    """A role as its metadata describes it; `shared` has the variables of other roles that it reads, by role."""
 
     name: str
     title: str
     paragraphs: list[str]
     requirements: list[str]
     variables: list[Variable]
+    shared: dict[str, list[str]]
     example: str
 
 
@@ -185,8 +186,56 @@ def requirements_of(meta: Mapping[str, Any], requires_ansible: str | None) -> li
     return lines
 
 
+WORD = re.compile(r"\b[a-z_][a-z0-9_]+\b")
+
+
+@dataclasses.dataclass(frozen=True)
+class Collection:
+    """What the roles share: the options of each one, and the text behind each variable that one of them defines."""
+
+    namespace: str
+    requires_ansible: str | None
+    options: dict[str, dict[str, Any]]
+    definitions: dict[str, str]
+
+
+def read_collection(root: Path) -> Collection:
+    """The collection of the checkout at `root`."""
+    galaxy = load(root / "galaxy.yml")
+    options: dict[str, dict[str, Any]] = {}
+    definitions: dict[str, str] = {}
+    for folder in sorted((root / "roles").glob("*/")):
+        options[folder.name] = merged_options(load(folder / "meta" / "argument_specs.yml").get("argument_specs") or {})
+        for path in (folder / "defaults" / "main.yml", folder / "vars" / "main.yml"):
+            definitions.update({name: json.dumps(value) for name, value in load(path).items()})
+    return Collection(
+        namespace=f"{galaxy.get('namespace', 'selfhosted')}.{galaxy.get('name', 'prefect')}",
+        requires_ansible=load(root / "meta" / "runtime.yml").get("requires_ansible"),
+        options=options,
+        definitions=definitions,
+    )
+
+
+def variables_read(folder: Path, definitions: Mapping[str, str]) -> set[str]:
+    """The variables that a role's tasks and templates read, and those that the values of these are made of."""
+    files = [path for name in ("tasks", "templates", "handlers") for path in (folder / name).glob("*") if path.is_file()]
+    waiting = {word for path in files for word in WORD.findall(path.read_text(encoding="utf-8"))}
+    seen: set[str] = set()
+    while waiting:
+        seen |= waiting
+        waiting = {word for name in waiting & definitions.keys() for word in WORD.findall(definitions[name])} - seen
+    return seen
+
+
+def shared_variables(folder: Path, collection: Collection) -> dict[str, list[str]]:
+    """The documented variables of other roles that the role in `folder` reads, by the role that has them."""
+    read = variables_read(folder, collection.definitions)
+    others = {name: [key for key in keys if key in read] for name, keys in collection.options.items() if name != folder.name}
+    return {name: keys for name, keys in others.items() if keys}
+
+
 def example_of(role: str, namespace: str, options: Mapping[str, Any]) -> str:
-    """A play that runs the role with every required variable set."""
+    """A play that runs the role with every required variable of `options` set."""
     values: dict[str, Any] = {}
     for name, option in options.items():
         if option.get("required"):
@@ -228,7 +277,7 @@ def load(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_role(folder: Path, namespace: str, requires_ansible: str | None) -> Role | None:
+def read_role(folder: Path, collection: Collection) -> Role | None:
     """The role in `folder`, or None when it has no argument spec yet."""
     path = folder / "meta" / "argument_specs.yml"
     entry_points = load(path).get("argument_specs") or {}
@@ -237,16 +286,19 @@ def read_role(folder: Path, namespace: str, requires_ansible: str | None) -> Rol
     main = entry_points.get("main")
     if not main:
         raise SpecError(f"{path}: no entry point 'main'")
-    options = merged_options(entry_points)
+    options = collection.options[folder.name]
     defaults = load(folder / "defaults" / "main.yml")
+    shared = shared_variables(folder, collection)
+    needed = {key: collection.options[name][key] for name, keys in shared.items() for key in keys}
     try:
         return Role(
             name=folder.name,
             title=markdown(main.get("short_description") or folder.name),
             paragraphs=paragraphs_of(main.get("description")),
-            requirements=requirements_of(load(folder / "meta" / "main.yml"), requires_ansible),
+            requirements=requirements_of(load(folder / "meta" / "main.yml"), collection.requires_ansible),
             variables=list(variables_of(options, defaults)),
-            example=main.get("examples") or example_of(folder.name, namespace, options),
+            shared=shared,
+            example=main.get("examples") or example_of(folder.name, collection.namespace, {**needed, **options}),
         )
     except (SpecError, ValueError) as error:
         raise SpecError(f"{path}: {error}") from error
@@ -276,6 +328,9 @@ def role_page(role: Role, namespace: str) -> str:
         lines += ["## Requirements", "", *(f"- {line}" for line in role.requirements), ""]
     lines += ["## Variables", ""]
     lines += table(role.variables) if role.variables else ["This role has none of its own."]
+    if role.shared:
+        lines += ["", "It also reads these variables of other roles:", ""]
+        lines += [f"- [{name}](../{name}/README.md): {', '.join(map(code, keys))}" for name, keys in role.shared.items()]
     lines += ["", "## Example", "", "```yaml", role.example.rstrip(), "```"]
     return "\n".join(lines) + "\n"
 
@@ -292,12 +347,10 @@ def index_page(roles: Iterable[Role]) -> str:
 
 def pages(root: Path) -> dict[Path, str]:
     """Every generated page of the checkout at `root`, path to content."""
-    galaxy = load(root / "galaxy.yml")
-    namespace = f"{galaxy.get('namespace', 'selfhosted')}.{galaxy.get('name', 'prefect')}"
-    requires_ansible = load(root / "meta" / "runtime.yml").get("requires_ansible")
-    found = [read_role(folder, namespace, requires_ansible) for folder in sorted((root / "roles").glob("*/"))]
+    collection = read_collection(root)
+    found = [read_role(folder, collection) for folder in sorted((root / "roles").glob("*/"))]
     roles = [role for role in found if role is not None]
-    result = {root / "roles" / role.name / "README.md": role_page(role, namespace) for role in roles}
+    result = {root / "roles" / role.name / "README.md": role_page(role, collection.namespace) for role in roles}
     result[root / "docs" / "variables.md"] = index_page(roles)
     return result
 

@@ -57,8 +57,8 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def page(checkout: Path) -> str:
-    return (checkout / "roles" / "web" / "README.md").read_text(encoding="utf-8")
+def page(checkout: Path, role: str = "web") -> str:
+    return (checkout / "roles" / role / "README.md").read_text(encoding="utf-8")
 
 
 def test_page(checkout: Path) -> None:
@@ -81,6 +81,23 @@ def test_page(checkout: Path) -> None:
     ):
         assert line in lines
     assert not (checkout / "roles" / "later" / "README.md").exists()
+
+
+def test_variables_of_other_roles(checkout: Path) -> None:
+    """Found through the variables that the role's own are made of; those that are required are in the example."""
+    for name, text in {
+        "meta/argument_specs.yml": "argument_specs: {main: {options: {}}}",
+        "vars/main.yml": '__other_url: "{{ web_port }}:{{ web_password }}"',
+        "tasks/main.yml": '- debug: {msg: "{{ __other_url }}"}',
+    }.items():
+        path = checkout / "roles" / "other" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    generate_docs.main(["--root", str(checkout)])
+    text = page(checkout, "other")
+    assert "- [web](../web/README.md): `web_port`, `web_password`\n" in text
+    assert 'web_password: "{{ vault_web_password }}"' in text
+    assert "other roles" not in page(checkout)
 
 
 def test_index(checkout: Path) -> None:
