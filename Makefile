@@ -57,7 +57,7 @@ wheelhouse: venv ## Everything a host without a network needs to install Prefect
 
 .PHONY: bench
 bench: venv ## Deployment measured against a hand-written parallel shell script
-	@python tools/bench.py
+	@python tests/bench/bench.py
 
 .PHONY: lab-up
 lab-up: venv ## Only the seven hosts, with nothing on them
