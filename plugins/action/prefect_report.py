@@ -10,7 +10,6 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble, table
 
 

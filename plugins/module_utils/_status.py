@@ -25,7 +25,7 @@ SELECT current_setting('server_version'), current_setting('max_connections'),
 
 
 def server_report(name: str, url: str, auth_string: str, timeout: float, ask: Fetch = fetch) -> Report:
-    """An API server, or the balancer: ``live``, ``ready``, ``version``, ``milliseconds`` to be ready, and ``problem`` (empty when there is none)."""
+    """An API server, or the balancer: ``live``, ``ready``, ``version``, ``milliseconds`` to be ready, ``problem`` (empty for none)."""
     report: Report = {"name": name, "url": url, "live": False, "ready": False, "version": "", "milliseconds": 0, "problem": ""}
     try:
         report["live"] = _asked(ask, f"{url}/health", "", timeout) is True
@@ -40,7 +40,7 @@ def server_report(name: str, url: str, auth_string: str, timeout: float, ask: Fe
 
 
 def database_report(parts: Mapping[str, Any], timeout: float, connect: Callable[..., Postgres] = connect_postgres) -> Report:
-    """The database: ``version``, ``revision`` of the schema, ``connections`` open and ``max_connections`` of the server, ``size_bytes``, ``problem``."""
+    """The database: ``version``, ``revision``, ``connections`` open and ``max_connections`` allowed, ``size_bytes``, ``problem``."""
     report: Report = {"version": "", "revision": "", "connections": 0, "max_connections": 0, "size_bytes": 0, "problem": ""}
     try:
         with connect(parts, timeout) as session:
@@ -54,7 +54,7 @@ def database_report(parts: Mapping[str, Any], timeout: float, connect: Callable[
 
 
 def redis_report(parts: Mapping[str, Any], timeout: float, connect: Callable[..., Redis] = connect_redis) -> Report:
-    """Redis: ``version``, ``memory_bytes`` used and ``max_memory_bytes`` (0: no limit), ``clients``, ``eviction`` policy, ``appends`` (is the AOF on), ``problem``."""
+    """Redis: ``version``, ``memory_bytes`` and ``max_memory_bytes`` (0: no limit), ``clients``, ``eviction``, ``appends``, ``problem``."""
     report: Report = {
         "version": "",
         "memory_bytes": 0,

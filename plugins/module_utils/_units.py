@@ -59,7 +59,7 @@ def units(names: Iterable[str], paths: Iterable[str], run: Run, modified: Modifi
     if not wanted:
         return []
     changed = max((when for when in map(modified, paths) if when is not None), default=0.0)
-    # --timestamp needs systemd 247, which every supported distribution has; microseconds, or a start within the same second counts as stale.
+    # Microseconds (systemd 247), or a start within the same second would count as stale.
     output = run(["systemctl", "show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", "--", *wanted])
     return [_unit(block, changed) for block in output.split("\n\n") if block.strip()]
 

@@ -70,7 +70,7 @@ options:
         type: str
         required: true
       tls:
-        description: C(ca_file), C(cert_file), C(key_file) and C(check_hostname), as in the variable C(prefect_database_tls). No TLS without it.
+        description: C(ca_file), C(cert_file), C(key_file) and C(check_hostname). No TLS without it.
         type: dict
   redis:
     description: Where Redis is. Without it Redis is not asked.

@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble, columns, duration, problems, table
 
 NOW = 1000000.0
@@ -69,7 +68,7 @@ def report(**changes: Any) -> dict[str, Any]:
 def test_problems(changes: dict[str, Any], words: list[str]) -> None:
     found = problems(report(**changes))
     assert len(found) == len(words)
-    assert all(word in problem for word, problem in zip(words, found))
+    assert all(word in problem for word, problem in zip(words, found, strict=True))
 
 
 def test_table() -> None:

@@ -8,7 +8,6 @@ import json
 from typing import Any
 
 import pytest
-
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
