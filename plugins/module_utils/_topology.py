@@ -39,6 +39,16 @@ def api_servers(hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any = 4
     return [server for host in hosts for server in _servers_of(text(host), hostvars, port, instances)]
 
 
+def group_listeners(hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any, what: str) -> list[dict[str, Any]]:
+    """What a group's hosts listen on: ``host``, ``address``, ``port``, and ``what`` it is, for a message.
+
+    Raises:
+        ValueError: the port is not 1 to 65535, or a host is not in ``hostvars``.
+    """
+    number = port_number(port, f"the port of {what}")
+    return [{"host": text(host), "address": _address(text(host), hostvars), "port": number, "what": what} for host in hosts]
+
+
 def connection_budget(
     api_processes: Any, services_processes: Any = 1, pool_size: Any = 5, max_overflow: Any = 10, reserve: Any = 10
 ) -> int:

@@ -8,6 +8,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._topology impor
     connection_budget,
     group_address,
     group_addresses,
+    group_listeners,
 )
 
 HOSTVARS = {
@@ -86,3 +87,11 @@ def test_connection_budget(arguments: Any, connections: Any) -> None:
 def test_connection_budget_refuses() -> None:
     with pytest.raises(ValueError, match="pool_size must be at least 0, not -1"):
         connection_budget(3, 1, -1)
+
+
+def test_group_listeners():
+    assert group_listeners(["reached"], HOSTVARS, "4200", "the balancer") == [
+        {"host": "reached", "address": "192.0.2.3", "port": 4200, "what": "the balancer"}
+    ]
+    with pytest.raises(ValueError, match="the port of the balancer"):
+        group_listeners([], HOSTVARS, "none", "the balancer")
