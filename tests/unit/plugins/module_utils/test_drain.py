@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _drain
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import Connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, NftablesGate, wait_for_quiet
+
+
+class Nft:
+    """The nft command, as far as a set of ports goes."""
+
+    def __init__(self, *ports: int) -> None:
+        self.ports = set(ports)
+        self.scripts: list[str] = []
+        self.broken: Finished | None = None
+
+    def __call__(self, argv: Any, timeout: float, *, stdin: str = "", **_: Any) -> Finished:
+        assert argv[0] == "nft"
+        assert timeout < 60
+        if self.broken:
+            return self.broken
+        if "list" in argv:
+            if not self.ports:
+                return Finished(1, "Error: No such file or directory\nlist set inet prefect_drain ports\n")
+            found = {"set": {"family": "inet", "name": "ports", "elem": sorted(self.ports)}}
+            return Finished(0, json.dumps({"nftables": [{"metainfo": {}}, found]}))
+        self.scripts.append(stdin)
+        for verb, port in re.findall(r"^(add|delete) element inet prefect_drain ports \{ (\d+) \}$", stdin, re.MULTILINE):
+            (self.ports.add if verb == "add" else self.ports.remove)(int(port))
+        if "delete table inet prefect_drain" in stdin:
+            self.ports.clear()
+        return Finished(0, "")
+
+
+def test_shut_and_open() -> None:
+    nft = Nft()
+    gate = NftablesGate(4200, command=nft)
+    assert not gate.is_shut()
+    gate.shut()
+    assert gate.is_shut()
+    gate.shut()
+    gate.open()
+    assert not gate.is_shut()
+    assert nft.scripts[-1] == "delete table inet prefect_drain\n"
+
+
+def test_several_ports_share_the_table() -> None:
+    nft = Nft(4201)
+    gate = NftablesGate(4200, command=nft)
+    assert not gate.is_shut()
+    gate.shut()
+    assert nft.ports == {4200, 4201}
+    gate.open()
+    assert nft.ports == {4201}
+
+
+def test_the_rules() -> None:
+    nft = Nft()
+    NftablesGate(4200, command=nft).shut()
+    rules = [line for line in nft.scripts[0].splitlines() if line.startswith("add rule")]
+    assert len(rules) == 1
+    # Nobody from outside gets in, whoever is inside stays, and the host may look after itself.
+    assert 'iifname != "lo"' in rules[0]
+    assert "tcp flags & (fin | syn | rst | ack) == syn" in rules[0]
+    assert rules[0].endswith("reject with tcp reset")
+
+
+def test_a_balancer_on_the_same_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    nft = Nft()
+    monkeypatch.setattr(_drain.pwd, "getpwnam", lambda _: type("Account", (), {"pw_uid": 33}))
+    NftablesGate(4200, ["www-data"], nft).shut()
+    assert 'local oifname "lo" meta skuid 33 ' in nft.scripts[0]
+
+
+def test_a_user_that_does_not_exist() -> None:
+    nft = Nft()
+    with pytest.raises(DrainError, match="no user nobody-at-all on this host"):
+        NftablesGate(4200, ["nobody-at-all"], nft).shut()
+    assert nft.scripts == []
+
+
+MISSING = Finished(127, "nft cannot be run: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (MISSING, "nft is not installed. Install the package nftables. Nothing was changed."),
+        (Finished(1, "Error: Could not process rule: Operation not supported"), "Operation not supported\nNothing was changed."),
+        (Finished(-9, "", timed_out=True), "nftables refused the rules"),
+    ],
+)
+def test_shutting_fails(broken: Finished, message: str) -> None:
+    nft = Nft()
+    nft.broken = broken
+    with pytest.raises(DrainError) as caught:
+        NftablesGate(4200, command=nft).shut()
+    assert message in str(caught.value)
+
+
+def test_without_nft_the_gate_is_open() -> None:
+    nft = Nft()
+    nft.broken = MISSING
+    assert not NftablesGate(4200, command=nft).is_shut()
+
+
+def test_without_the_right_to_look() -> None:
+    nft = Nft()
+    nft.broken = Finished(1, "Operation not permitted (you must be root)")
+    with pytest.raises(DrainError, match=r"It takes root \(become\)"):
+        NftablesGate(4200, command=nft).is_shut()
+
+
+WAITS = Connection(established=True, received=300, answered=0, unsent=0, quiet=100)
+WEBSOCKET = Connection(established=True, received=300, answered=100, unsent=0, quiet=100)
+
+
+@pytest.mark.parametrize(
+    ("looks", "ended"),
+    [
+        ([[]], (0, 0, 0.1)),
+        ([[WEBSOCKET, WEBSOCKET]], (0, 2, 0.1)),
+        ([[WAITS, WEBSOCKET], [WAITS, WEBSOCKET], [WEBSOCKET]], (0, 1, 0.3)),
+        # Quiet once is not enough.
+        ([[], [WAITS], []], (0, 0, 0.3)),
+        ([[WAITS, WEBSOCKET]], (1, 1, 5.0)),
+    ],
+)
+def test_wait_for_quiet(looks: list[list[Connection]], ended: tuple[int, int, float]) -> None:
+    now = [0.0]
+    left = list(looks)
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds or 0.01
+
+    result = wait_for_quiet(
+        4200, 5, look=lambda _: left.pop(0) if len(left) > 1 else left[0], clock=lambda: now[0], sleep=sleep, interval=0.1
+    )
+    assert (result.in_flight, result.open_connections) == ended[:2]
+    assert result.elapsed == pytest.approx(ended[2])
