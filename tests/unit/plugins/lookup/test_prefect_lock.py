@@ -1,0 +1,74 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleLookupError
+from ansible.parsing.dataloader import DataLoader
+from ansible_collections.selfhosted.prefect.plugins.lookup import prefect_lock
+
+ENTRY = f" --hash=sha256:{'a' * 64}\n"
+
+
+@pytest.fixture
+def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The lookup, in a collection that has a lock for 3.8.8 only."""
+    locks = tmp_path / "locks"
+    locks.mkdir()
+    (locks / "3.8.8.txt").write_text(f"prefect==3.8.8{ENTRY}")
+    (locks / "uv.json").write_text('{"version": "1", "wheels": {}}')
+    monkeypatch.setattr(prefect_lock, "_LOCKS", locks)
+    monkeypatch.setattr(prefect_lock, "_FILES", tmp_path)
+
+    def run(version: str, **options: Any) -> Any:
+        plugin = prefect_lock.LookupModule(loader=DataLoader())
+        plugin._load_name = "selfhosted.prefect.prefect_lock"
+        monkeypatch.setattr(plugin, "set_options", lambda **_: None)
+        monkeypatch.setattr(plugin, "get_option", {"file": "", "problem": False, **options}.get)
+        return plugin.run([version], {})[0]
+
+    return run
+
+
+def test_the_collections_own_lock(look: Any, tmp_path: Path) -> None:
+    found = look("3.8.8")
+    path = tmp_path / "locks" / "3.8.8.txt"
+    assert found["path"] == str(path)
+    assert found["release"] == f"3.8.8-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    assert (found["files"], found["uv"]["version"]) == (str(tmp_path), "1")
+    assert look("3.8.8", problem=True) == ""
+
+
+def test_a_lock_of_the_users_own(look: Any, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text(f"prefect==3.9.0{ENTRY}")
+    assert look("3.9.0", file=str(own))["path"] == str(own)
+    assert look("3.9.0", file=str(own), problem=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "content", "message"),
+    [
+        ("9.9.9", None, "Prefect 9.9.9 has no lock here, so it cannot be installed; there are locks for 3.8.8. Make one"),
+        ("9.9.9", None, "`make lock VERSION=9.9.9`, or set prefect_lock_file"),
+        ("3.9.0", f"prefect==3.8.8{ENTRY}", "prefect_version is 3.9.0, but "),
+        ("3.9.0", "prefect", "own.txt is not a lock: 'prefect' is not a pinned requirement"),
+    ],
+)
+def test_problems(look: Any, tmp_path: Path, version: str, content: str | None, message: str) -> None:
+    own = tmp_path / "own.txt"
+    if content:
+        own.write_text(content)
+    assert message in look(version, file=str(own) if content else "", problem=True)
+
+
+def test_no_file_there(look: Any) -> None:
+    assert "there is no lock at prefect_lock_file (nowhere.txt)" in look("3.9.0", file="nowhere.txt", problem=True)
+    with pytest.raises(AnsibleLookupError, match="has no lock here"):
+        look("9.9.9")
