@@ -91,7 +91,7 @@ def run(
         return Finished(127, f"{argv[0]} cannot be run{f' as {user}' if user else ''}: {error.strerror}")
     with process:
         try:
-            output, _ = process.communicate(stdin.encode(), timeout=timeout)
+            output, _errors = process.communicate(stdin.encode(), timeout=timeout)
         except subprocess.TimeoutExpired:
             return Finished(-signal.SIGKILL, _text(_end(process)), timed_out=True)
         except BaseException:
@@ -104,7 +104,7 @@ def _end(process: subprocess.Popen[bytes]) -> bytes:
     for number, grace in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
         _signal(process, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            output, _ = process.communicate(timeout=grace)
+            output, _errors = process.communicate(timeout=grace)
             _signal(process, signal.SIGKILL)  # whatever of the group survived its leader
             return output
     return b""

@@ -79,7 +79,7 @@ def _dump(family: int, port: int) -> Iterator[Connection]:
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at + _HEADER.size <= len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, at)
+        length, kind, *_rest = _HEADER.unpack_from(data, at)
         yield kind, data[at + _HEADER.size : at + length]
         at += (length + 3) & ~3
 

@@ -210,4 +210,4 @@ def _resolve_name(host: str, port: int, deadline: Deadline) -> list[tuple[int, A
 
 
 def _look_up(host: str, port: int) -> list[tuple[int, Any]]:
-    return [(family, address) for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    return [(found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]

@@ -300,7 +300,7 @@ def _row(body: bytes) -> Row:
     (count,) = struct.unpack("!h", body[:2])
     values: list[str | None] = []
     at = 2
-    for _ in range(count):
+    for _column in range(count):
         (length,) = struct.unpack("!i", body[at : at + 4])
         at += 4
         values.append(None if length < 0 else body[at : at + length].decode("utf-8", "replace"))

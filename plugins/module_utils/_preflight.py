@@ -68,7 +68,7 @@ def system_problems(families: Sequence[str], release: str, systemd: bool) -> tup
 
 
 def _unquoted(line: str) -> tuple[str, str]:
-    name, _, value = line.partition("=")
+    name, _equals, value = line.partition("=")
     return name.strip(), " ".join(shlex.split(value))
 
 
@@ -98,11 +98,11 @@ def disk_problems(wanted: Iterable[Mapping[str, Any]], measure: Callable[[str], 
 
 
 def _disk_problem(group: list[tuple[Mapping[str, Any], Space]]) -> list[str]:
-    needed = sum(each["bytes"] for each, _ in group)
+    needed = sum(each["bytes"] for each, _space in group)
     space = group[0][1]
     if needed <= space.free:
         return []
-    paths = " and ".join(str(each["path"]) for each, _ in group)
+    paths = " and ".join(str(each["path"]) for each, _space in group)
     need = "need" if len(group) > 1 else "needs"
     return [
         f"{paths} {need} {_size(needed)} of free disk; the file system of {space.folder} has {_size(space.free)}. Free some or enlarge it."

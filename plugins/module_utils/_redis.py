@@ -71,7 +71,7 @@ class Redis:
         if kind == "$":
             return None if number < 0 else self._stream.read(number + 2)[:-2].decode("utf-8", "replace")
         if kind == "*":
-            return None if number < 0 else [self._reply() for _ in range(number)]
+            return None if number < 0 else [self._reply() for _item in range(number)]
         raise NetError("did not answer as Redis does")
 
 

@@ -19,6 +19,8 @@ description:
   - It is bounded as a whole. When time is up the command and what it left running in the server are ended.
   - A failure says which revision was reached, which indexes are invalid, and what to do. Running the same again goes on from there;
     the invalid indexes of the migrations still to come are dropped first, because those would fail on them or skip them.
+  - After the schema has moved, the block types of the release are registered, too, so that servers that then start together do not
+    race to do it (one of them would die of a C(UniqueViolation) on C(block_type) and be started once more).
   - A schema that is past the wanted revision is left alone, which is no error (RV(ahead)); Prefect runs on a newer schema.
   - In check mode it tells where the schema is and what is pending. When that cannot be known yet, because the release is not installed
     or the database not reachable, it warns and reports a change.
@@ -173,6 +175,20 @@ _SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|KEY|URL|HEADERS")
 _CONNECT_SECONDS = 10.0
 
 
+REGISTER_BLOCKS = """
+import asyncio
+from prefect.server.database import provide_database_interface
+from prefect.server.models.block_registration import run_block_auto_registration
+
+async def register():
+    async with await provide_database_interface().session() as session:
+        await run_block_auto_registration(session=session)
+
+asyncio.run(register())
+"""
+"""What every server does when it starts. Several that start together on a new schema would meet in it, and all but one die."""
+
+
 def settings(params: Mapping[str, Any]) -> dict[str, str]:
     """Prefect's settings, out of the file and the mapping. Raises OSError when the file cannot be read."""
     path = params["environment_file"]
@@ -257,9 +273,17 @@ class Attempt:
         revision = [] if self.params["revision"] == "head" else ["--revision", self.params["revision"]]
         argv = [f"{release.path}/bin/prefect", "server", "database", "upgrade", "-y", *revision]
         user = self.params["user"] or ""
+        deadline = Deadline(seconds)
         with scratch(user) as folder:
             environment = command_environment(self.environment, release, self.params["timeout"], folder)
-            return run(argv, seconds, env=environment, user=user, cwd=folder)
+            ended = run(argv, seconds, env=environment, user=user, cwd=folder)
+            if not ended.rc and not deadline.passed():
+                register = [f"{release.path}/bin/python", "-c", REGISTER_BLOCKS]
+                registered = run(register, deadline.left(), env=environment, user=user, cwd=folder)
+                if registered.rc:
+                    # The servers would do it as well; two at once may meet, and systemd restarts the one that loses.
+                    self.module.warn(redact(f"The block types were not registered: {registered.tail(3)}", self.secrets))
+            return ended
 
     def exit(self, report: Report, facts: Mapping[str, Any]) -> NoReturn:
         if self.module.check_mode and report.pending and self.params["state"] == "upgraded":

@@ -14,7 +14,7 @@ def _package(name: str, *paths: str) -> None:
     module = ModuleType(name)
     module.__path__ = list(paths)
     sys.modules[name] = module
-    parent, _, child = name.rpartition(".")
+    parent, _dot, child = name.rpartition(".")
     if parent:
         setattr(sys.modules[parent], child, module)
 

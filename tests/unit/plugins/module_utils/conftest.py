@@ -25,7 +25,7 @@ def serve() -> Iterator[Serve]:
         def loop() -> None:
             while True:
                 try:
-                    connection, _ = listener.accept()
+                    connection, _peer = listener.accept()
                 except OSError:
                     return
                 with connection, contextlib.suppress(OSError):

@@ -40,7 +40,7 @@ def test_the_whole_group_ends_in_time(tmp_path: Path, trap: str, monkeypatch: py
 
 
 def alive(process: int) -> bool:
-    for _ in range(50):
+    for _attempt in range(50):
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:
@@ -57,7 +57,7 @@ def test_it_dies_with_its_caller(tmp_path: Path) -> None:
         run(["sh", "-c", "echo $$ > child; exec sleep 60"], 60, cwd=str(tmp_path))
         os._exit(0)
     child = tmp_path / "child"
-    for _ in range(100):
+    for _attempt in range(100):
         if child.exists() and child.read_text().strip():
             break
         time.sleep(0.05)

@@ -54,7 +54,7 @@ def test_parse(message: bytes, connection: Connection) -> None:
 
 
 def until(port: int, wanted: Callable[[Connection], bool]) -> Connection:
-    for _ in range(100):
+    for _attempt in range(100):
         found = connections(port)
         if len(found) == 1 and wanted(found[0]):
             return found[0]
@@ -74,7 +74,7 @@ def test_the_life_of_a_connection(address: str) -> None:
         assert connections(port) == []
         with socket.create_connection((address, port)) as client:
             until(port, lambda found: found.received == 0 and found.in_flight())
-            server, _ = listener.accept()
+            server, _peer = listener.accept()
             with server:
                 client.sendall(b"request")
                 until(port, lambda found: found.received == 7 and found.in_flight())

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
+import pwd
 import re
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _drain
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import Connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, NftablesGate, wait_for_quiet
@@ -72,7 +72,7 @@ def test_the_rules() -> None:
 
 def test_a_balancer_on_the_same_host(monkeypatch: pytest.MonkeyPatch) -> None:
     nft = Nft()
-    monkeypatch.setattr(_drain.pwd, "getpwnam", lambda _: type("Account", (), {"pw_uid": 33}))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _: type("Account", (), {"pw_uid": 33}))
     NftablesGate(4200, ["www-data"], nft).shut()
     assert 'local oifname "lo" meta skuid 33 ' in nft.scripts[0]
 

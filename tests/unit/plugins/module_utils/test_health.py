@@ -125,7 +125,7 @@ class Api:
         return self._answers[request.url.rpartition("/")[2] if request.method == "GET" else request.method.lower()]
 
 
-def server(api: Api, **options: str) -> Server:
+def server(api: Api, **options: Any) -> Server:
     return Server("http://h/api", fetch=api, **options)
 
 
@@ -247,7 +247,7 @@ def test_units() -> None:
 def test_units_unmet(text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         Units(["a.service"], lambda _argv: text).active(5)
-    assert type(caught.value) is error
+    assert isinstance(caught.value, HopelessError) is (error is HopelessError)
 
 
 def test_failure_message() -> None:

@@ -60,7 +60,7 @@ def test_no_http(serve: Any, answer: bytes, message: str) -> None:
 def test_what_is_sent(serve: Any) -> None:
     server = Server(serve, OK)
     fetch(Request(f"{server.url}/api/x?y=1", "POST", "user:pä:ss", {"a": 1}), 5)
-    head, _, body = server.request.partition(b"\r\n\r\n")
+    head, _blank, body = server.request.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "POST /api/x?y=1 HTTP/1.1"
     assert f"Host: {server.url[7:]}" in lines

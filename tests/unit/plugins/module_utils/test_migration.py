@@ -42,7 +42,7 @@ class Database:
         self.workers = 0
         self.said: list[str] = []
         self.down: list[Exception] = []  # raised by the next queries
-        self.on_lock: Callable[[], None] = lambda: None
+        self.on_lock: Callable[[], Any] = lambda: None
 
     def query(self, sql: str, timeout: float | None = None) -> list[Row]:  # noqa: PLR0911  one answer for each kind of query
         assert timeout and timeout <= 600

@@ -48,9 +48,6 @@ def row(*values: str | None) -> bytes:
     return message(b"D", body)
 
 
-Piece = bytes | Callable[[bytes], bytes]
-
-
 class Server:
     """Sends one prepared piece after each message it gets (or what a function makes of that message), and remembers the messages.
 
@@ -60,7 +57,7 @@ class Server:
     tls = b"N"
     asked_for_tls = False
 
-    def __init__(self, serve: Any, *pieces: Piece) -> None:
+    def __init__(self, serve: Any, *pieces: bytes | Callable[[bytes], bytes]) -> None:
         self.messages: list[bytes] = []
         self._pieces = pieces
         self.parts = {"host": "127.0.0.1", "port": serve(self._talk), "user": "prefect", "password": "secret", "dbname": "app"}
@@ -131,7 +128,7 @@ class ScramServer:
         return authentication(11, self.first.encode())
 
     def verdict(self, body: bytes) -> bytes:
-        unproved, _, proof = body.decode().rpartition(",p=")
+        unproved, _comma, proof = body.decode().rpartition(",p=")
         signed = f"{self.bare},{self.first},{unproved}".encode()
         key = self.hmac(self.salted, b"Client Key")
         expected = bytes(a ^ b for a, b in zip(key, self.hmac(hashlib.sha256(key).digest(), signed), strict=True))

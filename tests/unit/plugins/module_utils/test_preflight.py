@@ -60,7 +60,7 @@ DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n# a comment\nID=debian\n
     ],
 )
 def test_system(release: str, systemd: bool, said: list[str]) -> None:
-    problems, _ = system_problems(["debian"], release, systemd)
+    problems, _seen = system_problems(["debian"], release, systemd)
     assert [each[: len(start)] for each, start in zip(problems, said, strict=True)] == said
 
 
@@ -212,7 +212,7 @@ class Redis:
     ],
 )
 def test_redis(serve: Any, server: Redis, wanted: Any, said: str) -> None:
-    problems, _ = asked(serve, server, kind="redis", username="prefect", **wanted)
+    problems, _seen = asked(serve, server, kind="redis", username="prefect", **wanted)
     assert said in "".join(problems)
     assert bool(problems) is bool(said)
     for problem in problems:
@@ -230,7 +230,7 @@ class Silent:
 @pytest.mark.parametrize("kind", ["postgresql", "redis"])
 def test_a_server_that_says_nothing_is_not_waited_for(serve: Any, kind: str) -> None:
     started = time.monotonic()
-    problems, _ = asked(serve, Silent(), kind=kind, timeout=0.3)
+    problems, _seen = asked(serve, Silent(), kind=kind, timeout=0.3)
     assert time.monotonic() - started < 3
     assert "did not answer within 0.3 s. Check its address" in problems[0]
 
@@ -239,5 +239,5 @@ def test_a_plain_port(serve: Any) -> None:
     assert asked(serve, Silent(), kind="tcp")[0] == []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    problems, _ = asked(serve, Silent(), kind="tcp", port=port, what="The balancer")
+    problems, _seen = asked(serve, Silent(), kind="tcp", port=port, what="The balancer")
     assert problems[0].startswith(f"The balancer at 127.0.0.1:{port} refused the connection")

@@ -20,7 +20,7 @@ class Server:
         with peer.makefile("rb") as lines:
             for line in lines:
                 words = []
-                for _ in range(int(line[1:])):
+                for _word in range(int(line[1:])):
                     size = int(lines.readline()[1:])
                     words.append(lines.read(size + 2)[:-2].decode())
                 self.commands.append(words)

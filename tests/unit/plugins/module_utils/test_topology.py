@@ -89,7 +89,7 @@ def test_connection_budget_refuses() -> None:
         connection_budget(3, 1, -1)
 
 
-def test_group_listeners():
+def test_group_listeners() -> None:
     assert group_listeners(["reached"], HOSTVARS, "4200", "the balancer") == [
         {"host": "reached", "address": "192.0.2.3", "port": 4200, "what": "the balancer"}
     ]

@@ -117,12 +117,14 @@ def test_settings_from_a_file(run_module: Any, tmp_path: Path) -> None:
     assert "No such file" in run(run_module, environment_file=str(tmp_path / "gone"))["msg"]
 
 
-def test_the_command(monkeypatch: pytest.MonkeyPatch, run_module: Any) -> None:
-    seen: dict[str, Any] = {}
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the module runs when it upgrades. The upgrade succeeds, what comes after it does not."""
+    seen: list[dict[str, Any]] = []
 
     def command(argv: Any, timeout: float, **options: Any) -> Finished:
-        seen.update(argv=argv, timeout=timeout, home=list(Path(options["cwd"]).iterdir()), **options)
-        return Finished(0, "")
+        seen.append({"argv": argv, "timeout": timeout, "files": list(Path(options["cwd"]).iterdir()), **options})
+        return Finished(1 if "-c" in argv else 0, "the command's output")
 
     def migrate(self: Migration) -> Report:
         self.upgrade(30)
@@ -130,10 +132,23 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, run_module: Any) -> None:
 
     monkeypatch.setattr(prefect_migration, "run", command)
     monkeypatch.setattr(Migration, "run", migrate)
+    return seen
+
+
+def test_the_command(run_module: Any, commands: list[dict[str, Any]]) -> None:
     run(run_module, revision="a")
-    assert seen["argv"] == ["/opt/r/bin/prefect", "server", "database", "upgrade", "-y", "--revision", "a"]
-    assert (seen["timeout"], seen["home"], Path(seen["cwd"]).exists()) == (30, [], False)
-    environment = seen["env"]
+    upgrade = commands[0]
+    assert upgrade["argv"] == ["/opt/r/bin/prefect", "server", "database", "upgrade", "-y", "--revision", "a"]
+    assert (upgrade["timeout"], upgrade["files"], Path(upgrade["cwd"]).exists()) == (30, [], False)
+    environment = upgrade["env"]
     assert environment["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] == "false"
-    assert environment["PREFECT_HOME"] == seen["cwd"]
+    assert environment["PREFECT_HOME"] == upgrade["cwd"]
     assert "PREFECT_LEFT_OUT" not in environment
+
+
+def test_block_types_that_cannot_be_registered_are_no_failure(run_module: Any, commands: list[dict[str, Any]]) -> None:
+    result = run(run_module)
+    assert [each["argv"][0] for each in commands] == ["/opt/r/bin/prefect", "/opt/r/bin/python"]
+    assert commands[1]["timeout"] <= 30
+    assert (result["changed"], result.get("failed")) == (True, None)
+    assert "the command's output" in result["warnings"][0]
