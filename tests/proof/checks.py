@@ -50,7 +50,7 @@ BACKGROUND_TASKS = 12
 LARGE_LOG_BYTES = 4_000_000
 LARGE_LOGS = 40
 LARGE_LOG_LEVEL = 55  # above CRITICAL, so that a filter can tell them from the flow's own lines
-POLL = 0.25
+POLL = 0.5
 # Seconds between the events whose lag is timed: no multiple of the intervals at which the servers publish and flush.
 LAG_SPACING = (0.07, 0.11, 0.19, 0.23)
 
@@ -321,7 +321,7 @@ class Proof:
             return "COMPLETED" in states
 
         try:
-            await until(seen, interval=0.5)
+            await until(seen, interval=1)
         finally:
             await self._worker.stop()
         return "scheduled by the server, COMPLETED by a process worker"

@@ -51,7 +51,7 @@ def parse(arguments: Sequence[str]) -> Options:
         help="addresses of single API servers: an event must become visible through all of them (PROOF_DIRECT_URLS)",
     )
     parser.add_argument("--only", default="", metavar="NAME,NAME", help=f"run these checks only, of: {', '.join(NAMES)}")
-    parser.add_argument("--timeout", type=float, default=40.0, help="seconds for each check (40)")
+    parser.add_argument("--timeout", type=float, default=90.0, help="seconds for each check (90)")
     parser.add_argument("--lag-events", type=int, default=30, help="events whose way to another API server is timed (30)")
     parser.add_argument("--max-lag", type=float, default=1.5, help="seconds the 95th percentile of that time may reach (1.5)")
     parser.add_argument("--json", dest="json_file", type=Path, metavar="FILE", help="write the results to this file too")
