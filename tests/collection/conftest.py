@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,16 +89,26 @@ class Workspace:
 
 
 @pytest.fixture(scope="session")
-def workspace(commands: Commands, root: Path, checkout_copy: Path, galaxy: Mapping[str, Any]) -> Workspace:
-    """The tree for ansible-test below build/, made anew; its home, with the environments built there, is kept."""
+def workspace(commands: Commands, root: Path, checkout_copy: Path, galaxy: Mapping[str, Any]) -> Iterator[Workspace]:
+    """The tree for ansible-test below build/, made anew; its home, with the environments built there, is kept.
+
+    Another run of these tests in the same checkout waits until this one has ended.
+    """
     base = root / "build" / "ansible-test"
+    base.mkdir(parents=True, exist_ok=True)
+    with (base / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield make_workspace(commands, base, checkout_copy, galaxy)
+
+
+def make_workspace(commands: Commands, base: Path, checkout_copy: Path, galaxy: Mapping[str, Any]) -> Workspace:
+    """The tree and the home folder below `base`."""
     collections = base / "ansible_collections"
     shutil.rmtree(collections, ignore_errors=True)
     collection = collections / galaxy["namespace"] / galaxy["name"]
     shutil.copytree(checkout_copy, collection, symlinks=True)
     for dependency in galaxy["dependencies"]:
-        source = installed_collection(dependency)
-        shutil.copytree(source, collections.joinpath(*dependency.split(".")))
+        shutil.copytree(installed_collection(dependency), collections.joinpath(*dependency.split(".")))
     commands.run(["git", "init", "-q"], cwd=collection)
     (collection / ".git" / "info" / "exclude").write_text("/tests/output/\n", encoding="utf-8")
     commands.run(["git", "add", "--all"], cwd=collection)
