@@ -69,7 +69,7 @@ _FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
 _LOCKS = _FILES / "locks"
 
 
-class LookupModule(LookupBase):  # type: ignore[misc]  # Ansible has no types
+class LookupModule(LookupBase):
     """The lookup."""
 
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
