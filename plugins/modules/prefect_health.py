@@ -190,10 +190,6 @@ answers:
     live: HTTP 200 true
     ready: 'HTTP 200 {"message":"OK"}'
     version: 3.8.8
-journal:
-  description: The journal's last lines of O(units), secrets masked.
-  returned: when it is not healthy
-  type: str
 """
 
 import socket
@@ -306,12 +302,11 @@ def main() -> None:
         "failed_condition": outcome.failed,
         "answers": {name: redact(answer, secrets) for name, answer in outcome.answers.items()},
     }
-    if not outcome.healthy:
-        result["journal"] = last_lines(params["units"], params["journal_lines"], secrets) if params["units"] else ""
     if outcome.healthy or module.check_mode:
         module.exit_json(changed=False, **result)
     subject = params["url"] or ", ".join(params["units"]) or "Prefect"
-    module.fail_json(msg=redact(failure_message(subject, outcome, result["journal"]), secrets), **result)
+    journal = last_lines(params["units"], params["journal_lines"], secrets)
+    module.fail_json(msg=redact(failure_message(subject, outcome, journal), secrets), **result)
 
 
 if __name__ == "__main__":
