@@ -87,8 +87,8 @@ def index_url(environment: Mapping[str, str]) -> str:
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         if environment.get(name):
             # uv lets an index have a name: name=https://...
-            head, _, tail = environment[name].partition("=")
-            return tail if tail and "/" not in head else environment[name]
+            head, equals, tail = environment[name].partition("=")
+            return tail if equals and "/" not in head else environment[name]
     return PUBLIC_INDEX
 
 
@@ -143,8 +143,8 @@ def _from_html(body: bytes) -> list[IndexFile]:
 
 
 def _linked(url: str, fragment: str) -> IndexFile:
-    kind, _, digest = fragment.partition("=")
-    return IndexFile(unquote(urlsplit(url).path.rpartition("/")[2]), url, digest if kind == "sha256" else "")
+    digest = fragment[len("sha256=") :] if fragment.startswith("sha256=") else ""
+    return IndexFile(unquote(urlsplit(url).path.rpartition("/")[2]), url, digest)
 
 
 class _Links(HTMLParser):

@@ -18,10 +18,16 @@ from pathlib import Path
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._index import Index, IndexFile, PackageIndexError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import Pin, normalised, pins
-from packaging.markers import InvalidMarker, Marker
-from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+
+try:
+    from packaging.markers import InvalidMarker, Marker
+    from packaging.tags import Tag, compatible_tags, cpython_tags
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+    from packaging.version import InvalidVersion, Version
+except ImportError as import_error:
+    MISSING: ImportError | None = import_error
+else:
+    MISSING = None
 
 # What Debian 12 has (2.36), down to the oldest that wheels are made for.
 _GLIBC = range(36, 4, -1)
@@ -43,7 +49,7 @@ class Target:
     python: tuple[int, int]
     machine: str
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019, UP033  a handful of targets, for as long as the module runs
+    @functools.lru_cache(maxsize=16)  # noqa: B019  a handful of targets, for as long as the module runs
     def tags(self) -> dict[Tag, int]:
         """The tags of wheels that such a host can install, each with its rank; the lowest is the best."""
         platforms = [f"manylinux_2_{minor}_{self.machine}" for minor in _GLIBC] + [f"{name}_{self.machine}" for name in _OLD_PLATFORMS]

@@ -98,20 +98,20 @@ wheels:
 """
 
 import re
-import traceback
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.selfhosted.prefect.plugins.module_utils._index import environment_index
 from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import pinned_version, release_id
-
-try:
-    from ansible_collections.selfhosted.prefect.plugins.module_utils._wheels import Target, Wheelhouse, WheelhouseError, is_made, make
-except ImportError:
-    MISSING: str | None = traceback.format_exc()
-else:
-    MISSING = None
+from ansible_collections.selfhosted.prefect.plugins.module_utils._wheels import (
+    MISSING,
+    Target,
+    Wheelhouse,
+    WheelhouseError,
+    is_made,
+    make,
+)
 
 
 def wanted(given: dict[str, Any], lock: bytes) -> Wheelhouse:
@@ -151,7 +151,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     if MISSING:
-        module.fail_json(msg=missing_required_lib("packaging"), exception=MISSING)
+        module.fail_json(msg=missing_required_lib("packaging"), exception=str(MISSING))
     path = Path(module.params["path"])
     result: dict[str, Any] = {"path": str(path)}
     try:

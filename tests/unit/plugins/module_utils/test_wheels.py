@@ -86,7 +86,7 @@ def digest(name: str) -> str:
 
 def web(url: str) -> tuple[bytes, str]:
     """An index in which each file contains its own name."""
-    *_, folder, name = url.split("/")
+    folder, name = url.split("/")[-2:]
     if name:
         return name.encode(), ""
     if folder not in WHEELS:

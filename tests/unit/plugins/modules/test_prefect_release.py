@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._build import BuildError
@@ -23,7 +23,7 @@ class Builder:
     """Stands for the real one."""
 
     there = False
-    error: Exception | None = None
+    errors: ClassVar[list[Exception]] = []
     built = 0
     host: Any = None
 
@@ -35,15 +35,15 @@ class Builder:
 
     def build(self) -> bool:
         Builder.built += 1
-        if Builder.error:
-            raise Builder.error
+        for error in Builder.errors:
+            raise error
         return True
 
 
 @pytest.fixture(autouse=True)
 def builder(monkeypatch: pytest.MonkeyPatch) -> type[Builder]:
     monkeypatch.setattr(prefect_release, "Builder", Builder)
-    Builder.there, Builder.error, Builder.built = False, None, 0
+    Builder.there, Builder.errors, Builder.built = False, [], 0
     return Builder
 
 
@@ -64,7 +64,7 @@ def test_the_lock_is_not_repeated(run_module: Any) -> None:
 
 @pytest.mark.parametrize("error", [BuildError("no route"), OSError(28, "No space left on device"), ValueError("no lock")])
 def test_failure(run_module: Any, builder: type[Builder], error: Exception) -> None:
-    builder.error = error
+    builder.errors = [error]
     result = run_module(prefect_release.main, **ARGUMENTS)
     assert result["failed"]
     assert result["msg"].startswith(f"Prefect 3.8.8 was not installed in {ARGUMENTS['path']}: {error}")
