@@ -29,7 +29,7 @@ class Case:
 
     says: tuple[str, ...]
     variables: dict[str, Any] = field(default_factory=dict)
-    inventory: Callable[[Inventory], None] = lambda inventory: None
+    inventory: Callable[[Inventory], object] = dict
     on_host: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
@@ -47,7 +47,8 @@ def on_host(host: str, script: str) -> str:
 
 def fingerprint() -> str:
     """Everything a refused deployment could have left behind."""
-    script = "dpkg -l | sha256sum; find /etc /opt /var/lib /usr/local -xdev -type f -newer /run/reference 2>/dev/null | grep -v '^/var/lib/systemd' || true; ls /opt"
+    find = "find /etc /opt /var/lib /usr/local -xdev -type f -newer /run/reference 2>/dev/null | grep -v '^/var/lib/systemd' || true"
+    script = f"dpkg -l | sha256sum; {find}; ls /opt"
     return "".join(on_host(host, script) for host in ("state1", "api1", "api2"))
 
 
@@ -56,7 +57,8 @@ def listening(host: str, port: int) -> Iterator[None]:
     """Somebody else's server on a port."""
     on_host(
         host,
-        f"systemd-run --quiet --unit=somebody python3 -m http.server {port}; until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done",
+        f"systemd-run --quiet --unit=somebody python3 -m http.server {port}; "
+        f"until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done",
     )
     try:
         yield
@@ -104,7 +106,7 @@ def without(group: str) -> Any:
 
 def same_address(inventory: Inventory) -> None:
     """Both API hosts at one address."""
-    hosts = inventory["all"]["children"]["prefect_api"]["hosts"]
+    hosts = inventory["all"]["hosts"]
     hosts["api2"]["prefect_address"] = hosts["api1"]["ansible_host"]
 
 
