@@ -18,12 +18,11 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
-            {
-                "report": {"type": "dict", "required": True},
-                "output": {"type": "str", "choices": ["table", "json"], "default": "table"},
-            }
-        )
+        spec = {
+            "report": {"type": "dict", "required": True},
+            "output": {"type": "str", "choices": ["table", "json"], "default": "table"},
+        }
+        options = self.validate_argument_spec(spec)[1]
         report = assemble(options["report"])
         Display().display(json.dumps(report, sort_keys=True) if options["output"] == "json" else f"\n{table(report)}\n")
         result.update(changed=False, problems=report["problems"])

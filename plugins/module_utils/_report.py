@@ -54,7 +54,7 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def duration(seconds: float) -> str:
     """The two largest units of a time, such as ``3h 12m``."""
     left = int(seconds)
-    words = []
+    words: list[str] = []
     for unit, size in _SECONDS:
         if left >= size or (unit == "s" and not words):
             words.append(f"{left // size}{unit}")

@@ -15,7 +15,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres impor
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Redis, RedisError, connect_redis
 
 Fetch = Callable[[Request, float], Answer]
-Report = dict  # of names and plain values
+Report = dict[str, Any]
 
 _DATABASE = """
 SELECT current_setting('server_version'), current_setting('max_connections'),

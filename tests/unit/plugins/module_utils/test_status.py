@@ -36,6 +36,13 @@ class Session:
         return self._answers.get(section, {})
 
 
+def answering(answers: dict[str, Any]) -> Any:
+    def connect(*_: object) -> Session:
+        return Session(answers)
+
+    return connect
+
+
 def refusing(error: Exception) -> Any:
     def connect(*_: object) -> Any:
         raise error
@@ -82,7 +89,7 @@ def test_server(answers: dict[str, Answer], live: bool, ready: bool, version: st
 
 def test_database() -> None:
     answers = {"max_connections": [("15.18 (Debian)", "110", "23", "9000000", "t")], "alembic_version": [("d4a7e1c93f52",)]}
-    report = database_report({}, 1, lambda *_: Session({**answers, "FROM alembic_version": answers["alembic_version"]}))
+    report = database_report({}, 1, answering({**answers, "FROM alembic_version": answers["alembic_version"]}))
     assert report == {
         "version": "15.18",
         "revision": "d4a7e1c93f52",
@@ -94,7 +101,7 @@ def test_database() -> None:
 
 
 def test_database_without_a_schema() -> None:
-    assert database_report({}, 1, lambda *_: Session({"max_connections": [("17.6", "100", "1", "8", "f")]}))["revision"] == ""
+    assert database_report({}, 1, answering({"max_connections": [("17.6", "100", "1", "8", "f")]}))["revision"] == ""
 
 
 @pytest.mark.parametrize("error", [NetError("refused"), PostgresError("password authentication failed")])
@@ -118,9 +125,9 @@ def test_redis() -> None:
         "appends": True,
         "problem": "",
     }
-    assert redis_report({}, 1, lambda *_: Session(facts)) == expected
+    assert redis_report({}, 1, answering(facts)) == expected
     facts["persistence"]["aof_last_write_status"] = "err"
-    assert "disk full" in redis_report({}, 1, lambda *_: Session(facts))["problem"]
+    assert "disk full" in redis_report({}, 1, answering(facts))["problem"]
 
 
 def test_redis_that_refuses() -> None:
