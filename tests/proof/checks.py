@@ -428,7 +428,7 @@ class Proof:
     async def _direct_reader(self, url: str) -> AsyncIterator[Reader]:
         credentials = PREFECT_API_AUTH_STRING.value()
         text = credentials.get_secret_value() if hasattr(credentials, "get_secret_value") else credentials
-        user, _, password = (text or "").partition(":")
+        user, password = (text or "").partition(":")[::2]
         async with httpx.AsyncClient(auth=(user, password) if text else None, timeout=10) as client:
             yield lambda body: client.post(f"{url}/events/filter", json=body)
 
