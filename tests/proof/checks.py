@@ -113,6 +113,7 @@ class Proof:
         self._progress: dict[str, str] = {}
         self._removals: list[tuple[str, Callable[[], Coroutine[Any, Any, Any]]]] = []
         self._listening = asyncio.Event()
+        self._gave_up = False
         worker = [sys.executable, "-m", "prefect", *f"worker start --pool {self.name} --name {self.name} --type process --limit 1".split()]
         self._worker = Child("worker", worker, folder)
         self._task_worker = Child("task-worker", [sys.executable, str(Path(__file__).with_name("workload.py")), run], folder)
@@ -145,11 +146,22 @@ class Proof:
         await asyncio.gather(self._worker.stop(), self._task_worker.stop())
         async with get_client(sync_client=False) as client:
             self._client = client
-            for what, removal in reversed(self._removals):
-                try:
-                    await asyncio.wait_for(removal(), 10)
-                except Exception as error:
-                    print(f"note: {what} could not be removed: {explain(error)}", file=sys.stderr)
+            left = [what for what, removal in reversed(self._removals) if not await self._removed(removal)]
+        if left:
+            print(f"note: not removed, as the service did not let it: {', '.join(sorted(set(left)))}", file=sys.stderr)
+
+    async def _removed(self, removal: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+        """Remove one thing. A service that has stopped answering is not waited for again and again."""
+        if self._gave_up:
+            return False
+        try:
+            await asyncio.wait_for(removal(), 10)
+        except TimeoutError:
+            self._gave_up = True
+            return False
+        except Exception:
+            return False
+        return True
 
     async def _checked(self, name: str, check: Callable[[], Awaitable[str]]) -> Result:
         started = time.monotonic()
