@@ -107,7 +107,7 @@ say "packages and releases"
 
 on "${api[0]}" <<'SH'
 set -a; . /etc/prefect/prefect.env; set +a
-sudo -E -u prefect /opt/prefect/current/bin/prefect server database upgrade -y >/dev/null
+sudo -E -H -u prefect /opt/prefect/current/bin/prefect server database upgrade -y >/dev/null
 SH
 say "migration"
 
