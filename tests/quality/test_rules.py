@@ -182,7 +182,8 @@ def test_local_path_problems(tmp_path: Path, line: str, found: bool) -> None:
 
 
 def test_private_hosts() -> None:
-    configuration = ["index-url = https://user:x@pip.corp.test/simple", "URIs: http://deb.debian.org/debian", "https://pypi.org/simple"]
+    public = [f"https://mirror.{name}/simple" for name in rules.PUBLIC_HOSTS]
+    configuration = ["index-url = https://user:x@pip.corp.test/simple", *public]
     assert rules.private_hosts(configuration) == {"pip.corp.test"}
 
 
