@@ -28,6 +28,11 @@ def group_address(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> str:
     return group_addresses(first, hostvars)[0] if first else ""
 
 
+def first_host(groups: Mapping[str, Iterable[str]], *names: str) -> str:
+    """The first host of the first of the groups that has one; the empty string when none has."""
+    return next((text(host) for name in names for host in groups.get(name, ())), "")
+
+
 def api_servers(hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any = 4200, instances: Any = 1) -> list[dict[str, Any]]:
     """Every API server: ``host``, ``address``, ``port`` and ``instance`` (n from 1, on the host's port + n - 1).
 
