@@ -1,0 +1,356 @@
+"""The load generator against small servers of the test's own: it must see every failure, and none that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import load
+import wire
+
+Handler = Callable[["Api", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+AUTH = "admin:s3cret"
+
+
+class Api:
+    """As much of Prefect's API as the load uses. `handler` is what it does with a connection."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.made: dict[str, str] = {}
+        self.forgets: set[str] = set()
+        self.requests = 0
+        self.connections = 0
+        self.port = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await self.handler(self, reader, writer)
+        except (EOFError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def answer(self, method: str, path: str, content: Any) -> tuple[int, Any]:
+        self.requests += 1
+        if path.endswith("/filter"):
+            kind = path.split("/")[2]
+            wanted = content.get(kind, {}).get("id", {}).get("any_", [])
+            return 200, [{"id": one} for one in wanted if one in self.made and one not in self.forgets]
+        if method == "POST":
+            number = f"id-{len(self.made)}"
+            self.made[number] = content["name"]
+            return 201, {"id": number}
+        return 200, {"id": path}
+
+
+async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], Any]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _colon, value in (line.partition(":") for line in head[1:] if line)}
+    body = await reader.readexactly(int(headers.get("content-length", 0)))
+    method, path, _version = head[0].split(" ")
+    return method, path, headers, json.loads(body or b"null")
+
+
+async def reply(writer: asyncio.StreamWriter, status: int, content: Any, *headers: str, chunked: bool = False) -> None:
+    body = json.dumps(content).encode()
+    length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
+    head = "\r\n".join([f"HTTP/1.1 {status} whatever", length, *headers, "", ""]).encode()
+    writer.write(head + (b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if chunked else body))
+    await writer.drain()
+
+
+async def healthy(api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        method, path, headers, content = await read_request(reader)
+        if headers.get("upgrade"):
+            await subscription(reader, writer, headers)
+            return
+        assert headers["authorization"] == "Basic " + base64.b64encode(AUTH.encode()).decode()
+        await reply(writer, *api.answer(method, path, content), chunked=api.requests % 2 == 0)
+
+
+async def subscription(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]) -> None:
+    assert "authorization" not in headers
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    assert (await receive(reader)) == {"type": "auth", "token": AUTH}
+    send(writer, {"type": "auth_success"})
+    assert (await receive(reader))["type"] == "filter"
+    writer.write(bytes([128 | wire.PING, 2]) + b"hi")
+    kind, _last, payload = await read_masked(reader)
+    assert (kind, payload) == (wire.PONG, b"hi")
+    for size in (10, 300, 70000):
+        send(writer, {"type": "event", "event": "x" * size})
+    writer.write(bytes([128 | wire.CLOSE, 2]) + (1012).to_bytes(2, "big"))
+    await writer.drain()
+
+
+def send(writer: asyncio.StreamWriter, content: Any) -> None:
+    unmasked = bytearray(wire.frame(wire.TEXT, json.dumps(content).encode(), bytes(4)))
+    unmasked[1] &= 127
+    at = {126: 4, 127: 10}.get(unmasked[1], 2)
+    del unmasked[at : at + 4]
+    writer.write(bytes(unmasked))
+
+
+async def read_masked(reader: asyncio.StreamReader) -> tuple[int, bool, bytes]:
+    first, second = await reader.readexactly(2)
+    size = second & 127
+    if size == 126:
+        size = int.from_bytes(await reader.readexactly(2), "big")
+    mask = await reader.readexactly(4)
+    return first & 15, True, bytes(byte ^ mask[at % 4] for at, byte in enumerate(await reader.readexactly(size)))
+
+
+async def receive(reader: asyncio.StreamReader) -> Any:
+    return json.loads((await read_masked(reader))[2])
+
+
+async def resets(api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    api.requests += 1
+    writer.get_extra_info("socket").setsockopt(1, 13, (1).to_bytes(4, "little") + bytes(4))  # SO_LINGER 0: a reset
+    writer.transport.abort()
+
+
+async def closes(api: Api, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    api.requests += 1
+
+
+async def stops_halfway(_api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf")
+    await writer.drain()
+
+
+async def says_nothing(_api: Api, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    await asyncio.sleep(60)
+
+
+async def speaks_otherwise(_api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await read_request(reader)
+    writer.write(b"220 mail.example.org ESMTP\r\n\r\n")
+    await writer.drain()
+
+
+def answers(status: int, content: Any) -> Handler:
+    async def handler(_api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await read_request(reader)
+            await reply(writer, status, content)
+
+    return handler
+
+
+async def closes_idle_connections(api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        method, path, _headers, content = await asyncio.wait_for(read_request(reader), 0.02)
+        await reply(writer, *api.answer(method, path, content))
+
+
+async def says_close(api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    method, path, _headers, content = await read_request(reader)
+    await reply(writer, *api.answer(method, path, content), "Connection: close")
+
+
+async def drops_every_tenth(api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        method, path, _headers, content = await read_request(reader)
+        status, answer = api.answer(method, path, content)
+        if api.requests % 10 == 0 and not path.endswith("/filter"):
+            return
+        await reply(writer, status, answer)
+
+
+def run(handler: Handler, *, prepare: Callable[[Api], None] = lambda _: None, **options: Any) -> tuple[Api, dict[str, Any]]:
+    """The report of a short load on a server with this handler."""
+    api = Api(handler)
+    prepare(api)
+
+    async def scenario() -> dict[str, Any]:
+        server = await asyncio.start_server(api, "127.0.0.1", 0)
+        api.port = server.sockets[0].getsockname()[1]
+        target = wire.Target.parse(f"http://127.0.0.1:{api.port}/api", AUTH)
+        defaults: dict[str, Any] = {"clients": 2, "fresh": 1, "pausing": 1, "max_pause": 0.1, "rate": 0, "subscribers": 0}
+        defaults |= {"seconds": 0.3, "timeout": 0.15}
+        try:
+            found: dict[str, Any] = await load.load(load.Options(target, **(defaults | options)))
+            return found
+        finally:
+            server.close()
+
+    return api, asyncio.run(scenario())
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "PATIENCE", 0.2)
+    monkeypatch.setattr(load, "READ_BACK_ATTEMPTS", 1)
+
+
+def test_a_service_that_is_well() -> None:
+    api, found = run(healthy, timeout=5)
+    assert found["failures"] == []
+    assert (found["failed"], found["lost"], found["stopped_by"]) == (0, 0, "time")
+    assert found["requests"] > 50
+    assert found["acknowledged"] == found["writes"] == len(api.made)
+    assert abs(found["writes"] * 2 - found["requests"]) <= 1
+    assert len(set(api.made.values())) == len(api.made)
+    assert 0 < found["latency"]["p50"] <= found["latency"]["p99"] <= found["latency"]["max"] <= found["slowest"][0]["seconds"] + 0.001
+    assert 0 < found["longest_gap"] <= found["seconds"]
+    assert load.problems(found, 5) == []
+
+
+def test_connections_are_kept() -> None:
+    api, found = run(healthy, fresh=0, pausing=0, timeout=5)
+    assert found["requests"] > 50
+    assert api.connections == 3  # two clients, and the reading back
+
+
+@pytest.mark.parametrize(
+    ("handler", "what"),
+    [
+        (resets, "reset"),
+        (closes, "closed without an answer"),
+        (stops_halfway, "closed within the answer"),
+        (says_nothing, "no answer within 0.15 s"),
+        (speaks_otherwise, "answered something that is not HTTP"),
+        (answers(503, "no"), 'HTTP 503: "no"'),
+        (answers(404, "no"), 'HTTP 404: "no"'),
+    ],
+)
+def test_failures(handler: Handler, what: str) -> None:
+    api, found = run(handler)
+    assert found["failed"] == found["requests"] > 0
+    assert {one["what"][: len(what)] for one in found["failures"]} == {what}
+    assert api.requests <= found["requests"]  # nothing is sent twice
+    first = found["failures"][0]
+    assert first["method"] in ("GET", "POST")
+    assert first["path"].startswith("/")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", first["at"])
+    assert first["connection"] == "new"
+    assert load.problems(found, 0) == [f"{found['failed']} failed"]
+
+
+def test_nobody_listens() -> None:
+    target = wire.Target("127.0.0.1", 1, "/api")
+    found = asyncio.run(load.load(load.Options(target, clients=1, fresh=0, pausing=0, seconds=0.1, subscribers=1)))
+    assert {one["what"] for one in found["failures"][:-1]} == {"refused"}
+    assert "subscriber 1 is not connected" in found["failures"][-1]["what"]
+    assert found["longest_gap"] == pytest.approx(found["seconds"], abs=0.01)
+
+
+def test_one_failure_among_successes_is_seen() -> None:
+    api, found = run(drops_every_tenth, fresh=0, pausing=0, timeout=5)
+    assert found["failed"] > 0
+    assert {one["what"] for one in found["failures"]} == {"closed without an answer"}
+    assert found["failures"][0]["connection"].startswith("kept open, idle for 0.0")
+    assert found["acknowledged"] <= len(api.made)
+    assert found["lost"] == 0
+
+
+def test_idle_connections_that_the_server_closed_are_no_failure() -> None:
+    api, found = run(closes_idle_connections, clients=0, fresh=0, pausing=4, seconds=0.5, timeout=5)
+    assert found["failed"] == 0
+    assert api.connections > 5
+
+
+def test_a_server_that_says_close() -> None:
+    api, found = run(says_close, fresh=0, pausing=0, timeout=5)
+    assert found["failed"] == 0
+    assert api.connections == api.requests
+
+
+@pytest.mark.parametrize("forgotten", [1, 3])
+def test_lost_writes(forgotten: int) -> None:
+    _api, found = run(healthy, prepare=lambda api: api.forgets.update(f"id-{number}" for number in range(forgotten)), timeout=5)
+    assert (found["failed"], found["lost"]) == (0, forgotten)
+    assert len(found["lost_writes"]) == forgotten
+    assert load.problems(found, 0) == [f"{forgotten} acknowledged writes lost"]
+
+
+def test_subscribers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "PATIENCE", 2)
+    _api, found = run(healthy, clients=1, fresh=0, pausing=0, rate=20, seconds=1.3, timeout=5, subscribers=2)
+    followers = found["subscribers"]
+    assert found["failures"] == []
+    assert followers["count"] == followers["connected"] == 2
+    assert followers["reconnects"] >= 2
+    assert followers["events"] >= 3 * followers["reconnects"]
+    assert list(followers["close_codes"]) == ["1012"]
+    assert 0.5 <= followers["longest_outage"] < 1
+
+
+def test_the_rate_is_a_bound() -> None:
+    _api, found = run(healthy, clients=8, rate=50, seconds=0.5, timeout=5)
+    assert 20 <= found["requests"] <= 27
+
+
+def test_until_a_file_appears(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+
+    def ends(api: Api) -> None:
+        async def handler(self: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if ready.exists():
+                (tmp_path / "end").touch()
+            await healthy(self, reader, writer)
+
+        api.handler = handler
+
+    _api, found = run(healthy, prepare=ends, seconds=20, timeout=5, until_file=tmp_path / "end", ready_file=ready)
+    assert (found["stopped_by"], found["failed"]) == ("file", 0)
+    assert found["seconds"] < 5
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LOAD_AUTH", AUTH)
+    report = tmp_path / "report.json"
+    arguments = ["--url=http://127.0.0.1:1/api", "--auth-env=LOAD_AUTH", "--seconds=0.1", "--subscribers=0", "--rate=20"]
+    assert load.main([*arguments, f"--report={report}", "--max-p99=1"]) == 1
+    found = json.loads(report.read_text())
+    assert found["failed"] == found["requests"] >= 1
+    printed = capsys.readouterr()
+    assert f"{found['failed']} of {found['requests']} requests failed, 0 of 0 acknowledged writes lost" in printed.out
+    assert "refused (new)" in printed.err
+    assert AUTH not in printed.out + printed.err + report.read_text()
+
+
+def test_limits() -> None:
+    _api, found = run(healthy, timeout=5)
+    assert "more than 1e-06 s" in load.problems(found, 0.000001)[0]
+    assert load.problems(found | {"requests": 0}, 0) == ["nothing was sent"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--url=https://here/api", "--seconds=1"], "only http:// is spoken here"),
+        (["--url=http://here/api", "--seconds=1", "--auth-env=NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE (--auth-env) is empty or not set"),
+        (["--url=http://here/api", "--seconds=1", "--clients=0", "--fresh=0", "--pausing=0"], "no client"),
+        (["--url=http://here/api"], "--seconds --until-file"),
+    ],
+)
+def test_refusals(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        load.parse(arguments)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_address_of_ipv6() -> None:
+    target = wire.Target.parse("http://[::1]:4200/api/")
+    assert (target.host, target.port, target.base) == ("::1", 4200, "/api")
+    assert b"GET /api/x HTTP/1.1\r\nHost: [::1]:4200\r\n" in target.head("GET", "/x")
