@@ -20,6 +20,7 @@ def load(name: str) -> Any:
     [
         ("group_address", (["a"], {"a": {"ansible_host": "10.0.0.1"}}), "10.0.0.1"),
         ("group_addresses", (["a"], {"a": {}}), ["a"]),
+        ("first_host", ({"b": [], "c": ["x", "y"]}, "a", "b", "c"), "x"),
         ("api_servers", (["a"], {"a": {}}), [{"host": "a", "address": "a", "port": 4200, "instance": 1}]),
         ("redis_url", ({"host": "r"},), "redis://r:6379/0"),
         ("database_url", ({"host": "d", "name": "n", "user": "u"},), "postgresql+asyncpg://u@d:5432/n"),

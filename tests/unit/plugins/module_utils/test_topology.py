@@ -6,6 +6,7 @@ import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._topology import (
     api_servers,
     connection_budget,
+    first_host,
     group_address,
     group_addresses,
     group_listeners,
@@ -95,3 +96,12 @@ def test_group_listeners() -> None:
     ]
     with pytest.raises(ValueError, match="the port of the balancer"):
         group_listeners([], HOSTVARS, "none", "the balancer")
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [(("postgres", "prefect_api"), "state1"), (("redis", "prefect_api"), "api1"), (("nginx",), ""), ((), "")],
+)
+def test_first_host(names: tuple[str, ...], found: str) -> None:
+    groups = {"postgres": ["state1", "state2"], "redis": [], "prefect_api": ["api1"]}
+    assert first_host(groups, *names) == found
