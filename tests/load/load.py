@@ -46,7 +46,7 @@ class Options:
     fresh: int = 2
     pausing: int = 4
     subscribers: int = 2
-    rate: float = 40.0
+    rate: float = 30.0
     seconds: float = 60.0
     until_file: Path | None = None
     timeout: float = 20.0
@@ -416,7 +416,7 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--pausing", type=int, default=4, help="clients that leave their connection idle between requests (4)")
     parser.add_argument("--max-pause", type=float, default=10.0, help="seconds that those pause at most (10)")
     parser.add_argument("--subscribers", type=int, default=2, help="websockets that follow the events (2)")
-    parser.add_argument("--rate", type=float, default=40.0, help="requests a second of all clients together at most, 0 for no bound (40)")
+    parser.add_argument("--rate", type=float, default=30.0, help="requests a second of all clients together at most, 0 for no bound (30)")
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds without an answer after which a request has failed (20)")
     until = parser.add_mutually_exclusive_group(required=True)
     until.add_argument("--seconds", type=float, default=60.0, help="how long")

@@ -238,6 +238,8 @@ class Websocket:
                     self.writer.write(frame(PONG, payload, os.urandom(4)))
                     await self.writer.drain()
                     continue
+                if kind == CLOSE:  # a server waits for this before it lets go
+                    self.writer.write(frame(CLOSE, payload[:2], os.urandom(4)))
             except (OSError, EOFError):
                 self.closed = 1006
                 return None
