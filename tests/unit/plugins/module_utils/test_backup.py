@@ -31,7 +31,7 @@ class Database:
         if "pg_try_advisory_xact_lock_shared" in sql:
             self.locked -= 1
             return [("f" if self.locked >= 0 else "t",)]
-        answers = {
+        answers: dict[str, list[Any]] = {
             "pg_export_snapshot": [("0003-1",)],
             "to_regclass": [(self.prefects,)],
             "FROM alembic_version": [(self.revision,)],

@@ -37,7 +37,7 @@ class Commands:
         self.ended = ended
         self.seen: list[tuple[list[str], Any]] = []
 
-    def __call__(self, argv: Any, _timeout: float, **options: Any) -> Finished:
+    def __call__(self, argv: Any, timeout: float, **options: Any) -> Finished:  # noqa: ARG002
         self.seen.append((list(argv), options["env"]))
         return self.ended
 
