@@ -31,6 +31,9 @@ class Gate(Protocol):
 
     def is_shut(self) -> bool: ...
 
+    def ports(self) -> set[int]:
+        """Every port of this host that is drained."""
+
     def shut(self) -> None: ...
 
     def open(self) -> None: ...
@@ -49,7 +52,18 @@ class NftablesGate:
         self._command = command
 
     def is_shut(self) -> bool:
-        return self._port in self._ports()
+        return self._port in self.ports()
+
+    def ports(self) -> set[int]:
+        shown = self._nft(["--json", "list", "set", "inet", TABLE, "ports"])
+        if shown.rc == _NOT_FOUND:
+            return set()  # without nft there has never been a table
+        if shown.rc:
+            if "No such file or directory" in shown.output:
+                return set()
+            raise DrainError(f"nftables cannot be asked: {shown.tail(1)}. It takes root (become). Nothing was changed.")
+        sets = [entry["set"] for entry in json.loads(shown.output)["nftables"] if "set" in entry]
+        return {port for each in sets for port in each.get("elem", []) if isinstance(port, int)}
 
     def shut(self) -> None:
         # One transaction, which adds what is missing and replaces the rules; priority -10 comes before the host's own firewall.
@@ -69,7 +83,7 @@ class NftablesGate:
         self._apply(lines)
 
     def open(self) -> None:
-        others = self._ports() - {self._port}
+        others = self.ports() - {self._port}
         self._apply([f"delete element inet {TABLE} ports {{ {self._port} }}"] if others else [f"delete table inet {TABLE}"])
 
     def _user_numbers(self) -> list[int]:
@@ -80,17 +94,6 @@ class NftablesGate:
             except KeyError:
                 raise DrainError(f"There is no user {user} on this host (local_users). Nothing was changed.") from None
         return numbers
-
-    def _ports(self) -> set[int]:
-        shown = self._nft(["--json", "list", "set", "inet", TABLE, "ports"])
-        if shown.rc == _NOT_FOUND:
-            return set()  # without nft there has never been a table
-        if shown.rc:
-            if "No such file or directory" in shown.output:
-                return set()
-            raise DrainError(f"nftables cannot be asked: {shown.tail(1)}. It takes root (become). Nothing was changed.")
-        sets = [entry["set"] for entry in json.loads(shown.output)["nftables"] if "set" in entry]
-        return {port for each in sets for port in each.get("elem", []) if isinstance(port, int)}
 
     def _apply(self, lines: Sequence[str]) -> None:
         ended = self._nft(["--file", "-"], "\n".join([*lines, ""]))

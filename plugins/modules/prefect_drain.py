@@ -17,6 +17,8 @@ description:
     that a balancer keeps open, further requests still come in.
   - Connections of the host with itself are let in, so that health checks go on; a balancer on the same host is named by O(local_users).
   - Websockets are not waited for. They end when the server stops, and their clients come back through another server.
+  - A balancer that was refused leaves the server out for a while even after it is back. With O(balancers) the module waits until requests
+    sent through them reach this server again.
   - The rules are a table C(inet prefect_drain) of nftables, before those of any firewall. A reboot removes them.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
@@ -24,7 +26,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nothing is waited for.
+    details: Nothing is waited for, and nothing is sent.
   diff_mode:
     support: full
   idempotent:
@@ -41,7 +43,7 @@ options:
   state:
     description:
       - V(drained) refuses new connections and waits until no request is in flight.
-      - V(active) lets connections in again.
+      - V(active) lets connections in again, whoever refused them, an interrupted run for example.
     type: str
     choices: [drained, active]
     default: drained
@@ -56,6 +58,31 @@ options:
     type: list
     elements: str
     default: []
+  balancers:
+    description:
+      - With O(state=active), URLs of the API through every balancer, such as C(http://balancer:4200/api). C(/api) is added to a URL without
+        a path.
+      - Requests for C(/admin/version) are sent through each, marked by a parameter C(prefect-drain), until one of them arrives at the port.
+        That needs no help of the balancer's, and cannot be mistaken for its health checks or for the traffic of others.
+      - They must arrive as plain HTTP.
+    type: list
+    elements: str
+    default: []
+  auth_string:
+    description: User and password of the API, as C(user:password) (C(PREFECT_SERVER_API_AUTH_STRING)), for these requests.
+    type: str
+  ca_file:
+    description: Certificate authorities for O(balancers) with C(https), on the host. The system's own by default.
+    type: path
+  confirm_timeout:
+    description: Seconds within which a request must have arrived through each of O(balancers). They are not sent in check mode.
+    type: float
+    default: 15
+  confirm_required:
+    description:
+      - Whether it is a failure, and not only a warning, when none has. The port is open all the same.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -76,11 +103,13 @@ EXAMPLES = r"""
     url: http://127.0.0.1:4200/api
     unit: prefect-api@4200.service
 
-- name: Put it back into service
+- name: Put it back into service, and wait until it takes part again
   become: true
   selfhosted.prefect.prefect_drain:
     port: 4200
     state: active
+    balancers: [http://balancer1:4200/api, http://balancer2:4200/api]
+    auth_string: "{{ prefect_auth_string }}"
 """
 
 RETURN = r"""
@@ -89,6 +118,12 @@ drained:
   returned: always
   type: bool
   sample: true
+drained_ports:
+  description: Every port of this host that is drained now, or would be in check mode.
+  returned: always
+  type: list
+  elements: int
+  sample: [4200]
 in_flight:
   description: Requests that had no answer when the waiting ended.
   returned: when O(state=drained), outside check mode
@@ -104,19 +139,42 @@ elapsed:
   returned: when O(state=drained), outside check mode
   type: float
   sample: 0.2
+taking_traffic:
+  description: Whether a request sent through each balancer has arrived.
+  returned: when O(state=active) with O(balancers), outside check mode
+  type: bool
+  sample: true
+confirmed_after:
+  description: Seconds until then, or until it was given up.
+  returned: when O(state=active) with O(balancers), outside check mode
+  type: float
+  sample: 0.4
+unconfirmed:
+  description: The last answer through each balancer whose requests did not arrive, by its URL.
+  returned: when O(state=active) with O(balancers), outside check mode
+  type: dict
+  sample: {}
 """
 
+from functools import partial
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Arrivals, Confirmed, ask, confirm
 from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import connections
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Gate, NftablesGate, wait_for_quiet
+from ansible_collections.selfhosted.prefect.plugins.module_utils._health import api_base
 
 ARGUMENTS: dict[str, Any] = {
     "port": {"type": "int", "required": True},
     "state": {"type": "str", "choices": ["drained", "active"], "default": "drained"},
     "timeout": {"type": "float", "default": 30},
     "local_users": {"type": "list", "elements": "str", "default": []},
+    "balancers": {"type": "list", "elements": "str", "default": []},
+    "auth_string": {"type": "str", "no_log": True},
+    "ca_file": {"type": "path"},
+    "confirm_timeout": {"type": "float", "default": 15},
+    "confirm_required": {"type": "bool", "default": False},
 }
 _WORDS = {False: "active", True: "drained"}
 
@@ -133,15 +191,50 @@ def move(gate: Gate, shut: bool, check: bool) -> bool:
     return True
 
 
+def drained_ports(gate: Gate, port: int, shut: bool) -> list[int]:
+    """All that are drained once the gate of this one is where it belongs, which in check mode it is not."""
+    return sorted(gate.ports() | {port} if shut else gate.ports() - {port})
+
+
+def confirmation(params: dict[str, Any], balancers: list[str]) -> Confirmed:
+    """Whether the balancers send requests here again. That it cannot be seen is said in the place of their answers."""
+    tls = {"ca_file": params["ca_file"]}
+    try:
+        with Arrivals(params["port"]) as arrivals:
+            asking = partial(_ask, params["auth_string"] or "", tls)
+            return confirm(balancers, asking, arrivals.marks, params["confirm_timeout"])
+    except OSError as error:
+        return Confirmed(dict.fromkeys(balancers, f"arrivals cannot be seen ({error}); it takes root (become)"), 0, 0.0)
+
+
+def _ask(auth_string: str, tls: dict[str, Any], url: str, mark: str, timeout: float) -> str:
+    return ask(url, auth_string, tls, mark, timeout)
+
+
+def complaint(port: int, seconds: float, missing: dict[str, str]) -> str:
+    """What to say when a server is not sent any requests."""
+    answers = "; ".join(f"{url}: {answer}" for url, answer in missing.items())
+    return (
+        f"Port {port} is open, but within {seconds:.0f} s no request sent through these balancers arrived there. "
+        f"Their last answers: {answers}. See whether the balancer knows this server and holds it to be healthy."
+    )
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
     port, shut = params["port"], params["state"] == "drained"
     result: dict[str, Any] = {"drained": shut}
     try:
+        balancers = [api_base(url) for url in params["balancers"]]
+    except ValueError as error:
+        module.fail_json(msg=f"{error} (balancers). Nothing was changed.")
+    try:
+        gate = NftablesGate(port, params["local_users"])
         if shut:
             connections(port)  # to fail here, if at all, while clients are still let in
-        result["changed"] = move(NftablesGate(port, params["local_users"]), shut, module.check_mode)
+        result["changed"] = move(gate, shut, module.check_mode)
+        result["drained_ports"] = drained_ports(gate, port, shut)
         if shut and not module.check_mode:
             ended = wait_for_quiet(port, params["timeout"])
             result.update(in_flight=ended.in_flight, open_connections=ended.open_connections, elapsed=round(ended.elapsed, 3))
@@ -153,6 +246,13 @@ def main() -> None:
         )
     if result.get("in_flight"):
         module.warn(f"{result['in_flight']} requests to port {port} had no answer after {params['timeout']:g} s; they are not waited for.")
+    if balancers and not shut and not module.check_mode:
+        found = confirmation(params, balancers)
+        result.update(taking_traffic=not found.missing, confirmed_after=round(found.elapsed, 3), unconfirmed=found.missing)
+        if found.missing and params["confirm_required"]:
+            module.fail_json(msg=complaint(port, found.elapsed, found.missing), **result)
+        if found.missing:
+            module.warn(complaint(port, found.elapsed, found.missing))
     before = _WORDS[shut != result["changed"]]
     module.exit_json(**result, diff={"before": f"port {port}: {before}\n", "after": f"port {port}: {_WORDS[shut]}\n"})
 

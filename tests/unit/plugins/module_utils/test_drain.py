@@ -54,7 +54,7 @@ def test_several_ports_share_the_table() -> None:
     gate = NftablesGate(4200, command=nft)
     assert not gate.is_shut()
     gate.shut()
-    assert nft.ports == {4200, 4201}
+    assert nft.ports == gate.ports() == {4200, 4201}
     gate.open()
     assert nft.ports == {4201}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Confirmed
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import Drained, DrainError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain
 
@@ -11,6 +12,7 @@ class Gate:
     def __init__(self) -> None:
         self.is_closed = False
         self.moves: list[str] = []
+        self.others: set[int] = set()
 
     def __call__(self, port: int, local_users: list[str]) -> Gate:
         assert (port, local_users) == (4200, [])
@@ -18,6 +20,9 @@ class Gate:
 
     def is_shut(self) -> bool:
         return self.is_closed
+
+    def ports(self) -> set[int]:
+        return self.others | ({4200} if self.is_closed else set())
 
     def shut(self) -> None:
         self.moves.append("shut")
@@ -48,14 +53,17 @@ def test_out_and_back(run_module: Any, gate: Gate) -> None:
         assert (result["changed"], result["drained"]) == (changed, state == "drained")
         assert result["diff"] == {"before": f"port 4200: {before}\n", "after": f"port 4200: {state}\n"}
         assert ("open_connections" in result) == (state == "drained")
+        assert result["drained_ports"] == ([4200] if state == "drained" else [])
+        assert "taking_traffic" not in result
     assert gate.moves == ["shut", "open"]
 
 
 @pytest.mark.parametrize(("closed", "state", "changed"), [(False, "drained", True), (True, "active", True), (True, "drained", False)])
 def test_check_mode(run_module: Any, gate: Gate, closed: bool, state: str, changed: bool) -> None:
-    gate.is_closed = closed
+    gate.is_closed, gate.others = closed, {4201}
     result = run_module(prefect_drain.main, check=True, port=4200, state=state)
     assert result["changed"] is changed
+    assert result["drained_ports"] == ([4200, 4201] if state == "drained" else [4201])
     assert gate.moves == []
 
 
@@ -81,4 +89,88 @@ def test_failures_leave_the_gate_open(gate: Gate, request: pytest.FixtureRequest
     result = request.getfixturevalue("run_module")(prefect_drain.main, port=4200)
     assert result["failed"]
     assert message in result["msg"]
+    assert gate.moves == []
+
+
+URL = "http://balancer:4200/api"
+
+
+class Arrivals:
+    def __init__(self, port: int) -> None:
+        assert port == 4200
+
+    def __enter__(self) -> Arrivals:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def marks(self) -> set[str]:
+        return set()
+
+
+@pytest.fixture
+def confirmed(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> list[tuple[list[str], float]]:
+    """How the module asked the balancers. The gate is shut; nothing arrives through a balancer whose name is "deaf"."""
+    calls: list[tuple[list[str], float]] = []
+
+    def confirm(balancers: list[str], _ask: Any, _arrived: Any, timeout: float) -> Confirmed:
+        assert gate.moves in (["open"], [])  # not before it is open
+        calls.append((balancers, timeout))
+        return Confirmed({url: "HTTP 200 elsewhere" for url in balancers if "deaf" in url}, 9, 1.23456)
+
+    gate.is_closed = True
+    monkeypatch.setattr(prefect_drain, "Arrivals", Arrivals)
+    monkeypatch.setattr(prefect_drain, "confirm", confirm)
+    return calls
+
+
+def test_it_takes_traffic_again(run_module: Any, gate: Gate, confirmed: list[Any]) -> None:
+    arguments = {"port": 4200, "state": "active", "balancers": ["http://balancer:4200", "http://other:4200/api/"], "auth_string": "admin:x"}
+    for changed in (True, False):
+        result = run_module(prefect_drain.main, **arguments)
+        assert (result["changed"], result["taking_traffic"], result["confirmed_after"], result["unconfirmed"]) == (changed, True, 1.235, {})
+        assert result["warnings"] == []
+    assert confirmed == [([URL, "http://other:4200/api"], 15.0)] * 2
+    assert gate.moves == ["open"]
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_it_is_sent_nothing(run_module: Any, gate: Gate, confirmed: list[Any], required: bool) -> None:
+    balancers = [URL, "http://deaf:4200/api"]
+    result = run_module(prefect_drain.main, port=4200, state="active", balancers=balancers, confirm_timeout=1, confirm_required=required)
+    message = result["msg"] if required else result["warnings"][0]
+    assert result.get("failed", False) is required
+    assert message.startswith("Port 4200 is open, but within 1 s no request")
+    assert "http://deaf:4200/api: HTTP 200 elsewhere. " in message
+    assert URL not in message
+    assert (result["taking_traffic"], result["unconfirmed"]) == (False, {"http://deaf:4200/api": "HTTP 200 elsewhere"})
+    assert confirmed == [(balancers, 1.0)]
+    assert gate.moves == ["open"]
+
+
+@pytest.mark.parametrize(("state", "check", "balancers"), [("active", True, [URL]), ("drained", False, [URL]), ("active", False, [])])
+def test_nothing_to_confirm(run_module: Any, confirmed: list[Any], state: str, check: bool, balancers: list[str]) -> None:
+    result = run_module(prefect_drain.main, check=check, port=4200, state=state, balancers=balancers)
+    assert "taking_traffic" not in result
+    assert confirmed == []
+
+
+def test_arrivals_cannot_be_seen(run_module: Any, gate: Gate, confirmed: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_port: int) -> Arrivals:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(prefect_drain, "Arrivals", refuse)
+    result = run_module(prefect_drain.main, port=4200, state="active", balancers=[URL])
+    assert not result["taking_traffic"]
+    assert "arrivals cannot be seen ([Errno 1] Operation not permitted); it takes root (become)" in result["warnings"][0]
+    assert gate.moves == ["open"]
+    assert confirmed == []
+
+
+def test_a_balancer_that_is_no_url(run_module: Any, gate: Gate) -> None:
+    gate.is_closed = True
+    result = run_module(prefect_drain.main, port=4200, state="active", balancers=["balancer:4200"])
+    assert result["failed"]
+    assert "'balancer:4200' (balancers). Nothing was changed." in result["msg"]
     assert gate.moves == []
