@@ -1,0 +1,217 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_deployment_lock
+short_description: Keep two runs from changing the same deployment at once
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Holds a lease in Prefect's Redis for the run of Ansible that this task belongs to. Another run that asks for it fails, and is told who
+    holds it.
+  - Every task of a run may hold it again, which lengthens the lease.
+  - A run that has ended without giving the lease back, on the machine that asks now, does not stand in the way. One that ended on
+    another machine does, until the lease is over or O(takeover) says that it is known to be dead.
+  - This is about who may change something and changes nothing itself, so it never reports a change.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.action_group
+attributes:
+  check_mode:
+    support: full
+    details: Looks who holds the lease, and takes or returns nothing.
+  diff_mode:
+    support: none
+    details: There is nothing to compare.
+  idempotent:
+    support: full
+  platform:
+    platforms: posix
+    support: full
+    details: Any with Python.
+options:
+  state:
+    description:
+      - V(held) takes the lease, or lengthens it.
+      - V(released) returns it. One that somebody else holds is left alone.
+    type: str
+    choices: [held, released]
+    default: held
+  redis:
+    description: Where Prefect's Redis is.
+    type: dict
+    required: true
+    suboptions:
+      host:
+        description: Its address.
+        type: str
+        required: true
+      port:
+        description: Its TCP port.
+        type: int
+        default: 6379
+      username:
+        description: The ACL user to log in as.
+        type: str
+        default: ""
+      password:
+        description: The user's password.
+        type: str
+        default: ""
+      db:
+        description: Number of the database.
+        type: int
+        default: 0
+      tls:
+        description: TLS settings, as in M(selfhosted.prefect.prefect_info).
+        type: dict
+        suboptions:
+          enabled:
+            description: Whether to use TLS. True if there is anything else here.
+            type: bool
+          ca_file:
+            description: The authorities to trust. Without it those of the system.
+            type: path
+          cert_file:
+            description: A client's certificate.
+            type: path
+          key_file:
+            description: The key of that certificate.
+            type: path
+          check_hostname:
+            description: Whether the certificate has to be for the host's name. True without it.
+            type: bool
+  required:
+    description: Whether it is an error when Redis cannot be asked. Before the first deployment there is none.
+    type: bool
+    default: true
+  lease:
+    description: Seconds after which the lease ends without another sign of life. It has to exceed the longest step of a run.
+    type: int
+    default: 1800
+  wait:
+    description: Seconds to wait for another run to end.
+    type: float
+    default: 0
+  takeover:
+    description: Whether to take the lease from whoever holds it.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Take the deployment's lock
+  selfhosted.prefect.prefect_deployment_lock:
+    redis:
+      host: 10.0.0.12
+      username: prefect
+      password: "{{ prefect_redis_password }}"
+      db: 1
+  run_once: true
+
+- name: Give it back
+  selfhosted.prefect.prefect_deployment_lock:
+    state: released
+    redis:
+      host: 10.0.0.12
+      username: prefect
+      password: "{{ prefect_redis_password }}"
+      db: 1
+  run_once: true
+"""
+
+RETURN = r"""
+held:
+  description: Whether this run holds the lease now.
+  returned: always
+  type: bool
+  sample: true
+holder:
+  description: The other run that holds it.
+  returned: when there is one
+  type: dict
+  sample:
+    user: admin
+    machine: bastion
+    pid: 4711
+    playbook: upgrade.yml
+"""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANYBODY, Lease, acquire, from_values, refusal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
+
+_SECONDS = 10.0
+
+ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["held", "released"], "default": "held"},
+    "redis": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "host": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 6379},
+            "username": {"type": "str", "default": ""},
+            "password": {"type": "str", "default": "", "no_log": True},
+            "db": {"type": "int", "default": 0},
+            "tls": {"type": "dict", "options": TLS},
+        },
+    },
+    "required": {"type": "bool", "default": True},
+    "lease": {"type": "int", "default": 1800},
+    "wait": {"type": "float", "default": 0},
+    "takeover": {"type": "bool", "default": False},
+    # Of the action plugin, and nobody else's.
+    "_holder": {"type": "dict"},
+    "_after": {"type": "str", "default": ""},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    if not params["_holder"]:
+        module.fail_json(msg="This module needs its action plugin, which knows the run that it is for; call it from a playbook.")
+    where = f"Redis at {params['redis']['host']}:{params['redis']['port']}"
+    try:
+        with connect_redis({**params["redis"], "tls": given(params["redis"]["tls"])}, _SECONDS + params["wait"]) as redis:
+            module.exit_json(changed=False, **act(module, Lease(redis)))
+    except (NetError, RedisError) as error:
+        if params["required"]:
+            module.fail_json(msg=f"The deployment's lock cannot be had: {where} {error}. Nothing was changed.", held=False)
+        module.exit_json(changed=False, held=False)
+
+
+def act(module: AnsibleModule, lease: Lease) -> dict[str, Any]:
+    """Does what the state says, and returns the result; a lease that is somebody else's fails the module."""
+    params = module.params
+    now = time.time()
+    wanted = from_values({**params["_holder"], "since": now, "refreshed": now})
+    if params["state"] == "released":
+        if not module.check_mode:
+            lease.release(wanted)
+        return {"held": False}
+    after = ANYBODY if params["takeover"] else params["_after"]
+    if module.check_mode:
+        blocking = lease.holder()
+        if blocking and (blocking.token in (wanted.token, after) or after == ANYBODY):
+            blocking = None
+    else:
+        blocking = acquire(lease, wanted, params["lease"], after=after, wait=params["wait"])
+    if blocking:
+        module.fail_json(msg=refusal(blocking, lease.left(), now), held=False, holder={**asdict(blocking), "token": blocking.token})
+    return {"held": not module.check_mode}
+
+
+if __name__ == "__main__":
+    main()
