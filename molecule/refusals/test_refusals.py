@@ -76,6 +76,33 @@ def mounted(host: str, script: str, target: str) -> Iterator[None]:
         on_host(host, f"umount {target}")
 
 
+# As much of PostgreSQL as tells its version: no TLS, a login without a password, and nothing more.
+OLD_POSTGRES = """
+import socketserver
+class Session(socketserver.BaseRequestHandler):
+    def handle(self):
+        if b"user" not in self.request.recv(4096):
+            self.request.sendall(b"N")
+            self.request.recv(4096)
+        version = b"server_version" + bytes(1) + b"14.8 (Debian 14.8-1.pgdg120+1)" + bytes(1)
+        self.request.sendall(b"R" + bytes([0, 0, 0, 8, 0, 0, 0, 0]) + b"S" + (len(version) + 4).to_bytes(4, "big") + version + b"Z" + bytes([0, 0, 0, 5]) + b"I")
+        self.request.recv(4096)
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer(("", 5432), Session).serve_forever()
+"""
+
+
+@contextmanager
+def old_postgres() -> Iterator[None]:
+    """A database server of another team's, too old."""
+    on_host("state1", f"cat >/run/old.py <<'PY'\n{OLD_POSTGRES}\nPY\nsystemd-run --quiet --unit=old python3 /run/old.py")
+    on_host("state1", "until ss -Hltn sport = :5432 | grep -q .; do sleep 0.1; done")
+    try:
+        yield
+    finally:
+        on_host("state1", "systemctl stop old; rm /run/old.py")
+
+
 def full_disk() -> AbstractContextManager[None]:
     return mounted("api1", "mount -t tmpfs -o size=64m tmpfs /opt", "/opt")
 
@@ -121,6 +148,9 @@ CASES = {
         {"prefect_settings": {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////tmp/p.db"}},
     ),
     "PostgreSQL 14.8": Case(("14.8", "14.9"), {"postgres_version": "14.8"}),
+    "PostgreSQL 14.8 that answers": Case(
+        ("172.28.4.11:5432", "14.8", "14.9"), {"prefect_database_host": "172.28.4.11"}, inventory=without("postgres"), on_host=old_postgres
+    ),
     "no database": Case(("postgres", "prefect_database_host"), inventory=without("postgres")),
     "no Redis": Case(("redis", "prefect_redis_host"), inventory=without("redis")),
     "no balancer": Case(("nginx", "prefect_api_url"), inventory=without("nginx")),

@@ -118,10 +118,10 @@ def test_a_dry_run_takes_none() -> None:
 
 def test_a_damaged_dump_will_not_do() -> None:
     newest = dumps()[0]
-    on_host(f"cp -a {FOLDER}/{newest} /root/kept; printf X | dd of={FOLDER}/{newest} bs=1 seek=20000 conv=notrunc status=none")
+    on_host(f"cp -a {FOLDER}/{newest} /srv/kept; printf X | dd of={FOLDER}/{newest} bs=1 seek=20000 conv=notrunc status=none")
     output = play("backup", prefect_backup_max_age=3600)
     assert "A dump is damaged and was passed over" in output and "Took" in output
-    on_host(f"mv /root/kept {FOLDER}/{newest}")
+    on_host(f"mv /srv/kept {FOLDER}/{newest}")
     assert len(dumps()) == 2
 
 
@@ -140,7 +140,7 @@ def test_rehearsal_leaves_nothing_behind() -> None:
 
 @dataclass(frozen=True)
 class Bad:
-    """What makes /root/bad.dump, and what the refusal must say."""
+    """What makes /srv/bad.dump, and what the refusal must say."""
 
     script: str
     says: tuple[str, ...]
@@ -148,32 +148,32 @@ class Bad:
 
 WITH_MANIFEST = """
 import hashlib, json, os, sys
-data = open("/root/bad.dump", "rb").read()
-manifest = json.load(open("/root/good.dump.json"))
+data = open("/srv/bad.dump", "rb").read()
+manifest = json.load(open("/srv/good.dump.json"))
 manifest.update(bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), **json.loads(sys.argv[1]))
-json.dump(manifest, open("/root/bad.dump.json", "w"))
+json.dump(manifest, open("/srv/bad.dump.json", "w"))
 """
 OTHER = """
-cp /root/good.dump.json /root/bad.dump.json
+cp /srv/good.dump.json /srv/bad.dump.json
 su postgres -c "dropdb --if-exists other; createdb other"
 su postgres -c "psql --quiet other" <<< "{sql}"
-su postgres -c "pg_dump --format=custom other" > /root/bad.dump
+su postgres -c "pg_dump --format=custom other" > /srv/bad.dump
 su postgres -c "dropdb other"
-python3 /root/with_manifest.py '{manifest}'
+python3 /srv/with_manifest.py '{manifest}'
 """
 BAD = {
     "truncated": Bad(
-        "head -c 30000 /root/good.dump > /root/bad.dump; cp /root/good.dump.json /root/bad.dump.json", ("30000 bytes", "truncated")
+        "head -c 30000 /srv/good.dump > /srv/bad.dump; cp /srv/good.dump.json /srv/bad.dump.json", ("30000 bytes", "truncated")
     ),
     "truncated, with a manifest to match": Bad(
-        "head -c 30000 /root/good.dump > /root/bad.dump; python3 /root/with_manifest.py '{}'", ("as a whole failed", "pg_restore")
+        "head -c 30000 /srv/good.dump > /srv/bad.dump; python3 /srv/with_manifest.py '{}'", ("as a whole failed", "pg_restore")
     ),
     "one byte flipped": Bad(
-        "cp /root/good.dump /root/bad.dump; cp /root/good.dump.json /root/bad.dump.json; "
-        'python3 -c \'f = open("/root/bad.dump", "r+b"); f.seek(20000); b = f.read(1); f.seek(20000); f.write(bytes([b[0] ^ 1]))\'',
+        "cp /srv/good.dump /srv/bad.dump; cp /srv/good.dump.json /srv/bad.dump.json; "
+        'python3 -c \'f = open("/srv/bad.dump", "r+b"); f.seek(20000); b = f.read(1); f.seek(20000); f.write(bytes([b[0] ^ 1]))\'',
         ("SHA-256", "changed or is damaged"),
     ),
-    "no manifest": Bad("cp /root/good.dump /root/bad.dump", ("no manifest",)),
+    "no manifest": Bad("cp /srv/good.dump /srv/bad.dump", ("no manifest",)),
     "another application's": Bad(
         OTHER.format(sql="CREATE TABLE invoices (id int)", manifest="{}"), ("no dump of a Prefect database", "flow_run")
     ),
@@ -184,18 +184,18 @@ BAD = {
         ),
         ("123456789012", "newer Prefect"),
     ),
-    "not there": Bad("true", ("there is no file /root/bad.dump",)),
+    "not there": Bad("true", ("there is no file /srv/bad.dump",)),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_dumps_are_refused_before_anything_stops(name: str) -> None:
     good = f"{FOLDER}/{dumps()[0]}"
-    on_host(f"rm -f /root/bad.dump*; cp {good} /root/good.dump; cp {good}.json /root/good.dump.json")
-    on_host(f"cat > /root/with_manifest.py <<'END'\n{WITH_MANIFEST}\nEND")
+    on_host(f"rm -f /srv/bad.dump*; cp {good} /srv/good.dump; cp {good}.json /srv/good.dump.json")
+    on_host(f"cat > /srv/with_manifest.py <<'END'\n{WITH_MANIFEST}\nEND")
     on_host(BAD[name].script)
     before = databases()
-    output = refused("restore", prefect_restore_file="/root/bad.dump", prefect_restore_confirm=True)
+    output = refused("restore", prefect_restore_file="/srv/bad.dump", prefect_restore_confirm=True)
     assert [words for words in BAD[name].says if words not in output] == [], output
     assert databases() == before
 

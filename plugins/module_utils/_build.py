@@ -24,6 +24,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import pi
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
 
 _OLDEST_PYTHON = (3, 11)
+_NICE = 19
 # Imports what a server runs; a set of packages that cannot start fails here, and not when something points at it.
 _IMPORT = "import prefect.server.api.server, prefect_redis.messaging; print(prefect.__version__)"
 _VERSION = "import sys; print(*sys.version_info[:2])"
@@ -213,7 +214,8 @@ class Builder:
 
     def _run(self, command: list[str], environment: Mapping[str, str] | None = None, cwd: str = "/") -> Finished:
         left = max(self._end - time.monotonic(), 1.0)
-        done = self._host.run(command, left, env=environment, cwd=cwd)
+        # A host may be serving meanwhile.
+        done = self._host.run(command, left, env=environment, cwd=cwd, nice=_NICE)
         if done.timed_out:
             raise BuildError(
                 f"building took more than {self._plan.timeout:g} s; it was at: {' '.join(command[:3])}. "

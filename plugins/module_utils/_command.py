@@ -13,6 +13,7 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 _LIBC = ctypes.CDLL(None)
@@ -50,6 +51,7 @@ class Run(Protocol):
         user: str = "",
         cwd: str = "/",
         stdin: str = "",
+        nice: int = 0,
     ) -> Finished: ...
 
 
@@ -61,10 +63,12 @@ def run(
     user: str = "",
     cwd: str = "/",
     stdin: str = "",
+    nice: int = 0,
 ) -> Finished:
     """Runs a command in a process group of its own, for at most ``timeout`` seconds.
 
     Its environment is a plain one plus ``env``, never the caller's. ``user`` runs it as somebody else (only root can).
+    ``nice`` lets others go first (19: whenever somebody else wants to).
     When the time is over the whole group is ended, with SIGKILL if SIGTERM does not do it within 5 s. The command dies with
     its caller, too, so that it cannot go on unseen.
 
@@ -84,7 +88,7 @@ def run(
             env={**_PLAIN, **(env or {})},
             cwd=cwd,
             start_new_session=True,
-            preexec_fn=_die_with_caller,  # noqa: PLW1509  there are no threads to deadlock with
+            preexec_fn=partial(_before, nice),  # noqa: PLW1509  there are no threads to deadlock with
             **options,
         )
     except (FileNotFoundError, PermissionError) as error:
@@ -115,8 +119,10 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _die_with_caller() -> None:
+def _before(nice: int) -> None:
+    # It dies with its caller.
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.nice(nice)
 
 
 def _text(output: bytes | None) -> str:

@@ -53,6 +53,19 @@ def python_problems(path: str, minimum: str, command: Run = run) -> tuple[list[s
     return [], version
 
 
+def downgrade_problems(link: str, wanted: str) -> list[str]:
+    """Whether the release that ``link`` points at (``.../<version>-<digest>``) is newer than the version wanted."""
+    if not Path(link).is_symlink():
+        return []
+    running = Path(link).readlink().name.rpartition("-")[0]
+    if version_number(wanted) >= version_number(running):
+        return []
+    return [
+        f"This host runs Prefect {running}, but prefect_version is {wanted}, which is older. To go back to the release before, run the playbook"
+        " rollback; to install an older one all the same, set prefect_allow_downgrade: true."
+    ]
+
+
 def system_problems(families: Sequence[str], release: str, systemd: bool) -> tuple[list[str], str]:
     """Whether the operating system is supported, from the text of os-release and whether systemd runs; also the system's name."""
     values = dict(_unquoted(line) for line in release.splitlines() if "=" in line and not line.startswith("#"))

@@ -53,6 +53,11 @@ def modified_at(path: str) -> float | None:
         return None
 
 
+def link_targets(paths: Iterable[str]) -> dict[str, str]:
+    """What each path points at; those that are no symlinks are left out."""
+    return {path: os.readlink(path) for path in paths if os.path.islink(path)}  # noqa: PTH114, PTH115  as they are written
+
+
 def units(names: Iterable[str], paths: Iterable[str], run: Run, modified: ModifiedAt = modified_at) -> list[Unit]:
     """The units named (glob patterns match loaded units), each ``stale`` if it started before one of ``paths`` last changed."""
     wanted = list(names)

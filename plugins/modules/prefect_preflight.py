@@ -54,6 +54,18 @@ options:
         description: How much will be written there.
         type: int
         required: true
+  downgrade:
+    description: Refuses a version that is older than what the host runs. Not looked at by default.
+    type: dict
+    suboptions:
+      link:
+        description: The symlink to the release that the host runs. Without one there is nothing to go back from.
+        type: path
+        default: /opt/prefect/current
+      version:
+        description: The version of Prefect that the host is to run.
+        type: str
+        required: true
   listen:
     description: Ports that must be free or already belong to the deployment. Needs root to see whose a port is.
     type: list
@@ -215,6 +227,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments impo
 from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
     Connector,
     disk_problems,
+    downgrade_problems,
     listen_problems,
     python_problems,
     system_problems,
@@ -233,6 +246,10 @@ ARGUMENTS: dict[str, Any] = {
         "elements": "dict",
         "default": [],
         "options": {"path": {"type": "path", "required": True}, "bytes": {"type": "int", "required": True}},
+    },
+    "downgrade": {
+        "type": "dict",
+        "options": {"link": {"type": "path", "default": "/opt/prefect/current"}, "version": {"type": "str", "required": True}},
     },
     "listen": {
         "type": "list",
@@ -285,6 +302,8 @@ def main() -> None:
     if params["python"]:
         of_python, python = python_problems(params["python"]["path"], params["python"]["min_version"])
         problems += of_python
+    if params["downgrade"]:
+        problems += downgrade_problems(params["downgrade"]["link"], params["downgrade"]["version"])
     problems += disk_problems(params["disk"])
     problems += listen_problems(params["listen"], listeners() if params["listen"] else [])
     connector = Connector()

@@ -31,6 +31,11 @@ options:
     type: list
     elements: str
     default: []
+  links:
+    description: Symlinks to read, such as C(/opt/prefect/current).
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -57,6 +62,12 @@ stale:
   type: list
   elements: str
   sample: []
+links:
+  description: What each of O(links) points at. One that does not exist, or is no symlink, is left out.
+  returned: always
+  type: dict
+  sample:
+    /opt/prefect/current: /opt/prefect/releases/3.8.8-0123456789ab
 units:
   description: Everything read of each unit, in the order of their names.
   returned: always
@@ -98,7 +109,7 @@ units:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._units import units
+from ansible_collections.selfhosted.prefect.plugins.module_utils._units import link_targets, units
 
 
 def main() -> None:
@@ -106,6 +117,7 @@ def main() -> None:
         argument_spec={
             "units": {"type": "list", "elements": "str", "required": True},
             "paths": {"type": "list", "elements": "str", "default": []},
+            "links": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -119,6 +131,7 @@ def main() -> None:
         changed=False,
         active=[unit.name for unit in ordered if unit.active],
         stale=[unit.name for unit in ordered if unit.stale],
+        links=link_targets(module.params["links"]),
         units=[asdict(unit) for unit in ordered],
     )
 

@@ -64,3 +64,7 @@ def test_it_dies_with_its_caller(tmp_path: Path) -> None:
     os.kill(caller, signal.SIGKILL)
     os.waitpid(caller, 0)
     assert not alive(int(child.read_text()))
+
+
+def test_others_go_first() -> None:
+    assert int(run(["nice"], 10, nice=7).output) == int(run(["nice"], 10).output) + 7

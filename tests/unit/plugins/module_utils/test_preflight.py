@@ -15,6 +15,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight impo
     Connector,
     Space,
     disk_problems,
+    downgrade_problems,
     listen_problems,
     python_problems,
     space_for,
@@ -39,6 +40,24 @@ def test_python(ended: Finished, version: str, said: str) -> None:
     assert found == version
     assert said in "".join(problems)
     assert bool(problems) is bool(said)
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "refused"),
+    [
+        pytest.param("3.8.8-0123456789ab", "3.7.8", True, id="older"),
+        pytest.param("3.8.8-0123456789ab", "3.8.8", False, id="the same"),
+        pytest.param("3.8.8-0123456789ab", "3.10.0", False, id="newer"),
+        pytest.param("", "3.7.8", False, id="nothing there"),
+    ],
+)
+def test_downgrade(tmp_path: Path, running: str, wanted: str, refused: bool) -> None:
+    link = tmp_path / "current"
+    if running:
+        link.symlink_to(f"releases/{running}")
+    problems = downgrade_problems(str(link), wanted)
+    assert bool(problems) is refused
+    assert all("playbook rollback" in problem and "3.8.8" in problem for problem in problems)
 
 
 DEBIAN = 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n# a comment\nID=debian\n'

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._units import Unit, units
+from ansible_collections.selfhosted.prefect.plugins.module_utils._units import Unit, link_targets, units
 
 STARTED = "Mon 2026-11-23 15:10:59.500000 UTC"
 STARTED_AT = 1795446659.5
@@ -55,3 +57,10 @@ def test_nothing_asked_nothing_run() -> None:
         raise AssertionError
 
     assert units([], [], never) == []
+
+
+def test_links_as_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("releases/1")
+    (tmp_path / "file").touch()
+    paths = {name: str(tmp_path / name) for name in ("link", "file", "gone")}
+    assert link_targets(paths.values()) == {paths["link"]: "releases/1"}

@@ -1,0 +1,110 @@
+"""A change that fails, or is cut off, at every point where it can hurt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lab import Lab
+
+LAB = Lab("abort", 4280)
+APIS = ("api1", "api2", "api3")
+OLD, NEW = "3.7.8", "3.8.8"
+# Whatever a migration does to the schema meets this first.
+TRIGGER = """
+CREATE FUNCTION public.interfere() RETURNS event_trigger LANGUAGE plpgsql AS \\$\\$ BEGIN {deed}; END \\$\\$;
+CREATE EVENT TRIGGER interfere ON ddl_command_start WHEN TAG IN ('ALTER TABLE', 'CREATE INDEX', 'CREATE TABLE', 'DROP INDEX') EXECUTE FUNCTION interfere();
+"""
+# A release that imports, and whose server never answers.
+STUCK = "import sys, time\nif 'start' in sys.orig_argv and 'services' not in sys.orig_argv:\n    time.sleep(86400)\n"
+
+
+def sql(text: str) -> str:
+    return LAB.on("state1", f'sudo -u postgres psql -qAtX -v ON_ERROR_STOP=1 -d prefect <<SQL\n{text}\nSQL').strip()
+
+
+@contextmanager
+def migrations_that(deed: str) -> Iterator[None]:
+    sql(TRIGGER.format(deed=deed))
+    try:
+        yield
+    finally:
+        sql("DROP EVENT TRIGGER interfere; DROP FUNCTION public.interfere();")
+
+
+def until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.3)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """As when the machine that runs Ansible loses its power: it, and what it started, are gone at once."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def test_a_setting_that_the_release_does_not_take_reaches_no_server() -> None:
+    before = LAB.started(APIS)
+    played = LAB.play("site", expect=2, prefect_version=OLD, prefect_settings={"PREFECT_SERVER_DATABASE_TIMEOUT": "soon"})
+    assert played.says("PREFECT_SERVER_DATABASE_TIMEOUT")
+    assert LAB.started(APIS) == before
+    assert not LAB.refusing(APIS)
+
+
+def test_a_migration_that_fails_or_lasts_too_long_leaves_the_servers_alone(tmp_path: Path) -> None:
+    before = LAB.started(APIS)
+    LAB.play("site", "--tags", "install", prefect_version=NEW)
+    with LAB.load(tmp_path, rate=10) as load:
+        with migrations_that("RAISE EXCEPTION 'interfered'"):
+            failed = LAB.play("site", "--tags", "migrate,api", expect=2, prefect_version=NEW)
+        with migrations_that("PERFORM pg_sleep(300)"):
+            late = LAB.play("site", "--tags", "migrate,api", expect=2, prefect_version=NEW, prefect_migrate_timeout=12)
+            killed = LAB.start("site", "--tags", "migrate", prefect_version=NEW)
+            until(lambda: sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"), 60, "the migration runs")
+            kill(killed)
+    assert failed.says("failed (exit code", "interfered", "Servers that are running were not touched", "Mend the cause and run the same again")
+    assert late.says("was stopped after 12 s", "prefect_migrate_timeout")
+    assert LAB.started(APIS) == before
+    assert (load.report["failed"], load.report["lost"]) == (0, 0), load.report
+    again = LAB.play("site", "--tags", "migrate", prefect_version=NEW)
+    assert again.changed == 1, again.output
+    assert sql("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == "0"
+
+
+def test_a_run_that_is_cut_off_leaves_one_host_out_and_the_next_one_heals_it() -> None:
+    process = LAB.start("upgrade", prefect_version=NEW, prefect_upgrade_backup="skip")
+    until(lambda: LAB.refusing(APIS), 180, "a host is drained")
+    kill(process)
+    assert len(LAB.refusing(APIS)) <= 1
+    LAB.play("site", prefect_version=NEW)
+    assert not LAB.refusing(APIS)
+    assert LAB.versions([*APIS, "state1"]) == [NEW] * 4
+    LAB.play("rollback", prefect_version=NEW)
+    assert LAB.versions(APIS) == [OLD] * 3
+
+
+def test_a_release_that_never_gets_healthy_goes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    untouched = LAB.started(["api3"])
+    site = LAB.on("api2", f"dirname /opt/prefect/releases/{NEW}-*/lib/python3*/site-packages/prefect").strip()
+    LAB.on("api2", f"cat >{site}/sitecustomize.py <<'PY'\n{STUCK}\nPY")
+    with LAB.load(tmp_path) as load:
+        played = LAB.play("upgrade", expect=2, prefect_version=NEW, prefect_upgrade_backup="skip", prefect_api_start_timeout=20)
+    with capsys.disabled():
+        print(f"\nabort: {load.report['requests']} requests, {load.report['failed']} failed, {load.report['lost']} lost, {load.report['latency']}")
+    assert played.says("api2 could not be changed. It runs 3.7.8-", "No host after it was touched", "journal"), played.output[-4000:]
+    assert LAB.versions(APIS) == [NEW, OLD, OLD]
+    assert LAB.started(["api3"]) == untouched
+    assert not LAB.refusing(APIS)
+    assert (load.report["failed"], load.report["lost"]) == (0, 0), load.report
+    assert not LAB.on("api2", "ls -d /etc/prefect/before", check=False)
+    LAB.on("api2", f"rm {site}/sitecustomize.py")
+    LAB.play("upgrade", prefect_version=NEW, prefect_upgrade_backup="skip")
+    assert LAB.versions([*APIS, "state1"]) == [NEW] * 4

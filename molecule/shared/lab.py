@@ -1,0 +1,154 @@
+"""What the scenarios' tests do to a lab: run playbooks on it, run scripts on its hosts, and load it meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAY_SECONDS = 900
+# In spite of its name it is a variable of the inventory, and says which characters every password ends with.
+SUFFIX = "@:/%#?$'\" \\ end"
+
+
+@dataclass(frozen=True)
+class Played:
+    """How a playbook ended: its exit code, all of its output, and the seconds that it took."""
+
+    code: int
+    output: str
+    seconds: float
+
+    @cached_property
+    def changed(self) -> int:
+        """The hosts' changes in all."""
+        return sum(map(int, re.findall(r"changed=(\d+)", self.output)))
+
+    def says(self, *words: str) -> bool:
+        """Whether the words are there, wherever lines were broken."""
+        text = " ".join(self.output.split())
+        return all(" ".join(word.split()) in text for word in words)
+
+
+@dataclass
+class Load:
+    """A load in the background; `report` is there when it has ended."""
+
+    report: dict[str, Any] = field(default_factory=dict)
+    flow: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The hosts of one scenario; `port` is where this machine reaches the balancer."""
+
+    name: str
+    port: int
+
+    @property
+    def inventory(self) -> str:
+        return f"molecule/{self.name}/inventory"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def auth_string(self) -> str:
+        return f"admin:{(ROOT / 'build/lab' / self.name / 'auth').read_text().strip()}{SUFFIX}"
+
+    def start(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
+        """Begins a playbook; `variables` win over the inventory's."""
+        command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", "-e", json.dumps(variables), *arguments]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+    def play(self, playbook: str, *arguments: str, expect: int | None = 0, **variables: Any) -> Played:
+        """Runs a playbook to its end. The test fails, with the output, unless it ends with `expect` (None: any)."""
+        begun = time.monotonic()
+        process = self.start(playbook, *arguments, **variables)
+        output, _errors = process.communicate(timeout=PLAY_SECONDS)
+        played = Played(process.returncode, output, time.monotonic() - begun)
+        assert expect is None or played.code == expect, f"{playbook}.yml ended with {played.code}, not {expect}:\n{output[-12000:]}"
+        return played
+
+    def on(self, host: str, script: str, check: bool = True) -> str:
+        """Runs a script as root on one of the hosts, and returns what it prints."""
+        command = ["docker", "exec", f"prefect-{self.name}-{host}", "bash", "-euc", script]
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120).stdout
+
+    def versions(self, hosts: Sequence[str]) -> list[str]:
+        """The version of Prefect that each host points at."""
+        return [self.on(host, "basename $(readlink /opt/prefect/current)").strip().rpartition("-")[0] for host in hosts]
+
+    def started(self, hosts: Sequence[str], unit: str = "prefect-api@4200") -> list[str]:
+        """The main process of a unit on each host, which changes when it is restarted."""
+        return [self.on(host, f"systemctl show -P ExecMainStartTimestampMonotonic -P MainPID {unit}") for host in hosts]
+
+    def refusing(self, hosts: Sequence[str]) -> list[str]:
+        """The hosts on which a server is drained."""
+        return [host for host in hosts if self.on(host, "nft list table inet prefect_drain 2>/dev/null || true").strip()]
+
+    @contextmanager
+    def load(self, folder: Path, flow: str = "", rate: float = 40, max_p99: float = 0) -> Iterator[Load]:
+        """Loads the balancer for as long as the context lasts; `flow` is a client version whose flow runs all that time, too.
+
+        The reports are complete afterwards. Whether they are good is for the test to say.
+        """
+        stop, ready = folder / "stop", folder / "ready"
+        env = {**environment(), "PREFECT_API_AUTH_STRING": self.auth_string}
+        common = ["--url", self.url, "--until-file", str(stop), "--max-seconds", "900"]
+        limits = ["--rate", str(rate), "--max-p99", str(max_p99)]
+        commands = {
+            "report": [sys.executable, "tests/load/load.py", *common, *limits, "--auth-env", "PREFECT_API_AUTH_STRING"],
+        }
+        if flow:
+            python = subprocess.run(["tools/client-venv", flow], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout.strip()
+            commands["flow"] = [python, "tests/load/flow.py", *common]
+        running = {
+            name: subprocess.Popen(
+                [*command, "--ready-file", f"{ready}-{name}", "--report", str(folder / f"{name}.json")],
+                cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+            for name, command in commands.items()
+        }  # fmt: skip
+        load = Load()
+        try:
+            wait_for([Path(f"{ready}-{name}") for name in running], 60)
+            yield load
+        finally:
+            stop.touch()
+            for name, process in running.items():
+                try:
+                    output, _errors = process.communicate(timeout=120)
+                finally:
+                    process.kill()
+                print(output)
+                setattr(load, name, json.loads((folder / f"{name}.json").read_text()))
+            stop.unlink()
+
+
+def wait_for(files: Sequence[Path], seconds: float) -> None:
+    """Waits until all files are there. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while not all(path.exists() for path in files):
+        if time.monotonic() > end:
+            raise TimeoutError(f"not there after {seconds:g} s: {', '.join(str(path) for path in files if not path.exists())}")
+        time.sleep(0.1)
+
+
+def environment() -> dict[str, str]:
+    """This process's environment with the checkout's tools first, and its configuration of Ansible."""
+    path = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}

@@ -1,0 +1,73 @@
+"""From the older version to the newer at noon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Lab
+
+LAB = Lab("upgrade", 4270)
+APIS = ("api1", "api2", "api3")
+OLD, NEW = "3.7.8", "3.8.8"
+MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also run everything else
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "says"),
+    [
+        pytest.param((), {"prefect_upgrade_to": "9.9.9"}, ("9.9.9", "make lock VERSION=9.9.9"), id="unknown version"),
+        pytest.param((), {"prefect_upgrade_to": OLD}, (f"prefect_upgrade_to is {OLD}", "runs that already"), id="where it is"),
+        pytest.param((), {"prefect_api_serial": 0}, ("prefect_api_serial", "at least 1"), id="a batch of nobody"),
+        pytest.param((), {"prefect_api_serial": "100%"}, ("prefect_api_serial", "all 3"), id="every host in one batch"),
+        pytest.param((), {"prefect_upgrade_backup": "no"}, ("prefect_upgrade_backup", "skip"), id="a backup that is neither"),
+        pytest.param((), {"prefect_upgrade_backup": "require"}, ("no backup younger than 3600 s",), id="a backup that is not there"),
+        pytest.param(("--skip-tags", "backup"), {}, ("prefect_upgrade_backup=skip",), id="a backup passed over without saying so"),
+    ],
+)
+def test_refused(arguments: tuple[str, ...], variables: dict[str, Any], says: tuple[str, ...]) -> None:
+    before = LAB.started(APIS)
+    played = LAB.play("upgrade", *arguments, expect=2, **{"prefect_version": NEW if "prefect_upgrade_to" not in variables else OLD, **variables})
+    assert played.says(*says), played.output[-3000:]
+    assert LAB.started(APIS) == before
+    assert LAB.versions(APIS) == [OLD] * 3
+
+
+def test_upgrade_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with LAB.load(tmp_path, flow=OLD, max_p99=MOST_P99) as load:
+        played = LAB.play("upgrade", prefect_version=NEW)
+    report = load.report
+    with capsys.disabled():
+        print(f"\nupgrade: {played.seconds:.0f} s; {report['requests']} requests, {report['failed']} failed, {report['lost']} lost, {report['latency']}")
+    assert LAB.versions([*APIS, "state1"]) == [NEW] * 4
+    assert (report["failed"], report["lost"]) == (0, 0), report
+    assert report["requests"] >= 3000
+    assert report["writes"] >= report["requests"] * 0.45
+    assert report["latency"]["p99"] < MOST_P99
+    assert load.flow["state"] == "COMPLETED", load.flow
+    assert played.says(f"From {OLD} to {NEW}: api1, api2, api3, state1", "to apply", "Tables that these touch")
+    assert len(LAB.on("state1", "ls /var/backups/prefect/*.dump").split()) == 1
+
+
+def test_nothing_to_do() -> None:
+    before = LAB.started(APIS), LAB.started(["state1"], "prefect-services")
+    played = LAB.play("upgrade", prefect_version=NEW)
+    assert played.changed == 0, played.output
+    assert (LAB.started(APIS), LAB.started(["state1"], "prefect-services")) == before
+
+
+def test_no_downgrade_by_accident() -> None:
+    played = LAB.play("site", expect=2, prefect_version=OLD)
+    assert played.says("runs Prefect 3.8.8, but prefect_version is 3.7.8", "playbook rollback")
+    assert played.changed == 0
+
+
+def test_two_operators_at_once() -> None:
+    both = [LAB.start("upgrade", prefect_version=NEW) for _operator in range(2)]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 2], "\n\n".join(outputs)
+    refused = outputs[codes.index(2)]
+    assert "upgrade.yml" in refused
+    assert "lock" in refused

@@ -1,0 +1,57 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings
+
+SETTINGS = {"PREFECT_A": "1", "PREFECT_REDIS_MESSAGING_HOST": "r", "PREFECT_LOGGING_LOGGERS_X_LEVEL": "INFO", "DO_NOT_TRACK": "1"}
+
+
+def says(output: str, **kinds: Any) -> Any:
+    def run(argv: list[str], timeout: float, *, env: Mapping[str, str], cwd: str) -> Finished:
+        assert argv[:2] == ["/release/bin/python", "-c"]
+        assert timeout == 9
+        assert env["PREFECT_HOME"] == env["HOME"] == cwd
+        assert not list(Path(cwd).iterdir())
+        return Finished(kinds.get("rc", 0), output, kinds.get("timed_out", False))
+
+    return run
+
+
+def answer(problems: list[list[str]], known: list[str]) -> str:
+    return "a warning of some package\n" + json.dumps({"problems": problems, "known": known}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("problems", "known", "found", "unknown"),
+    [
+        pytest.param([], ["PREFECT_A"], [], [], id="good"),
+        pytest.param([["PREFECT_A", "is no number"]], ["PREFECT_A"], ["PREFECT_A: is no number"], [], id="of the wrong type"),
+        pytest.param([], [], [], ["PREFECT_A"], id="unknown; those that others read are not"),
+    ],
+)
+def test_what_the_release_says(problems: list[list[str]], known: list[str], found: list[str], unknown: list[str]) -> None:
+    checked = check_settings("/release", SETTINGS, 9, says(answer(problems, known)))
+    assert (list(checked.problems), list(checked.unknown)) == (found, unknown)
+
+
+@pytest.mark.parametrize(
+    ("output", "kinds", "said"),
+    [
+        ("/release/bin/python cannot be run: No such file or directory", {"rc": 127}, "exit status 127"),
+        ("", {"timed_out": True}, "within 9 s"),
+        ("[]", {}, "could not load them"),
+    ],
+)
+def test_a_release_that_does_not_answer(output: str, kinds: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsCheckError, match=said):
+        check_settings("/release", SETTINGS, 9, says(output, **kinds))
