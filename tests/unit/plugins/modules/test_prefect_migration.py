@@ -117,28 +117,37 @@ def test_settings_from_a_file(run_module: Any, tmp_path: Path) -> None:
     assert "No such file" in run(run_module, environment_file=str(tmp_path / "gone"))["msg"]
 
 
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the module runs when it upgrades. The upgrade succeeds, what comes after it does not."""
-    seen: list[dict[str, Any]] = []
+class Command:
+    """What the module runs when it upgrades."""
 
-    def command(argv: Any, timeout: float, **options: Any) -> Finished:
-        seen.append({"argv": argv, "timeout": timeout, "files": list(Path(options["cwd"]).iterdir()), **options})
-        return Finished(1 if "-c" in argv else 0, "the command's output")
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self.ended = Finished(0, f"Running upgrade migrations ...\n{prefect_migration.MIGRATED}\n")
+        self.came_to: list[Finished] = []
+
+    def __call__(self, argv: Any, timeout: float, **options: Any) -> Finished:
+        self.seen.append({"argv": argv, "timeout": timeout, "files": list(Path(options["cwd"]).iterdir()), **options})
+        return self.ended
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Command:
+    command = Command()
 
     def migrate(self: Migration) -> Report:
-        self.upgrade(30)
+        command.came_to.append(self.upgrade(30))
         return DONE
 
     monkeypatch.setattr(prefect_migration, "run", command)
     monkeypatch.setattr(Migration, "run", migrate)
-    return seen
+    return command
 
 
-def test_the_command(run_module: Any, commands: list[dict[str, Any]]) -> None:
-    run(run_module, revision="a")
-    upgrade = commands[0]
-    assert upgrade["argv"] == ["/opt/r/bin/prefect", "server", "database", "upgrade", "-y", "--revision", "a"]
+@pytest.mark.parametrize(("revision", "target"), [("head", "b"), ("a", "a")])
+def test_the_command(run_module: Any, command: Command, revision: str, target: str) -> None:
+    assert not run(run_module, revision=revision).get("warnings")
+    upgrade = command.seen[0]
+    assert upgrade["argv"] == ["/opt/r/bin/python", "-c", prefect_migration.COMMAND, target]
     assert (upgrade["timeout"], upgrade["files"], Path(upgrade["cwd"]).exists()) == (30, [], False)
     environment = upgrade["env"]
     assert environment["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] == "false"
@@ -146,9 +155,20 @@ def test_the_command(run_module: Any, commands: list[dict[str, Any]]) -> None:
     assert "PREFECT_LEFT_OUT" not in environment
 
 
-def test_block_types_that_cannot_be_registered_are_no_failure(run_module: Any, commands: list[dict[str, Any]]) -> None:
+def test_the_command_is_python() -> None:
+    compile(prefect_migration.COMMAND, "command", "exec")
+
+
+@pytest.mark.parametrize(("timed_out", "why"), [(False, "boom"), (True, "it took too long")])
+def test_block_types_that_cannot_be_registered_are_no_failure(run_module: Any, command: Command, timed_out: bool, why: str) -> None:
+    command.ended = Finished(1, f"{command.ended.output}Traceback\nboom: {PASSWORD}", timed_out)
     result = run(run_module)
-    assert [each["argv"][0] for each in commands] == ["/opt/r/bin/prefect", "/opt/r/bin/python"]
-    assert commands[1]["timeout"] <= 30
+    assert [(each.rc, each.timed_out) for each in command.came_to] == [(0, timed_out)]
     assert (result["changed"], result.get("failed")) == (True, None)
-    assert "the command's output" in result["warnings"][0]
+    assert why in result["warnings"][0]
+
+
+def test_a_migration_that_fails_is_one(run_module: Any, command: Command) -> None:
+    command.ended = Finished(1, "Running upgrade migrations ...\nboom")
+    assert not run(run_module).get("warnings")
+    assert command.came_to == [command.ended]
