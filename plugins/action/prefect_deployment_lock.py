@@ -8,13 +8,16 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import time
 from typing import Any
 
 from ansible import context
 from ansible.plugins.action import ActionBase
-from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import boot_id, from_values, process_start
+from ansible.utils.display import Display
+from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import boot_id, from_values, process_runs, process_start
 
 _MODULE = "selfhosted.prefect.prefect_deployment_lock"
+_POLL_SECONDS = 2.0
 
 
 def this_run() -> dict[str, Any]:
@@ -31,18 +34,35 @@ def this_run() -> dict[str, Any]:
 
 
 class ActionModule(ActionBase):
-    """Runs the module for this run, and once more when the run that holds the lock is known to be over."""
+    """Runs the module for this run, until it has the lock, or the time to wait is over.
+
+    The module never waits by itself: whether a run of this machine has ended meanwhile can only be seen here.
+    """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = {**self._task.args, "_holder": this_run()}
-        first = self._ask({**arguments, "wait": 0}, task_vars)
-        holder = first.get("holder")
-        if holder and from_values(holder).gone(boot_id(), platform.node(), process_start):
-            first = self._ask({**arguments, "_after": holder["token"]}, task_vars)
-        elif holder and float(arguments.get("wait") or 0):
-            first = self._ask(arguments, task_vars)
-        result.update(first)
+        run = this_run()
+        arguments = {**self._task.args, "_holder": run, "wait": 0}
+        waiting = False
+        after = ""
+        while True:
+            answer = self._ask({**arguments, "_after": after}, task_vars)
+            holder = answer.get("holder")
+            if not holder:
+                break
+            if holder["token"] != after and from_values(holder).gone(from_values(run), process_runs):
+                after = holder["token"]
+                continue
+            if not waiting:
+                # Only now: the module has checked by then that it is a number.
+                waiting, end = True, time.monotonic() + float(self._task.args.get("wait") or 0)
+                if time.monotonic() < end:
+                    Display().display(f"Waiting for {holder['playbook']} by {holder['user']} on {holder['machine']} to end.")
+            # A run that was killed while it waited must not get the lock.
+            if time.monotonic() >= end or os.getppid() != run["pid"]:
+                break
+            time.sleep(min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
+        result.update(answer)
         return result
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -67,9 +68,9 @@ class Holder:
         """The same for every task of a run, and for no other run."""
         return hashlib.sha256(f"{self.machine} {self.boot} {self.pid} {self.started}".encode()).hexdigest()[:24]
 
-    def gone(self, boot: str, machine: str, started: Callable[[int], int]) -> bool:
-        """Whether it is known to be over: it ran on this machine, since this boot, and its process is not there any more."""
-        return self.boot == boot and self.machine == machine and started(self.pid) != self.started
+    def gone(self, here: Holder, runs: Callable[[int, int], bool]) -> bool:
+        """Whether it is known to be over: it ran where ``here`` does, since the same boot, and its process is not there any more."""
+        return self.pid > 0 and (self.machine, self.boot) == (here.machine, here.boot) and not runs(self.pid, self.started)
 
     def text(self) -> str:
         """As it is kept."""
@@ -83,7 +84,8 @@ def parse(text: str) -> Holder:
 
 def from_values(values: Mapping[str, Any]) -> Holder:
     """A holder out of names and values. What is missing is empty."""
-    return Holder(**{each.name: values.get(each.name, 0 if each.name in ("pid", "started", "since", "refreshed") else "") for each in fields(Holder)})
+    numbers = ("pid", "started", "since", "refreshed")
+    return Holder(**{each.name: values.get(each.name, 0 if each.name in numbers else "") for each in fields(Holder)})
 
 
 class Lease:
@@ -137,11 +139,16 @@ def acquire(
 def refusal(holder: Holder, left: float, now: float) -> str:
     """Who holds it, and how to go on."""
     return (
-        f"Another run holds this deployment's lock: {holder.playbook or 'a playbook'}, by {holder.user} on {holder.machine} (process {holder.pid}),"
-        f" for {_span(now - holder.since)}, last seen {_span(now - holder.refreshed)} ago. Wait until it has ended (prefect_lock_wait=SECONDS does)."
-        f" If it is known to be dead, go on with prefect_lock_takeover=true; without another sign of life its lock ends in {_span(left)}."
-        " Nothing was changed."
+        f"Another run holds this deployment's lock: {holder.playbook or 'a playbook'}, by {holder.user} on {holder.machine}"
+        f" (process {holder.pid}), since {_moment(holder.since)} ({_span(now - holder.since)} ago), last seen"
+        f" {_span(now - holder.refreshed)} ago. Wait until it has ended (-e prefect_lock_wait=600 waits up to 600 s). Only if it is known"
+        f" to be dead (there: ps -p {holder.pid}), go on with -e prefect_lock_takeover=true; without another sign of life its lock ends"
+        f" in {_span(left)}. Nothing was changed."
     )
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _span(seconds: float) -> str:
@@ -151,17 +158,37 @@ def _span(seconds: float) -> str:
 
 def process_start(pid: int, proc: Path = Path("/proc")) -> int:
     """When a process started, in ticks since the boot; 0 when there is none, or no way to know."""
+    return _process(pid, proc)[1]
+
+
+def process_runs(pid: int, started: int, proc: Path = Path("/proc"), kill: Callable[[int, int], None] = os.kill) -> bool:
+    """Whether a process may still run: it is there, and it is the one that started then.
+
+    Where other people's processes are hidden in /proc, or there is no /proc, one that is there counts as the one that is meant.
+    """
     try:
-        # Its name, in brackets, may hold spaces.
-        return int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+        kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # somebody else's, which is there
+    state, start = _process(pid, proc)
+    # One that was killed stays as a zombie until its parent has looked.
+    return state not in ("Z", "X") and (not start or not started or start == started)
+
+
+def _process(pid: int, proc: Path) -> tuple[str, int]:
+    try:
+        # Its name, in brackets, may hold anything.
+        words = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return words[0], int(words[19])
     except (OSError, IndexError, ValueError):
-        return 0
+        return "", 0
 
 
 def boot_id(proc: Path = Path("/proc")) -> str:
-    """Which boot of this machine it is; empty when there is no way to know."""
+    """Within what processes have one numbering: a boot of this machine, and a container of it. Empty when there is no way to know."""
     try:
-        return (proc / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{(proc / 'sys/kernel/random/boot_id').read_text(encoding='ascii').strip()} {(proc / 'self/ns/pid').readlink()}"
     except OSError:
         return ""
-
