@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, Row, quoted
 
@@ -35,6 +35,17 @@ SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg
 WHERE NOT i.indisvalid AND n.nspname = ANY (current_schemas(false))
   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
 ORDER BY 1
+"""
+# The size of a table waits for whoever has locked it, a migration for instance. Then the planner's figure has to do.
+_TABLES = """
+SELECT c.relname, coalesce(
+    CASE WHEN c.oid IN (
+        SELECT l.relation FROM pg_locks l WHERE l.mode = 'AccessExclusiveLock'
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) THEN c.relpages * current_setting('block_size')::bigint ELSE pg_total_relation_size(c.oid) END, 0),
+  greatest(c.reltuples, 0)::bigint
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY (current_schemas(false))
 """
 _HOLDER = """
 SELECT l.pid, coalesce(host(a.client_addr), 'this machine'), date_trunc('second', now() - a.backend_start)
@@ -64,8 +75,21 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True)
+class Table:
+    """A table, its size with indexes and TOAST, and the planner's estimate of its rows."""
+
+    name: str
+    bytes: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Report:
-    """Where the schema was and is. ``pending`` leads from ``before`` to ``target``; ``ahead`` means that it is past the target."""
+    """Where the schema was and is.
+
+    ``pending`` is what is still to be applied, or, on the way down, to be undone; ``ahead`` means that it is past the target.
+    ``tables`` are those that the work touches, as they were before it, the largest first.
+    """
 
     before: tuple[str, ...]
     after: tuple[str, ...]
@@ -73,6 +97,7 @@ class Report:
     pending: tuple[str, ...]
     ahead: bool
     invalid_indexes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -88,6 +113,7 @@ class Report:
             "pending": list(self.pending),
             "ahead": self.ahead,
             "invalid_indexes": list(self.invalid_indexes),
+            "tables": [asdict(table) for table in self.tables],
         }
 
 
@@ -126,6 +152,11 @@ class Schema:
     def invalid_indexes(self) -> tuple[str, ...]:
         return tuple(str(row[0]) for row in self._query(_INVALID_INDEXES))
 
+    def tables(self) -> list[Table]:
+        """All of them, the largest first."""
+        found = [Table(str(name), int(size or 0), int(rows or 0)) for name, size, rows in self._query(_TABLES)]
+        return sorted(found, key=lambda table: (-table.bytes, table.name))
+
     def drop_index(self, name: str, timeout: float) -> None:
         self._query(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}", timeout)
 
@@ -156,24 +187,30 @@ class Migration:
     """One attempt to have a database at a revision of a release.
 
     ``where`` names the database in messages (``database NAME on HOST:PORT``), ``connect`` opens a session,
-    ``upgrade`` runs Prefect's own command for at most the seconds given.
+    ``command`` does what Prefect's own command does, for at most the seconds given. ``down`` means that the target is an older
+    revision, and the schema above it is to be taken back.
     """
 
     release: Release
     target: str
     where: str
     connect: Callable[[], Schema]
-    upgrade: Callable[[float], Finished]
+    command: Callable[[float], Finished]
     deadline: Deadline
     sleep: Callable[[float], None] = time.sleep
+    down: bool = False
+
+    @property
+    def _function(self) -> str:
+        return "downgrade" if self.down else "upgrade"
 
     def look(self) -> Report:
-        """Where the schema is."""
+        """Where the schema is, and what would be touched."""
         with self.connect() as schema:
-            return self._look(schema)
+            return self._measured(schema, self._look(schema))
 
     def run(self) -> Report:
-        """Brings the schema to the target, unless it is there or past it.
+        """Brings the schema to the target, unless it is there or past it (on the way down: below it).
 
         Raises:
             MigrationError: it is not there, or an index is invalid.
@@ -188,8 +225,9 @@ class Migration:
             if not report.pending:
                 return self._sound(report)
             schema.end_workers()
+            report = self._measured(schema, report)
             self._drop_leftovers(schema, report)
-            ended = self.upgrade(self.deadline.left())
+            ended = self.command(self.deadline.left())
             reached = self._reached(schema, report, ended)
         return self._judge(reached, ended)
 
@@ -203,7 +241,8 @@ class Migration:
         why = ""
         while True:
             try:
-                report = self.look()
+                with self.connect() as schema:
+                    report = self._look(schema)
                 if not report.pending and not report.invalid_indexes:
                     return report
                 why = f"it is at {shown(report.after)}{',' if report.invalid_indexes else ''}{self._invalid(report)}"
@@ -219,10 +258,34 @@ class Migration:
 
     def _look(self, schema: Schema) -> Report:
         revisions = schema.revisions()
-        known = all(name in self.release.revisions for name in revisions)
-        pending = tuple(self.release.pending(revisions, self.target)) if known else ()
-        ahead = not pending and revisions != (self.target,)
+        pending = tuple(self._undone(revisions) if self.down else self._pending(revisions))
+        ahead = not self.down and not pending and revisions != (self.target,)
         return Report(revisions, revisions, self.target, pending, ahead, schema.invalid_indexes())
+
+    def _pending(self, revisions: tuple[str, ...]) -> list[str]:
+        known = all(name in self.release.revisions for name in revisions)
+        return self.release.pending(revisions, self.target) if known else []
+
+    def _undone(self, revisions: tuple[str, ...]) -> list[str]:
+        release = f"Prefect {self.release.version} in {self.release.path}"
+        if not all(name in self.release.revisions for name in revisions):
+            raise MigrationError(
+                f"The {self.where} is at revision {shown(revisions)}, which {release} does not know: a newer release has migrated it."
+                f" Only that one knows the way back; give it as release. Nothing was changed."
+            )
+        undone = self.release.undone(revisions, self.target)
+        if undone and self.target not in self.release.with_ancestors(revisions):
+            raise MigrationError(
+                f"The {self.where} is at revision {shown(revisions)}, which {release} did not build on {self.target}, so there is"
+                f" no way back to that. Restore a backup instead. Nothing was changed."
+            )
+        return undone
+
+    def _measured(self, schema: Schema, report: Report) -> Report:
+        if not report.pending:
+            return report
+        tables = {table.name: table for table in schema.tables()}
+        return replace(report, tables=tuple(tables[name] for name in self.release.touched(report.pending, self._function, tables)))
 
     def _sound(self, report: Report) -> Report:
         if report.invalid_indexes:
@@ -240,10 +303,16 @@ class Migration:
 
     def _drop_leftovers(self, schema: Schema, report: Report) -> None:
         # CREATE INDEX CONCURRENTLY fails on the invalid index of an interrupted attempt, or, worse, skips it for good.
-        sources = [self.release.revisions[name].source for name in report.pending]
         for index in report.invalid_indexes:
-            if any(re.search(rf"\b{re.escape(index)}\b", source) for source in sources):
+            if any(self._builds(self.release.revisions[name], index) for name in report.pending):
                 schema.drop_index(index, max(self.deadline.left(), 1.0))
+
+    def _builds(self, revision: Revision, index: str) -> bool:
+        # The name may be put together of parts. On the way down most names are of indexes that are dropped, by a statement
+        # that fails if they are gone.
+        if self.down:
+            return revision.builds(index, self._function)
+        return bool(re.search(rf"\b{re.escape(index)}\b", revision.source))
 
     def _reached(self, schema: Schema, report: Report, ended: Finished) -> Report:
         try:
@@ -254,11 +323,12 @@ class Migration:
         except (NetError, PostgresError):
             # The session that held the lock may be gone, together with the one that did the work.
             now = self._look_again(ended)
-        return replace(now, before=report.before)
+        return replace(now, before=report.before, tables=report.tables)
 
     def _look_again(self, ended: Finished) -> Report:
         try:
-            return self.look()
+            with self.connect() as schema:
+                return self._look(schema)
         except (NetError, PostgresError) as error:
             raise MigrationError(
                 f"The migration of the {self.where} ended (exit code {ended.rc}), and how far it got cannot be seen, for its server"
@@ -276,9 +346,14 @@ class Migration:
         else:
             what = "ended without an error, but not where it should"
         again = "run the same again: it goes on from there."
-        advice = f"Give it more time (prefect_migrate_timeout) and {again}" if ended.timed_out else f"Mend the cause and {again}"
+        advice = (
+            f"Give it more time ({'timeout' if self.down else 'prefect_migrate_timeout'}) and {again}"
+            if ended.timed_out
+            else f"Mend the cause and {again}"
+        )
         began = f"it began at {shown(report.before)}"
-        left = f", {len(report.pending)} more to {report.target}" if report.pending else f", which is where it should be ({report.target})"
+        steps = f"{len(report.pending)} more to {'undo, down to ' if self.down else ''}{report.target}"
+        left = f", {steps}" if report.pending else f", which is where it should be ({report.target})"
         raise MigrationError(
             f"The migration of the {self.where} {what}. The schema is at {shown(report.after)} ({began}){left}.{self._leftovers(report)}"
             f" Servers that are running were not touched. {advice}"

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,34 @@ class Revision:
     name: str
     down: tuple[str, ...]
     source: str
+
+    def texts(self, function: str) -> list[str]:
+        """The strings in ``upgrade`` or ``downgrade``, and in the constants and functions of the file that it uses. No docstrings."""
+        defined = {name: node for node in ast.parse(self.source).body for name in _defines(node)}
+        texts: list[str] = []
+        seen: set[str] = set()
+        waiting = [function]
+        while waiting:
+            name = waiting.pop()
+            if name in seen or name not in defined:
+                continue
+            seen.add(name)
+            docstrings = {id(node.value) for node in ast.walk(defined[name]) if isinstance(node, ast.Expr)}
+            for node in ast.walk(defined[name]):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                    texts.append(node.value)
+                elif isinstance(node, ast.Name):
+                    waiting.append(node.id)
+        return texts
+
+    def builds(self, index: str, function: str) -> bool:
+        """Whether ``upgrade`` or ``downgrade`` creates the index, be it in SQL or by Alembic."""
+        pattern = rf"(?i)\bcreate(_|\s+(unique\s+)?)index\b[^;)]*?\b{re.escape(index)}\b"
+        return any(
+            re.search(pattern, ast.get_source_segment(self.source, node) or "")
+            for node in ast.parse(self.source).body
+            if function in _defines(node)
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +98,17 @@ class Release:
         missing = self.with_ancestors([target]) - self.with_ancestors(current)
         return [name for name in self._ordered([target]) if name in missing]
 
+    def undone(self, current: Iterable[str], target: str) -> list[str]:
+        """What is taken back on the way down from the current revisions to the target, in that order; nothing if it is at or below it."""
+        current = list(current)
+        extra = self.with_ancestors(current) - self.with_ancestors([target])
+        return [name for name in reversed(self._ordered(current)) if name in extra]
+
+    def touched(self, names: Iterable[str], function: str, tables: Iterable[str]) -> list[str]:
+        """Those of the tables that the revisions' ``upgrade`` or ``downgrade`` names, alone or as a word of an SQL statement."""
+        words = {word for name in names for text in self.revisions[name].texts(function) for word in (text, *re.findall(r"\w+", text))}
+        return [table for table in tables if table in words]
+
     def _ordered(self, names: Iterable[str]) -> list[str]:
         ordered: dict[str, None] = {}
         waiting: list[tuple[str, bool]] = [(name, False) for name in names]
@@ -80,6 +120,13 @@ class Release:
                 waiting.append((name, True))
                 waiting += [(down, False) for down in self.revisions[name].down]
         return list(ordered)
+
+
+def _defines(node: ast.stmt) -> list[str]:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def load_release(path: str) -> Release:

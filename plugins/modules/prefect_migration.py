@@ -11,9 +11,9 @@ short_description: Bring Prefect's database to the schema of a release
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Brings a PostgreSQL database to a revision of Prefect's schema with an installed release's own command, or waits until somebody
-    else has.
-  - Current and wanted revision are compared first; when there is nothing to do, the command is not even started.
+  - Brings a PostgreSQL database to a revision of Prefect's schema with an installed release's own migrations, up or, when asked to,
+    down, or waits until somebody else has.
+  - Current and wanted revision are compared first; when there is nothing to do, Prefect is not even started.
   - The work is done under a PostgreSQL advisory lock of the database (number 31650977226777460, which is "prefect" in ASCII).
     Whoever comes second waits, then sees what is left to do.
   - It is bounded as a whole. When time is up the command and what it left running in the server are ended.
@@ -21,6 +21,7 @@ description:
     the invalid indexes of the migrations still to come are dropped first, because those would fail on them or skip them.
   - After the schema has moved, the block types of the release are registered, too, so that servers that then start together do not
     race to do it (one of them would die of a C(UniqueViolation) on C(block_type) and be started once more).
+  - On the way down columns and tables that the older release does not know are dropped with what is in them. Take a backup first.
   - A schema that is past the wanted revision is left alone, which is no error (RV(ahead)); Prefect runs on a newer schema.
   - In check mode it tells where the schema is and what is pending. When that cannot be known yet, because the release is not installed
     or the database not reachable, it warns and reports a change.
@@ -42,7 +43,9 @@ attributes:
     details: Linux.
 options:
   release:
-    description: The virtual environment of the Prefect release, such as C(/opt/prefect/current).
+    description:
+      - The virtual environment of the Prefect release, such as C(/opt/prefect/current).
+      - To go down it is the newer of the two, the one that has made the schema. The older one does not know the way.
     type: path
     required: true
   environment:
@@ -58,13 +61,18 @@ options:
     description:
       - V(upgraded) brings the schema to O(revision).
       - V(awaited) waits until it is there, or past it, and changes nothing.
+      - V(downgraded) takes it back to O(revision), which needs O(revision_of) or O(revision). A schema that is there or below is
+        left alone. It refuses when O(release) does not know the current revision, or did not build it on the wanted one.
     type: str
-    choices: [upgraded, awaited]
+    choices: [upgraded, awaited, downgraded]
     default: upgraded
   revision:
     description: The wanted revision, in full; V(head) is the newest that the release has.
     type: str
     default: head
+  revision_of:
+    description: The virtual environment of another release, whose newest revision is the wanted one. Instead of O(revision).
+    type: path
   timeout:
     description: Seconds for everything, waiting for another migration included.
     type: int
@@ -90,6 +98,16 @@ EXAMPLES = r"""
     state: awaited
     timeout: 120
   become: true
+
+- name: Take the schema back to that of the older release, with the newer one
+  become: true
+  selfhosted.prefect.prefect_migration:
+    release: /opt/prefect/releases/3.8.8-0a1b2c3d4e5f
+    environment: "{{ prefect_environment }}"
+    user: prefect
+    state: downgraded
+    revision_of: /opt/prefect/releases/3.7.8-5f4e3d2c1b0a
+  run_once: true
 """
 
 RETURN = r"""
@@ -109,7 +127,9 @@ head:
   type: str
   sample: d4a7e1c93f52
 pending:
-  description: The revisions that were still to be applied at the end, in order. In check mode those that would be applied.
+  description:
+    - The revisions that were still to be applied at the end, in order. In check mode those that would be applied.
+    - With O(state=downgraded) those to be undone, in the order in which they are.
   returned: when the database could be asked
   type: list
   elements: str
@@ -125,6 +145,27 @@ invalid_indexes:
   type: list
   elements: str
   sample: []
+tables:
+  description:
+    - The existing tables that the work touches, as they were before it; the largest first. Empty when there is nothing to do.
+    - They are those that the revisions' sources name, so a table may be listed that is only referred to.
+  returned: when the database could be asked
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The table.
+      type: str
+    bytes:
+      description: Its size, with indexes and TOAST. While somebody else has it locked, without them and only as last estimated.
+      type: int
+    rows:
+      description: PostgreSQL's estimate of its rows; 0 when it has none yet.
+      type: int
+  sample:
+    - name: flow_run
+      bytes: 81920
+      rows: 120
 prefect_version:
   description: The version of the release.
   returned: when the release could be read
@@ -166,8 +207,9 @@ ARGUMENTS: dict[str, Any] = {
     "release": {"type": "path", "required": True},
     "environment": {"type": "dict", "default": {}, "no_log": True},
     "environment_file": {"type": "path"},
-    "state": {"type": "str", "choices": ["upgraded", "awaited"], "default": "upgraded"},
+    "state": {"type": "str", "choices": ["upgraded", "awaited", "downgraded"], "default": "upgraded"},
     "revision": {"type": "str", "default": "head"},
+    "revision_of": {"type": "path"},
     "timeout": {"type": "int", "default": 600},
     "user": {"type": "str"},
 }
@@ -180,15 +222,16 @@ MIGRATED = "selfhosted.prefect: the schema is there"
 
 COMMAND = f"""
 import asyncio, sys
-from prefect.server.database import provide_database_interface
-from prefect.server.database.alembic_commands import alembic_upgrade
+from prefect.server.database import alembic_commands, provide_database_interface
 from prefect.utilities.asyncutils import run_sync_in_worker_thread
 
-async def migrate(revision):
+async def migrate(direction, revision):
     database = provide_database_interface()
     await database.engine()
-    print("Running upgrade migrations ...", flush=True)
-    await run_sync_in_worker_thread(alembic_upgrade, revision=revision)
+    print(f"Running {{direction}} migrations ...", flush=True)
+    await run_sync_in_worker_thread(getattr(alembic_commands, f"alembic_{{direction}}"), revision=revision)
+    if direction == "downgrade":
+        return
     print({MIGRATED!r}, flush=True)
     from prefect.server.models.block_registration import run_block_auto_registration
     async with await database.session() as session:
@@ -196,8 +239,9 @@ async def migrate(revision):
 
 asyncio.run(migrate(*sys.argv[1:]))
 """
-"""What C(prefect server database upgrade) does, then what every server does when it starts, without importing Prefect twice (3 s each).
+"""What C(prefect server database upgrade) and C(downgrade) do, and, after an upgrade, what every server does when it starts.
 
+In one process, because each import of Prefect takes 3 s of CPU.
 Several servers that start together on a new schema would meet in the registration of block types, and all but one die.
 """
 
@@ -246,11 +290,9 @@ class Attempt:
         module.params["environment"] = sorted(self.params["environment"])
 
     def main(self) -> None:
-        try:
-            release = load_release(self.params["release"])
-            target = release.find(self.params["revision"])
-        except ReleaseError as error:
-            self.unknown(f"{error}. Install the release first (role prefect). Nothing was changed.")
+        if self.down and self.params["revision"] == "head" and not self.params["revision_of"]:
+            self.fail("state=downgraded needs to know how far: give the older release in revision_of. Nothing was changed.")
+        release, target = self.wanted()
         try:
             parts = database_parts(self.environment)
         except ValueError as error:
@@ -260,8 +302,9 @@ class Attempt:
             target=target,
             where=where(parts),
             connect=lambda: self.connect(parts),
-            upgrade=lambda seconds: self.upgrade(release, target, seconds),
+            command=lambda seconds: self.command(release, target, seconds),
             deadline=self.deadline,
+            down=self.down,
         )
         facts = {"prefect_version": release.version, "head": target}
         try:
@@ -273,6 +316,24 @@ class Attempt:
         except PostgresError as error:
             self.unknown(f"PostgreSQL at {parts['host']}:{parts['port']} {refusal(parts, error)}. Nothing was changed.", facts)
 
+    @property
+    def down(self) -> bool:
+        return bool(self.params["state"] == "downgraded")
+
+    def wanted(self) -> tuple[Release, str]:
+        """The release that does the work, and the revision to come to."""
+        try:
+            release = load_release(self.params["release"])
+            other = self.params["revision_of"]
+            revision = load_release(other).head() if other else self.params["revision"]
+        except ReleaseError as error:
+            self.unknown(f"{error}. Install the release first (role prefect). Nothing was changed.")
+        try:
+            return release, release.find(revision)
+        except ReleaseError as error:
+            newer = " That revision is of a newer release; only that one knows it." if self.down else ""
+            self.fail(f"{error}.{newer} Nothing was changed.")
+
     def act(self, migration: Migration) -> Report:
         if self.module.check_mode:
             return migration.look()
@@ -282,8 +343,8 @@ class Attempt:
         options = {"application_name": WAITING, **parts["options"]}
         return Schema(connect_postgres(parts, _CONNECT_SECONDS, options=options))
 
-    def upgrade(self, release: Release, target: str, seconds: float) -> Finished:
-        argv = [f"{release.path}/bin/python", "-c", COMMAND, target]
+    def command(self, release: Release, target: str, seconds: float) -> Finished:
+        argv = [f"{release.path}/bin/python", "-c", COMMAND, "downgrade" if self.down else "upgrade", target]
         user = self.params["user"] or ""
         with scratch(user) as folder:
             environment = command_environment(self.environment, release, self.params["timeout"], folder)
@@ -297,7 +358,7 @@ class Attempt:
         return replace(ended, rc=0)
 
     def exit(self, report: Report, facts: Mapping[str, Any]) -> NoReturn:
-        if self.module.check_mode and report.pending and self.params["state"] == "upgraded":
+        if self.module.check_mode and report.pending and self.params["state"] != "awaited":
             report = replace(report, after=(report.target,))
         if report.ahead:
             self.module.warn(
@@ -313,7 +374,7 @@ class Attempt:
         if not self.module.check_mode:
             self.fail(message, facts)
         self.module.warn(f"{redact(message, self.secrets)} So it is not known whether the schema would change.")
-        self.module.exit_json(changed=self.params["state"] == "upgraded", **(facts or {}))
+        self.module.exit_json(changed=self.params["state"] != "awaited", **(facts or {}))
         raise AssertionError("exit_json does not return")
 
     def fail(self, message: str, facts: Mapping[str, Any] | None = None) -> NoReturn:
@@ -322,7 +383,7 @@ class Attempt:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, mutually_exclusive=[("revision", "revision_of")], supports_check_mode=True)
     Attempt(module).main()
 
 

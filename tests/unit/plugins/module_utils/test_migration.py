@@ -20,13 +20,25 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations imp
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, Row
 
+
+def index(name: str, table: str) -> str:
+    """The source of a migration that builds an index, and, on the way down, another one."""
+    return f"""
+def upgrade():
+    op.execute("CREATE INDEX CONCURRENTLY {name} ON {table} (id)")
+
+def downgrade():
+    op.execute("DROP INDEX CONCURRENTLY {name}; CREATE INDEX CONCURRENTLY IF NOT EXISTS old_{name} ON {table} (id)")
+"""
+
+
 RELEASE = Release(
     "/r",
     "3.8.8",
     {
-        "a": Revision("a", (), "creates flow_run"),
-        "b": Revision("b", ("a",), "CREATE INDEX CONCURRENTLY ix_b ON flow_run"),
-        "c": Revision("c", ("b",), "CREATE INDEX CONCURRENTLY ix_bc ON flow_run"),
+        "a": Revision("a", (), "'creates flow_run'"),
+        "b": Revision("b", ("a",), index("ix_b", "flow_run")),
+        "c": Revision("c", ("b",), index("ix_bc", "deployment")),
     },
 )
 
@@ -40,6 +52,7 @@ class Database:
         self.tables = tables
         self.locked = locked  # how many more attempts to lock fail
         self.workers = 0
+        self.measured = 0
         self.said: list[str] = []
         self.down: list[Exception] = []  # raised by the next queries
         self.on_lock: Callable[[], Any] = lambda: None
@@ -61,6 +74,9 @@ class Database:
             if self.locked < 0:
                 self.on_lock()
             return [("t" if self.locked < 0 else "f",)]
+        if "pg_total_relation_size" in sql:
+            self.measured += 1
+            return [("deployment", "8192", "1"), ("flow", "16384", "-1"), ("flow_run", "65536", "120"), ("block", "8192", "0")]
         if "pg_locks" in sql:
             assert str(LOCK_KEY) in sql
             return [("42", "10.0.0.9", "00:10:00")]
@@ -90,7 +106,9 @@ class Clock:
         self.now += max(seconds, 0.001)
 
 
-def migration(database: Database, upgrade: Callable[[], Finished], target: str = "c", timeout: float = 600) -> Migration:
+def migration(
+    database: Database, upgrade: Callable[[], Finished], target: str = "c", timeout: float = 600, down: bool = False
+) -> Migration:
     clock = Clock()
 
     def run(seconds: float) -> Finished:
@@ -103,9 +121,10 @@ def migration(database: Database, upgrade: Callable[[], Finished], target: str =
         target=target,
         where="database prefect on db:5432",
         connect=lambda: Schema(database, clock.sleep),
-        upgrade=run,
+        command=run,
         deadline=Deadline(timeout, clock),
         sleep=clock.sleep,
+        down=down,
     )
 
 
@@ -133,8 +152,15 @@ def test_nothing_to_do(current: list[str], target: str, ahead: bool) -> None:
     assert database.said == ["close"]
 
 
-@pytest.mark.parametrize(("current", "before"), [([], ""), (["a"], "a")])
-def test_upgrade(current: list[str], before: str) -> None:
+FLOW_RUN = {"name": "flow_run", "bytes": 65536, "rows": 120}
+DEPLOYMENT = {"name": "deployment", "bytes": 8192, "rows": 1}
+
+
+@pytest.mark.parametrize(
+    ("current", "before", "tables"),
+    [([], "", [FLOW_RUN, DEPLOYMENT]), (["a"], "a", [FLOW_RUN, DEPLOYMENT]), (["b"], "b", [DEPLOYMENT])],
+)
+def test_upgrade(current: list[str], before: str, tables: Any) -> None:
     database = Database(*current)
     values = migration(database, comes_to(database, "c")).run().values()
     assert values == {
@@ -145,6 +171,7 @@ def test_upgrade(current: list[str], before: str) -> None:
         "pending": [],
         "ahead": False,
         "invalid_indexes": [],
+        "tables": tables,
     }
     assert database.said == ["lock", "end 0", "upgrade", "close"]
 
@@ -253,10 +280,68 @@ def test_another_applications_database() -> None:
         migration(Database("x", tables=False), never).run()
 
 
+@pytest.mark.parametrize(("current", "target"), [(["a"], "a"), (["a"], "b"), ([], "b")])
+def test_nothing_to_undo(current: list[str], target: str) -> None:
+    database = Database(*current)
+    report = migration(database, never, target, down=True).run()
+    assert (report.changed, report.ahead, report.pending, report.after) == (False, False, (), tuple(current))
+    assert database.said == ["close"]
+
+
+def test_downgrade() -> None:
+    database = Database("c")
+    going_down = migration(database, comes_to(database, "a"), "a", down=True)
+    assert going_down.look().pending == ("c", "b")
+    database.said.clear()
+    values = going_down.run().values()
+    assert (values["changed"], values["before"], values["after"], values["pending"]) == (True, "c", "a", [])
+    assert values["tables"] == [FLOW_RUN, DEPLOYMENT]
+    assert database.said == ["lock", "end 0", "upgrade", "close"]
+
+
+def test_on_the_way_down_only_what_it_builds_is_dropped_first() -> None:
+    # An index that the way down drops is dropped there, by a statement that fails if it is gone.
+    database = Database("c", invalid=("ix_bc", "old_ix_bc"))
+    migration(database, comes_to(database, "b"), "b", down=True).run()
+    assert database.said == ["lock", "end 0", "drop old_ix_bc", "upgrade", "close"]
+
+
+def test_a_downgrade_that_stops_half_way() -> None:
+    database = Database("c")
+    with pytest.raises(MigrationError, match=r"The schema is at b \(it began at c\), 1 more to undo, down to a\.") as caught:
+        migration(database, comes_to(database, "b", rc=1), "a", down=True).run()
+    assert caught.value.report
+    assert caught.value.report.pending == ("b",)
+
+
+def test_an_invalid_index_after_a_downgrade_is_no_success() -> None:
+    database = Database("c")
+    with pytest.raises(MigrationError, match="these indexes are invalid"):
+        migration(database, comes_to(database, "b", invalid=("ix_b",)), "b", down=True).run()
+
+
+@pytest.mark.parametrize(
+    ("current", "target", "message"),
+    [
+        ("from_the_future", "a", r"at revision from_the_future, which Prefect 3\.8\.8 in /r does not know.*give it as release"),
+        ("c", "side", "did not build on side, so there is no way back"),
+    ],
+)
+def test_ways_down_that_do_not_exist(current: str, target: str, message: str) -> None:
+    database = Database(current)
+    refused = migration(database, never, target, down=True)
+    refused.release = Release("/r", "3.8.8", {**RELEASE.revisions, "side": Revision("side", ("a",), "")})
+    for act in (refused.look, refused.run):
+        with pytest.raises(MigrationError, match=rf"{message}.*Nothing was changed"):
+            act()
+    assert "lock" not in database.said
+
+
 def test_look_changes_nothing() -> None:
     database = Database("a")
     report = migration(database, never).look()
     assert (report.pending, report.changed) == (("b", "c"), False)
+    assert [table.name for table in report.tables] == ["flow_run", "deployment"]
     assert database.said == ["close"]
 
 
@@ -275,6 +360,7 @@ def test_wait_until_somebody_else_has_done_it() -> None:
     report = waiting.wait()
     assert (report.changed, report.after) == (False, ("c",))
     assert len(sleeps) == 3
+    assert not database.measured
     assert "lock" not in database.said
 
 

@@ -38,6 +38,75 @@ def test_every_revision_comes_after_those_it_builds_on() -> None:
         assert all(ordered.index(down) < ordered.index(name) for down in MERGED.revisions[name].down)
 
 
+@pytest.mark.parametrize(
+    ("release", "current", "target", "undone"),
+    [
+        (LINE, ["d"], "b", ["d", "c"]),
+        (LINE, ["b"], "b", []),
+        (LINE, ["a"], "c", []),
+        (LINE, [], "b", []),
+        (MERGED, ["e"], "d", ["e"]),
+    ],
+)
+def test_undone(release: Release, current: list[str], target: str, undone: list[str]) -> None:
+    assert release.undone(current, target) == undone
+
+
+def test_undone_comes_before_what_it_builds_on() -> None:
+    order = MERGED.undone(["e"], "a")
+    assert (sorted(order), order[:2]) == (["b", "c", "d", "e"], ["e", "d"])
+
+
+SOURCE = '''
+"""Nothing here touches the table variable."""
+INDEX: str = "ix_artifact"
+TABLES = ["deployment", "gone"]
+UNUSED = "configuration"
+
+def _add(table):
+    """Not block_type either."""
+    op.add_column(table, "created")
+    op.execute("ALTER TABLE log SET (fillfactor = 90)")
+
+def upgrade():
+    """Nor worker."""
+    for table in TABLES:
+        _add(table)
+    op.create_index(op.f("ix_flow__name"), "flow_run", ["name"])
+    op.execute(f"CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS\\n{INDEX} ON artifact (key)")
+    op.execute("DROP INDEX CONCURRENTLY ix_old; CREATE INDEX ix_events ON events (a)")
+
+def downgrade():
+    op.drop_index("ix_flow__name")
+    with op.batch_alter_table("work_queue") as batch:
+        batch.create_index("ix_old", ["name"])
+'''
+REVISION = Release("/r", "3.8.8", {"a": Revision("a", (), SOURCE)})
+TABLES = ["artifact", "block_type", "configuration", "deployment", "events", "flow", "flow_run", "log", "variable", "work_queue", "worker"]
+
+
+@pytest.mark.parametrize(
+    ("function", "touched"),
+    [("upgrade", ["artifact", "deployment", "events", "flow_run", "log"]), ("downgrade", ["work_queue"]), ("none", [])],
+)
+def test_touched(function: str, touched: list[str]) -> None:
+    assert REVISION.touched(["a"], function, TABLES) == touched
+
+
+@pytest.mark.parametrize(
+    ("index", "function", "builds"),
+    [
+        ("ix_flow__name", "upgrade", True),
+        ("ix_events", "upgrade", True),
+        ("ix_old", "upgrade", False),
+        ("ix_old", "downgrade", True),
+        ("ix_flow__name", "downgrade", False),
+    ],
+)
+def test_builds(index: str, function: str, builds: bool) -> None:
+    assert REVISION.revisions["a"].builds(index, function) is builds
+
+
 def test_find() -> None:
     assert (LINE.find("head"), LINE.find("b")) == ("d", "b")
     with pytest.raises(ReleaseError, match=r"Prefect 3\.8\.8 in /r has no migration x; its newest is d"):

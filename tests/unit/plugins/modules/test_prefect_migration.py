@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import Migration, MigrationError, Report
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import Migration, MigrationError, Report, Table
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, ReleaseError, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "PREFECT_LEFT_OUT": None,
 }
 RELEASE = Release("/opt/r", "3.8.8", {"a": Revision("a", (), ""), "b": Revision("b", ("a",), "")})
+OLD = Release("/opt/old", "3.7.8", {"a": Revision("a", (), "")})
 BEHIND = Report(("a",), ("a",), "b", ("b",), ahead=False)
 DONE = Report(("a",), ("b",), "b", (), ahead=False)
 
@@ -42,9 +43,12 @@ def act(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return end
 
+    def load(path: str) -> Release:
+        return OLD if path == "/opt/old" else ending("release")()
+
     for name in ("look", "run", "wait"):
         monkeypatch.setattr(Migration, name, ending(name))
-    monkeypatch.setattr(prefect_migration, "load_release", ending("release"))
+    monkeypatch.setattr(prefect_migration, "load_release", load)
     return ends
 
 
@@ -73,6 +77,30 @@ def test_check_mode_tells_what_would_be_done(run_module: Any, act: Any, state: s
     act["run"] = act["wait"] = AssertionError("something was done")
     result = run(run_module, check=True, state=state)
     assert (result["changed"], result["after"], result["pending"]) == (changed, after, ["b"])
+
+
+def test_check_mode_tells_what_would_be_undone(run_module: Any, act: Any) -> None:
+    act["run"] = AssertionError("something was done")
+    act["look"] = Report(("b",), ("b",), "a", ("b",), ahead=False, tables=(Table("flow_run", 8192, 3),))
+    result = run(run_module, check=True, state="downgraded", revision_of="/opt/old")
+    assert (result["changed"], result["before"], result["after"], result["head"], result["pending"]) == (True, "b", "a", "a", ["b"])
+    assert result["tables"] == [{"name": "flow_run", "bytes": 8192, "rows": 3}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"state": "downgraded"}, "give the older release in revision_of. Nothing was changed."),
+        ({"revision": "x"}, "has no migration x; its newest is b. Nothing was changed."),
+        ({"state": "downgraded", "revision": "x"}, "only that one knows it. Nothing was changed."),
+        ({"state": "downgraded", "revision": "a", "revision_of": "/opt/old"}, "mutually exclusive"),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_refusals(run_module: Any, options: Any, message: str, check: bool) -> None:
+    result = run(run_module, check=check, **options)
+    assert result["failed"]
+    assert message in result["msg"]
 
 
 def test_ahead_is_told(run_module: Any, act: Any) -> None:
@@ -135,7 +163,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Command:
     command = Command()
 
     def migrate(self: Migration) -> Report:
-        command.came_to.append(self.upgrade(30))
+        command.came_to.append(self.command(30))
         return DONE
 
     monkeypatch.setattr(prefect_migration, "run", command)
@@ -143,11 +171,19 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Command:
     return command
 
 
-@pytest.mark.parametrize(("revision", "target"), [("head", "b"), ("a", "a")])
-def test_the_command(run_module: Any, command: Command, revision: str, target: str) -> None:
-    assert not run(run_module, revision=revision).get("warnings")
+@pytest.mark.parametrize(
+    ("options", "way"),
+    [
+        ({}, ["upgrade", "b"]),
+        ({"revision": "a"}, ["upgrade", "a"]),
+        ({"revision": "a", "state": "downgraded"}, ["downgrade", "a"]),
+        ({"revision_of": "/opt/old", "state": "downgraded"}, ["downgrade", "a"]),
+    ],
+)
+def test_the_command(run_module: Any, command: Command, options: Any, way: list[str]) -> None:
+    assert not run(run_module, **options).get("warnings")
     upgrade = command.seen[0]
-    assert upgrade["argv"] == ["/opt/r/bin/python", "-c", prefect_migration.COMMAND, target]
+    assert upgrade["argv"] == ["/opt/r/bin/python", "-c", prefect_migration.COMMAND, *way]
     assert (upgrade["timeout"], upgrade["files"], Path(upgrade["cwd"]).exists()) == (30, [], False)
     environment = upgrade["env"]
     assert environment["PREFECT_SERVER_DATABASE_MIGRATE_ON_START"] == "false"
