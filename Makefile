@@ -56,8 +56,9 @@ wheelhouse: venv ## Everything a host without a network needs to install Prefect
 	@ansible-playbook playbooks/wheelhouse.yml -e prefect_version=$(VERSION)
 
 .PHONY: bench
-bench: venv ## Deployment measured against a hand-written parallel shell script
+bench: venv ## Deployment measured against a hand-written parallel shell script, and three upgrades under load
 	@python tests/bench/bench.py
+	@python tests/bench/rolls.py
 
 .PHONY: lab-up
 lab-up: venv ## Only the seven hosts, with nothing on them

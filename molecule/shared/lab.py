@@ -67,17 +67,23 @@ class Lab:
     def auth_string(self) -> str:
         return f"admin:{(ROOT / 'build/lab' / self.name / 'auth').read_text().strip()}{SUFFIX}"
 
-    def start(self, playbook: str, *arguments: str, **variables: Any) -> subprocess.Popen[str]:
-        """Begins a playbook; `variables` win over the inventory's."""
+    def start(self, playbook: str, *arguments: str, callbacks: str = "", **variables: Any) -> subprocess.Popen[str]:
+        """Begins a playbook; `variables` win over the inventory's. `callbacks` are Ansible's, for more output."""
         command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", "-e", json.dumps(variables), *arguments]
         return subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command,
+            cwd=ROOT,
+            env={**environment(), "ANSIBLE_CALLBACKS_ENABLED": callbacks},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
 
-    def play(self, playbook: str, *arguments: str, expect: int | None = 0, **variables: Any) -> Played:
+    def play(self, playbook: str, *arguments: str, expect: int | None = 0, callbacks: str = "", **variables: Any) -> Played:
         """Runs a playbook to its end. The test fails, with the output, unless it ends with `expect` (None: any)."""
         begun = time.monotonic()
-        process = self.start(playbook, *arguments, **variables)
+        process = self.start(playbook, *arguments, callbacks=callbacks, **variables)
         output, _errors = process.communicate(timeout=PLAY_SECONDS)
         played = Played(process.returncode, output, time.monotonic() - begun)
         assert expect is None or played.code == expect, f"{playbook}.yml ended with {played.code}, not {expect}:\n{output[-12000:]}"
@@ -114,7 +120,9 @@ class Lab:
             "report": [sys.executable, "tests/load/load.py", *common, *limits, "--auth-env", "PREFECT_API_AUTH_STRING"],
         }
         if flow:
-            python = subprocess.run(["tools/client-venv", flow], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout.strip()
+            python = subprocess.run(
+                ["tools/client-venv", flow], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+            ).stdout.strip()
             commands["flow"] = [python, "tests/load/flow.py", *common]
         running = {
             name: subprocess.Popen(
