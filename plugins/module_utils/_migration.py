@@ -200,10 +200,6 @@ class Migration:
     sleep: Callable[[float], None] = time.sleep
     down: bool = False
 
-    @property
-    def _function(self) -> str:
-        return "downgrade" if self.down else "upgrade"
-
     def look(self) -> Report:
         """Where the schema is, and what would be touched."""
         with self.connect() as schema:
@@ -285,7 +281,9 @@ class Migration:
         if not report.pending:
             return report
         tables = {table.name: table for table in schema.tables()}
-        return replace(report, tables=tuple(tables[name] for name in self.release.touched(report.pending, self._function, tables)))
+        # DROP INDEX, the commonest way down, does not say of which table; CREATE INDEX, on the way up, has.
+        functions = ("upgrade", "downgrade") if self.down else ("upgrade",)
+        return replace(report, tables=tuple(tables[name] for name in self.release.touched(report.pending, functions, tables)))
 
     def _sound(self, report: Report) -> Report:
         if report.invalid_indexes:
@@ -311,7 +309,7 @@ class Migration:
         # The name may be put together of parts. On the way down most names are of indexes that are dropped, by a statement
         # that fails if they are gone.
         if self.down:
-            return revision.builds(index, self._function)
+            return revision.builds(index, "downgrade")
         return bool(re.search(rf"\b{re.escape(index)}\b", revision.source))
 
     def _reached(self, schema: Schema, report: Report, ended: Finished) -> Report:

@@ -26,12 +26,12 @@ class Revision:
     down: tuple[str, ...]
     source: str
 
-    def texts(self, function: str) -> list[str]:
-        """The strings in ``upgrade`` or ``downgrade``, and in the constants and functions of the file that it uses. No docstrings."""
+    def texts(self, *functions: str) -> list[str]:
+        """The strings in ``upgrade`` and/or ``downgrade``, and in the constants and functions of the file that it uses. No docstrings."""
         defined = {name: node for node in ast.parse(self.source).body for name in _defines(node)}
         texts: list[str] = []
         seen: set[str] = set()
-        waiting = [function]
+        waiting = [*functions]
         while waiting:
             name = waiting.pop()
             if name in seen or name not in defined:
@@ -104,9 +104,10 @@ class Release:
         extra = self.with_ancestors(current) - self.with_ancestors([target])
         return [name for name in reversed(self._ordered(current)) if name in extra]
 
-    def touched(self, names: Iterable[str], function: str, tables: Iterable[str]) -> list[str]:
-        """Those of the tables that the revisions' ``upgrade`` or ``downgrade`` names, alone or as a word of an SQL statement."""
-        words = {word for name in names for text in self.revisions[name].texts(function) for word in (text, *re.findall(r"\w+", text))}
+    def touched(self, names: Iterable[str], functions: Iterable[str], tables: Iterable[str]) -> list[str]:
+        """Those of the tables that these functions of the revisions name, alone or as a word of an SQL statement."""
+        functions = list(functions)
+        words = {word for name in names for text in self.revisions[name].texts(*functions) for word in (text, *re.findall(r"\w+", text))}
         return [table for table in tables if table in words]
 
     def _ordered(self, names: Iterable[str]) -> list[str]:

@@ -28,7 +28,7 @@ def upgrade():
     op.execute("CREATE INDEX CONCURRENTLY {name} ON {table} (id)")
 
 def downgrade():
-    op.execute("DROP INDEX CONCURRENTLY {name}; CREATE INDEX CONCURRENTLY IF NOT EXISTS old_{name} ON {table} (id)")
+    op.execute("DROP INDEX CONCURRENTLY {name}; CREATE INDEX CONCURRENTLY IF NOT EXISTS old_{name} ON block (id)")
 """
 
 
@@ -295,7 +295,7 @@ def test_downgrade() -> None:
     database.said.clear()
     values = going_down.run().values()
     assert (values["changed"], values["before"], values["after"], values["pending"]) == (True, "c", "a", [])
-    assert values["tables"] == [FLOW_RUN, DEPLOYMENT]
+    assert values["tables"] == [FLOW_RUN, {"name": "block", "bytes": 8192, "rows": 0}, DEPLOYMENT]
     assert database.said == ["lock", "end 0", "upgrade", "close"]
 
 

@@ -86,11 +86,16 @@ TABLES = ["artifact", "block_type", "configuration", "deployment", "events", "fl
 
 
 @pytest.mark.parametrize(
-    ("function", "touched"),
-    [("upgrade", ["artifact", "deployment", "events", "flow_run", "log"]), ("downgrade", ["work_queue"]), ("none", [])],
+    ("functions", "touched"),
+    [
+        (["upgrade"], ["artifact", "deployment", "events", "flow_run", "log"]),
+        (["downgrade"], ["work_queue"]),
+        (["upgrade", "downgrade"], ["artifact", "deployment", "events", "flow_run", "log", "work_queue"]),
+        (["none"], []),
+    ],
 )
-def test_touched(function: str, touched: list[str]) -> None:
-    assert REVISION.touched(["a"], function, TABLES) == touched
+def test_touched(functions: list[str], touched: list[str]) -> None:
+    assert REVISION.touched(["a"], functions, TABLES) == touched
 
 
 @pytest.mark.parametrize(
