@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 from ansible import context
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import boot_id, from_values, process_runs, process_start
@@ -42,6 +43,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         run = this_run()
+        seconds = self._seconds()
         arguments = {**self._task.args, "_holder": run, "wait": 0}
         waiting = False
         after = ""
@@ -54,9 +56,8 @@ class ActionModule(ActionBase):
                 after = holder["token"]
                 continue
             if not waiting:
-                # Only now: the module has checked by then that it is a number.
-                waiting, end = True, time.monotonic() + float(self._task.args.get("wait") or 0)
-                if time.monotonic() < end:
+                waiting, end = True, time.monotonic() + seconds
+                if seconds > 0:
                     Display().display(f"Waiting for {holder['playbook']} by {holder['user']} on {holder['machine']} to end.")
             # A run that was killed while it waited must not get the lock.
             if time.monotonic() >= end or os.getppid() != run["pid"]:
@@ -64,6 +65,13 @@ class ActionModule(ActionBase):
             time.sleep(min(_POLL_SECONDS, max(0.0, end - time.monotonic())))
         result.update(answer)
         return result
+
+    def _seconds(self) -> float:
+        wait = self._task.args.get("wait") or 0
+        try:
+            return float(wait)
+        except (TypeError, ValueError):
+            raise AnsibleActionFail(f"wait must be a number of seconds, not {wait!r}. Nothing was changed.") from None
 
     def _ask(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         return dict(self._execute_module(module_name=_MODULE, module_args=arguments, task_vars=task_vars))
