@@ -19,6 +19,7 @@ MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also ru
     [
         pytest.param((), {"prefect_upgrade_to": "9.9.9"}, ("9.9.9", "make lock VERSION=9.9.9"), id="unknown version"),
         pytest.param((), {"prefect_upgrade_to": OLD}, (f"prefect_upgrade_to is {OLD}", "runs that already"), id="where it is"),
+        pytest.param(("-e", f"prefect_version={NEW}"), {"prefect_upgrade_to": "3.9.0"}, ("and wins",), id="two versions at once"),
         pytest.param((), {"prefect_api_serial": 0}, ("prefect_api_serial", "at least 1"), id="a batch of nobody"),
         pytest.param((), {"prefect_api_serial": "100%"}, ("prefect_api_serial", "all 3"), id="every host in one batch"),
         pytest.param((), {"prefect_upgrade_backup": "no"}, ("prefect_upgrade_backup", "skip"), id="a backup that is neither"),
@@ -28,7 +29,8 @@ MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also ru
 )
 def test_refused(arguments: tuple[str, ...], variables: dict[str, Any], says: tuple[str, ...]) -> None:
     before = LAB.started(APIS)
-    played = LAB.play("upgrade", *arguments, expect=2, **{"prefect_version": NEW if "prefect_upgrade_to" not in variables else OLD, **variables})
+    target = {} if "prefect_upgrade_to" in variables else {"prefect_version": NEW}
+    played = LAB.play("upgrade", *arguments, expect=2, **target, **variables)
     assert played.says(*says), played.output[-3000:]
     assert LAB.started(APIS) == before
     assert LAB.versions(APIS) == [OLD] * 3
