@@ -15,7 +15,7 @@ description:
     holds it.
   - Every task of a run may hold it again, which lengthens the lease.
   - A run that has ended without giving the lease back, on the machine that asks now, does not stand in the way. One that ended on
-    another machine does, until the lease is over or O(takeover) says that it is known to be dead.
+    another machine (or in another container) does, until the lease is over or O(takeover) says that it is known to be dead.
   - This is about who may change something and changes nothing itself, so it never reports a change.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
@@ -94,13 +94,20 @@ options:
     type: int
     default: 1800
   wait:
-    description: Seconds to wait for another run to end.
+    description: Seconds to wait for another run to end, or to be seen to have died.
     type: float
     default: 0
   takeover:
     description: Whether to take the lease from whoever holds it.
     type: bool
     default: false
+  _holder:
+    description: The run that asks. The machine that runs Ansible fills it in, whatever a task says here.
+    type: dict
+  _after:
+    description: The run that has ended, whose lease is taken over. It is filled in like O(_holder).
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
