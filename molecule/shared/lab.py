@@ -73,7 +73,7 @@ class Lab:
         return subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**environment(), "ANSIBLE_CALLBACKS_ENABLED": callbacks},
+            env=environment() | ({"ANSIBLE_CALLBACKS_ENABLED": callbacks} if callbacks else {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
