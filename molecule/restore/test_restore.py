@@ -218,6 +218,11 @@ def test_a_restore_that_fails_half_way_gives_the_service_back() -> None:
     assert databases() == before
     assert flows() == {"early", "late"}
     assert on_host(f"systemctl is-active {UNITS}").split() == ["active"] * 5
+    # And nothing else was started.
+    assert on_host("systemctl list-units --all --plain --no-legend 'prefect-*' | cut -d' ' -f1").split() == [
+        "prefect-api@4200.service",
+        "prefect-services.service",
+    ]
 
 
 def test_restore() -> None:
