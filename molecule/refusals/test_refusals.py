@@ -85,7 +85,8 @@ class Session(socketserver.BaseRequestHandler):
             self.request.sendall(b"N")
             self.request.recv(4096)
         version = b"server_version" + bytes(1) + b"14.8 (Debian 14.8-1.pgdg120+1)" + bytes(1)
-        self.request.sendall(b"R" + bytes([0, 0, 0, 8, 0, 0, 0, 0]) + b"S" + (len(version) + 4).to_bytes(4, "big") + version + b"Z" + bytes([0, 0, 0, 5]) + b"I")
+        status = b"S" + (len(version) + 4).to_bytes(4, "big") + version
+        self.request.sendall(b"R" + bytes([0, 0, 0, 8, 0, 0, 0, 0]) + status + b"Z" + bytes([0, 0, 0, 5]) + b"I")
         self.request.recv(4096)
 socketserver.ThreadingTCPServer.allow_reuse_address = True
 socketserver.ThreadingTCPServer(("", 5432), Session).serve_forever()

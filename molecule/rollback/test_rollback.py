@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Lab
+from lab import NEW, OLD, Lab, summary
 
 LAB = Lab("rollback", 4300)
 APIS = ("api1", "api2", "api3")
-OLD, NEW = "3.7.8", "3.8.8"
 
 
 @contextmanager
@@ -21,12 +20,12 @@ def noon(folder: Path, what: str, capsys: pytest.CaptureFixture[str]) -> Iterato
     with LAB.load(folder) as load:
         yield
     with capsys.disabled():
-        print(f"\n{what}: {load.report['requests']} requests, {load.report['failed']} failed, {load.report['lost']} lost, {load.report['latency']}")
+        print(summary(what, load.report))
     assert (load.report["failed"], load.report["lost"]) == (0, 0), load.report
 
 
 def revision() -> str:
-    return LAB.on("state1", "sudo -u postgres psql -qAtd prefect -c 'SELECT version_num FROM alembic_version'").strip()
+    return str(LAB.on("state1", "sudo -u postgres psql -qAtd prefect -c 'SELECT version_num FROM alembic_version'")).strip()
 
 
 def test_there_is_nothing_to_go_back_to_yet() -> None:

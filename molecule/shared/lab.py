@@ -15,7 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
+NEW: str = yaml.safe_load((ROOT / "roles/prefect/defaults/main.yml").read_text())["prefect_version"]
+OLD: str = yaml.safe_load((ROOT / "molecule/shared/older.yml").read_text())[0]["vars"]["prefect_version"]
 PLAY_SECONDS = 900
 # In spite of its name it is a variable of the inventory, and says which characters every password ends with.
 SUFFIX = "@:/%#?$'\" \\ end"
@@ -145,6 +149,11 @@ class Lab:
                 print(output)
                 setattr(load, name, json.loads((folder / f"{name}.json").read_text()))
             stop.unlink()
+
+
+def summary(what: str, report: dict[str, Any]) -> str:
+    """A load's report on one line."""
+    return f"\n{what}: {report['requests']} requests, {report['failed']} failed, {report['lost']} lost, {report['latency']}"
 
 
 def wait_for(files: Sequence[Path], seconds: float) -> None:

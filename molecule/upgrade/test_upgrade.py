@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Lab
+from lab import NEW, OLD, Lab, summary
 
 LAB = Lab("upgrade", 4270)
 APIS = ("api1", "api2", "api3")
-OLD, NEW = "3.7.8", "3.8.8"
 MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also run everything else
 
 
@@ -41,7 +40,7 @@ def test_upgrade_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         played = LAB.play("upgrade", prefect_version=NEW)
     report = load.report
     with capsys.disabled():
-        print(f"\nupgrade: {played.seconds:.0f} s; {report['requests']} requests, {report['failed']} failed, {report['lost']} lost, {report['latency']}")
+        print(summary(f"upgrade, {played.seconds:.0f} s", report))
     assert LAB.versions([*APIS, "state1"]) == [NEW] * 4
     assert (report["failed"], report["lost"]) == (0, 0), report
     assert report["requests"] >= 3000
@@ -61,7 +60,7 @@ def test_nothing_to_do() -> None:
 
 def test_no_downgrade_by_accident() -> None:
     played = LAB.play("site", expect=2, prefect_version=OLD)
-    assert played.says("runs Prefect 3.8.8, but prefect_version is 3.7.8", "playbook rollback")
+    assert played.says(f"runs Prefect {NEW}, but prefect_version is {OLD}", "playbook rollback")
     assert played.changed == 0
 
 

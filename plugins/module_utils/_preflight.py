@@ -61,8 +61,8 @@ def downgrade_problems(link: str, wanted: str) -> list[str]:
     if version_number(wanted) >= version_number(running):
         return []
     return [
-        f"This host runs Prefect {running}, but prefect_version is {wanted}, which is older. To go back to the release before, run the playbook"
-        " rollback; to install an older one all the same, set prefect_allow_downgrade: true."
+        f"This host runs Prefect {running}, but prefect_version is {wanted}, which is older. To go back to the release before, run the"
+        " playbook rollback; to install an older one all the same, set prefect_allow_downgrade: true."
     ]
 
 

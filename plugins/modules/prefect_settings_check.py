@@ -89,7 +89,9 @@ def main() -> None:
         module.warn(f"{given['release']} knows no setting called {', '.join(checked.unknown)}, and passes over it.")
     result = {"problems": checked.problems, "unknown": checked.unknown}
     if checked.problems:
-        module.fail_json(msg=f"{given['release']} does not take these settings: {'; '.join(checked.problems)}. No server was touched.", **result)
+        module.fail_json(
+            msg=f"{given['release']} does not take these settings: {'; '.join(checked.problems)}. No server was touched.", **result
+        )
     module.exit_json(changed=False, **result)
 
 

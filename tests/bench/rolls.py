@@ -15,23 +15,54 @@ import sys
 import tempfile
 import time
 import urllib.request
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 
-from lab import Lab, Played  # noqa: E402  it is where the scenarios have it
+from lab import NEW, OLD, Lab, Played  # noqa: E402  it is where the scenarios have it
 
 LAB = Lab("upgrade", 4270)
 APIS = ("api1", "api2", "api3")
-OLD, NEW = "3.7.8", "3.8.8"
 ROLLS = 3
 LEAST_REQUESTS, MOST_P99, MOST_RATIO = 3000, 1.5, 1.5
 AWAY, BACK = "Take the server out of service", "Put the server into service"
 # profile_tasks says how long the run has lasted when a task begins; the task's name comes after that, once a host has answered.
 LASTED = re.compile(r"^\w+ \d+ \w+ \d+ .*\([\d:.]+\) +(\d+):(\d+):([\d.]+) ")
 TASK = re.compile(r"^TASK \[(?:.* : )?(.*?)\]")
+
+
+@dataclass(frozen=True)
+class Roll:
+    """What one upgrade was like. ``p99`` and ``away``, a server's longest absence, are in seconds; ``bare`` is what it would have been."""
+
+    requests: int
+    writes: int
+    failed: int
+    lost: int
+    p99: float
+    flow: str
+    away: float
+    bare: float
+
+    @property
+    def good(self) -> bool:
+        """Whether it met every limit."""
+        return (
+            self.failed == self.lost == 0
+            and self.requests >= LEAST_REQUESTS
+            and self.p99 < MOST_P99
+            and self.away <= MOST_RATIO * self.bare
+            and self.flow == "COMPLETED"
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.requests} requests ({self.writes} writes), {self.failed} failed, {self.lost} acknowledged writes lost,"
+            f" p99 {self.p99:.2f} s, flow {self.flow}, a server away for {self.away:.1f} s ({self.away / self.bare:.2f} x){'' if self.good else '  MISSED'}"
+        )
 
 
 def main() -> int:
@@ -41,47 +72,24 @@ def main() -> int:
         LAB.play("../molecule/shared/create")
         LAB.play("site", prefect_version=OLD)
         bare = median(restart_to_healthy(host) for host in APIS)
-        rolls = [roll(number) for number in range(ROLLS)]
+        print(f"bare restart until healthy: {bare:.1f} s (median of {len(APIS)})", flush=True)
+        rolls = [roll(number, bare) for number in range(ROLLS)]
     finally:
         LAB.play("../molecule/shared/destroy")
-    for each in rolls:
-        each["ratio"] = round(each["away"] / bare, 2)
-        each["good"] = good(each)
-    (ROOT / "build" / "bench-rolls.json").write_text(json.dumps({"restart_to_healthy": bare, "rolls": rolls}, indent=2) + "\n")
-    print(f"bare restart until healthy: {bare:.1f} s (median of {len(APIS)})")
-    for number, each in enumerate(rolls, 1):
-        print(
-            f"upgrade {number}: {each['requests']} requests ({each['writes']} writes), {each['failed']} failed, {each['lost']} acknowledged writes lost,"
-            f" p99 {each['p99']:.2f} s, flow {each['flow']}, a server away for {each['away']:.1f} s ({each['ratio']} x)"
-            f"{'' if each['good'] else '  MISSED'}"
-        )
-    return 0 if all(each["good"] for each in rolls) else 1
+    (ROOT / "build" / "bench-rolls.json").write_text(json.dumps([{**asdict(each), "good": each.good} for each in rolls], indent=2) + "\n")
+    return 0 if all(each.good for each in rolls) else 1
 
 
-def good(measured: dict[str, float | str]) -> bool:
-    """Whether one upgrade met every limit."""
-    return (
-        measured["failed"] == measured["lost"] == 0
-        and float(measured["requests"]) >= LEAST_REQUESTS
-        and float(measured["p99"]) < MOST_P99
-        and float(measured["ratio"]) <= MOST_RATIO
-        and measured["flow"] == "COMPLETED"
-    )
-
-
-def roll(number: int) -> dict[str, float | str]:
+def roll(number: int, bare: float) -> Roll:
     """One upgrade under load, and, unless it is the last, the way back without one."""
     with tempfile.TemporaryDirectory() as folder, LAB.load(Path(folder), flow=OLD) as load:
         played = LAB.play("upgrade", prefect_version=NEW, callbacks="ansible.posix.profile_tasks")
     if number + 1 < ROLLS:
         LAB.play("rollback", prefect_version=NEW, prefect_rollback_schema=True)
-    report = load.report
-    return {
-        **{key: report[key] for key in ("requests", "writes", "failed", "lost")},
-        "p99": report["latency"]["p99"],
-        "flow": load.flow["state"],
-        "away": away(played),
-    }
+    counted = {key: load.report[key] for key in ("requests", "writes", "failed", "lost")}
+    done = Roll(**counted, p99=load.report["latency"]["p99"], flow=load.flow["state"], away=away(played), bare=bare)
+    print(f"upgrade {number + 1}: {done}", flush=True)
+    return done
 
 
 def away(played: Played) -> float:
@@ -107,7 +115,7 @@ def restart_to_healthy(host: str) -> float:
     begun = time.monotonic()
     LAB.on(host, "systemctl restart prefect-api@4200")
     while time.monotonic() < begun + 120:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}:4200/api/ready", timeout=2):  # noqa: S310  a test host
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}:4200/api/ready", timeout=2):
             return time.monotonic() - begun
         time.sleep(0.05)
     raise SystemExit(f"{host} did not get healthy within 120 s of its restart")

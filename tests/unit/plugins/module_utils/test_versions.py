@@ -52,7 +52,7 @@ def test_report(data: dict[str, Any], said: list[str]) -> None:
 
 
 def hosts(**links: tuple[str, str]) -> dict[str, dict[str, str]]:
-    return {host: {key: value for key, value in zip(("current", "previous"), both) if value} for host, both in links.items()}
+    return {host: {key: value for key, value in zip(("current", "previous"), both, strict=True) if value} for host, both in links.items()}
 
 
 @pytest.mark.parametrize(
