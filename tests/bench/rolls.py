@@ -61,7 +61,8 @@ class Roll:
     def __str__(self) -> str:
         return (
             f"{self.requests} requests ({self.writes} writes), {self.failed} failed, {self.lost} acknowledged writes lost,"
-            f" p99 {self.p99:.2f} s, flow {self.flow}, a server away for {self.away:.1f} s ({self.away / self.bare:.2f} x){'' if self.good else '  MISSED'}"
+            f" p99 {self.p99:.2f} s, flow {self.flow},"
+            f" a server away for {self.away:.1f} s ({self.away / self.bare:.2f} x){'' if self.good else '  MISSED'}"
         )
 
 
