@@ -100,6 +100,7 @@ def test_a_run_that_is_cut_off_leaves_one_host_out_and_the_next_one_heals_it() -
     LAB.play("site", prefect_version=NEW)
     assert not LAB.refusing(APIS)
     assert LAB.versions([*APIS, "state1"]) == [NEW] * 4
+    assert not any(LAB.on(host, "ls -d /etc/prefect/before", check=False) for host in APIS)
     LAB.play("rollback", prefect_version=NEW)
     assert LAB.versions(APIS) == [OLD] * 3
 
