@@ -24,7 +24,7 @@ def playbook(name: str, *arguments: str, **variables: Any) -> subprocess.Complet
     path = f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
     command = ["ansible-playbook", "-i", str(HERE / "inventory"), f"playbooks/{name}.yml", "-e", json.dumps(variables), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
 
 
 def play(name: str, *arguments: str, **variables: Any) -> str:
