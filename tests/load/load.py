@@ -328,7 +328,7 @@ async def load(options: Options) -> dict[str, Any]:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     tally = Tally(Pace(options.rate))
     source = requests(secrets.token_hex(4), tally)
-    subscribers = [Subscriber(options.target) for _ in range(options.subscribers)]
+    subscribers = [Subscriber(options.target) for _number in range(options.subscribers)]
     background = [asyncio.create_task(one.follow()) for one in subscribers]
     if options.ready_file:
         background.append(asyncio.create_task(announce(options.ready_file, tally)))

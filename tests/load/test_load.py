@@ -268,7 +268,7 @@ def test_idle_connections_that_the_server_closed_are_no_failure() -> None:
     async def scenario() -> None:
         server = await asyncio.start_server(api, "127.0.0.1", 0)
         client = wire.Connection(wire.Target("127.0.0.1", server.sockets[0].getsockname()[1], "/api"), 5)
-        for _ in range(3):
+        for _request in range(3):
             assert (await client.ask("GET", "/flows/1")).status == 200
             assert client.used == "new"
             await asyncio.sleep(0.05)

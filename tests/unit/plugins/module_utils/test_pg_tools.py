@@ -90,13 +90,13 @@ def test_the_password_is_in_no_argument() -> None:
     tools.dump("/x.dump.partial", "0000-1")
     tools.read("/x.dump")
     tools.restore("/x.dump", "it's", 2)
-    (dump, environment), (read, _), (restore, _) = commands.seen
+    (dump, environment), (read, _of_read), (restore, _of_restore) = commands.seen
     assert dump[:4] == ["/pg/15/bin/pg_dump", "--format=custom", "--file=/x.dump.partial", "--snapshot=0000-1"]
     assert read == ["/pg/15/bin/pg_restore", "--file=/dev/null", "/x.dump"]
     # A name may not turn into a connection string.
     assert "--dbname=dbname='it\\'s'" in restore and {"--no-owner", "--exit-on-error", "--jobs=2"} < set(restore)
     assert environment["PGPASSWORD"] == "s3cret'"
-    assert not any("s3cret" in word for argv, _ in commands.seen for word in argv)
+    assert not any("s3cret" in word for argv, _environment in commands.seen for word in argv)
 
 
 def test_what_is_in_a_dump() -> None:
