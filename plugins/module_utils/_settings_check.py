@@ -6,37 +6,72 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Run, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
 
 SCRIPT = """
-import json
+import inspect, json, os, re
 import pydantic
+from pydantic_settings.exceptions import SettingsError
 from prefect.settings import Settings
 from prefect.settings.base import PrefectBaseSettings
 from prefect.settings.legacy import _get_valid_setting_names
 
 def kinds(kind):
-    return [kind, *(each for below in kind.__subclasses__() for each in kinds(below))]
+    for field in kind.model_fields.values():
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, PrefectBaseSettings):
+            yield from kinds(field.annotation)
+    yield kind
 
-def name(error, part):
-    prefix = next((kind.model_config.get("env_prefix") or "" for kind in kinds(PrefectBaseSettings) if kind.__name__ == error.title), "")
-    return (prefix + "_".join(map(str, part["loc"]))).upper()
+def variable(kind, word):
+    prefix = kind.model_config.get("env_prefix") or ""
+    for name, field in kind.model_fields.items():
+        choices = getattr(field.validation_alias, "choices", ())
+        names = [(prefix + name).upper(), *(choice.upper() for choice in choices if isinstance(choice, str))]
+        if word.upper() in (name.upper(), *names):
+            return next((each for each in names if each in os.environ), names[0])
+    return prefix + "*"
 
-problems = []
-try:
-    Settings()
-except pydantic.ValidationError as error:
-    problems = [[name(error, part), part["msg"]] for part in error.errors(include_url=False, include_input=False, include_context=False)]
-print(json.dumps({"problems": problems, "known": sorted(_get_valid_setting_names(Settings))}))
+def faults(kind):
+    try:
+        kind()
+    except SettingsError as error:
+        return [(re.search('field "(.*?)"|$', str(error))[1] or "", "Input should be valid JSON")]
+    except pydantic.ValidationError as error:
+        parts = error.errors(include_url=False, include_input=False, include_context=False)
+        return [("".join(map(str, part["loc"][:1])), part["msg"]) for part in parts if part["type"] != "default_factory_not_called"]
+    return []
+
+problems = {}
+for kind in kinds(Settings):
+    found = faults(kind)
+    while found:
+        named = [(variable(kind, word), message) for word, message in found]
+        for name, message in named:
+            said = problems.setdefault(name, [])
+            if message not in (sum(problems.values(), []) if name.endswith("*") else said):
+                said.append(message)
+        if not [name for name, _message in named if os.environ.pop(name, None) is not None]:
+            break
+        found = faults(kind)
+print(json.dumps({
+    "problems": [[name, " / ".join(said)] for name, said in problems.items() if said],
+    "known": sorted(_get_valid_setting_names(Settings)),
+}))
 """
-"""Loads Prefect's settings as a server does when it starts. No value is ever part of what it says."""
+"""Loads Prefect's settings as a server does when it starts, group by group, the innermost first, and without those already found bad.
+
+All at once would say no more than the first, under the name of the group around it.
+"""
 
 # Read by the package prefect-redis, and by the logging configuration, which takes any path into its file.
 _ELSEWHERE = ("PREFECT_REDIS_", "PREFECT_LOGGING_")
+_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|KEY|URL|HEADERS")
 
 
 class SettingsCheckError(Exception):
@@ -49,6 +84,13 @@ class Checked:
 
     problems: Sequence[str]
     unknown: Sequence[str]
+
+
+def secrets_of(environment: Mapping[str, str]) -> list[str]:
+    """The values of settings that nobody may read in a message, and the passwords within them."""
+    found = [value for name, value in environment.items() if _SECRET_NAME.search(name) and value]
+    passwords = re.findall(r"://[^\s:/@]*:([^\s/]+)@", "\n".join(found))
+    return [*found, *passwords, *auth_secrets(environment.get("PREFECT_SERVER_API_AUTH_STRING", ""))]
 
 
 def check_settings(release: str, environment: Mapping[str, str], timeout: float, command: Run = run) -> Checked:
@@ -65,7 +107,8 @@ def check_settings(release: str, environment: Mapping[str, str], timeout: float,
         raise SettingsCheckError(f"{release} did not load them within {timeout:g} s")
     try:
         said = json.loads(ended.output.strip().rpartition("\n")[2])
-        problems = [f"{name}: {reason}" for name, reason in said["problems"]]
+        # A few of Prefect's own checks repeat what they do not like.
+        problems = [redact(f"{name}: {reason}", secrets_of(environment)) for name, reason in said["problems"]]
         known = set(said["known"])
     except (ValueError, KeyError, TypeError):
         raise SettingsCheckError(f"{release} could not load them (exit status {ended.rc})") from None

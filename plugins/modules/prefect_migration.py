@@ -175,7 +175,6 @@ prefect_version:
 
 import os
 import pwd
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -200,7 +199,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._migration impo
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, ReleaseError, load_release
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, connect_postgres, refusal
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import secrets_of
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting
 
 ARGUMENTS: dict[str, Any] = {
@@ -213,7 +213,6 @@ ARGUMENTS: dict[str, Any] = {
     "timeout": {"type": "int", "default": 600},
     "user": {"type": "str"},
 }
-_SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|KEY|URL|HEADERS")
 _CONNECT_SECONDS = 10.0
 
 
@@ -251,13 +250,6 @@ def settings(params: Mapping[str, Any]) -> dict[str, str]:
     path = params["environment_file"]
     of_file = parse_environment(Path(path).read_text(encoding="utf-8")) if path else {}
     return {**of_file, **{name: setting(value) for name, value in params["environment"].items() if value is not None}}
-
-
-def secrets_of(environment: Mapping[str, str]) -> list[str]:
-    """The values that nobody may read in a message, and the passwords within them."""
-    found = [value for name, value in environment.items() if _SECRET_NAME.search(name) and value]
-    passwords = re.findall(r"://[^\s:/@]*:([^\s/]+)@", "\n".join(found))
-    return [*found, *passwords, *auth_secrets(environment.get("PREFECT_SERVER_API_AUTH_STRING", ""))]
 
 
 @contextmanager

@@ -14,7 +14,8 @@ description:
   - Loads settings with an installed release, as its servers do when they start, and fails with every setting that it does not take.
   - It is for the moment before a server is restarted, so that a setting of the wrong type never reaches one.
   - Names that the release does not know, which it would pass over in silence, are a warning.
-  - No value is ever shown.
+  - A group as a whole, such as C(PREFECT_LOGGING_TO_API_*\), is named when its settings do not go together.
+  - Values of secrets are never shown.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
@@ -75,7 +76,7 @@ def main() -> None:
     )
     given = module.params
     environment = {name: setting(value) for name, value in given["environment"].items() if value is not None}
-    # By default every value would be masked in every message, "5432" and "true" included. None is ever part of one here.
+    # By default every value would be masked in every message, "5432" and "true" included. Secrets are masked in what the release says.
     module.no_log_values = set()
     given["environment"] = sorted(environment)
     if module.check_mode and not Path(given["release"], "bin", "python").exists():

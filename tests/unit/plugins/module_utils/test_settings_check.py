@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings, secrets_of
 
 SETTINGS = {"PREFECT_A": "1", "PREFECT_REDIS_MESSAGING_HOST": "r", "PREFECT_LOGGING_LOGGERS_X_LEVEL": "INFO", "DO_NOT_TRACK": "1"}
 
@@ -55,3 +55,15 @@ def test_what_the_release_says(problems: list[list[str]], known: list[str], foun
 def test_a_release_that_does_not_answer(output: str, kinds: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsCheckError, match=said):
         check_settings("/release", SETTINGS, 9, says(output, **kinds))
+
+
+def test_what_repeats_a_secret() -> None:
+    output = answer([["PREFECT_A_PASSWORD", "got p@ss-w0rd"], ["PREFECT_A_URL", "got p%40ss-w0rd"], ["PREFECT_A_LEVEL", "got LOUD"]], [])
+    environment = {"PREFECT_A_PASSWORD": "p@ss-w0rd", "PREFECT_A_LEVEL": "LOUD"}
+    problems = check_settings("/release", environment, 9, says(output)).problems
+    assert problems == ["PREFECT_A_PASSWORD: got ********", "PREFECT_A_URL: got ********", "PREFECT_A_LEVEL: got LOUD"]
+
+
+def test_secrets() -> None:
+    environment = {"PREFECT_SERVER_API_AUTH_STRING": "admin:s3cret", "PREFECT_X_URL": "redis://u:p%40ss@h/0", "PREFECT_X_PORT": "5432"}
+    assert secrets_of(environment) == ["admin:s3cret", "redis://u:p%40ss@h/0", "p%40ss", "admin:s3cret", "s3cret"]
