@@ -21,11 +21,19 @@ _MODULE = "selfhosted.prefect.prefect_deployment_lock"
 _POLL_SECONDS = 2.0
 
 
+def user() -> str:
+    """Who runs this. A container may give people a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def this_run() -> dict[str, Any]:
     """The process of ansible-playbook, whose child every task's worker is."""
     pid = os.getppid()
     return {
-        "user": getpass.getuser(),
+        "user": user(),
         "machine": platform.node(),
         "boot": boot_id(),
         "pid": pid,

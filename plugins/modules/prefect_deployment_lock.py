@@ -86,7 +86,9 @@ options:
             description: Whether the certificate has to be for the host's name. True without it.
             type: bool
   required:
-    description: Whether it is an error when Redis cannot be asked. Before the first deployment there is none.
+    description:
+      - Whether it is an error when Redis cannot be asked. Before the first deployment there is none.
+      - With V(false) one that cannot be reached is passed over, and one that answers but refuses (the login, a command) is a warning.
     type: bool
     default: true
   lease:
@@ -189,6 +191,9 @@ def main() -> None:
     params = module.params
     if not params["_holder"]:
         module.fail_json(msg="This module needs its action plugin, which knows the run that it is for; call it from a playbook.")
+    for name, least in (("lease", 1), ("wait", 0)):
+        if not params[name] >= least:
+            module.fail_json(msg=f"{name} must be at least {least}, not {params[name]:g}. Nothing was changed.", held=False)
     where = f"Redis at {params['redis']['host']}:{params['redis']['port']}"
     try:
         with connect_redis({**params["redis"], "tls": given(params["redis"]["tls"])}, _SECONDS + params["wait"]) as redis:
@@ -196,6 +201,10 @@ def main() -> None:
     except (NetError, RedisError) as error:
         if params["required"]:
             module.fail_json(msg=f"The deployment's lock cannot be had: {where} {error}. Nothing was changed.", held=False)
+        if isinstance(error, RedisError) and params["state"] == "held":
+            module.warn(
+                f"The deployment's lock cannot be had: {where} {error}. Nobody is kept from changing the same deployment meanwhile."
+            )
         module.exit_json(changed=False, held=False)
 
 

@@ -138,3 +138,12 @@ def test_no_number(controller: Controller) -> None:
     with pytest.raises(AnsibleActionFail, match="wait must be a number of seconds, not 'soon'"):
         controller.run(wait="soon")
     assert controller.asked == []
+
+
+@pytest.mark.parametrize("error", [KeyError("uid"), OSError("no name")])
+def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def nobody() -> str:
+        raise error
+
+    monkeypatch.setattr(plugin.getpass, "getuser", nobody)
+    assert plugin.this_run()["user"] == str(os.getuid())

@@ -88,6 +88,8 @@ def test_outcomes(request: pytest.FixtureRequest, held: Holder | None, options: 
 def test_no_redis(run_module: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, state: str, required: bool) -> None:
     result = run(run_module, monkeypatch, Server(error=error), state=state, required=required)
     assert (result.get("failed", False), result["held"]) == (required, False)
+    warned = isinstance(error, RedisError) and state == "held" and not required
+    assert [str(error) in warning for warning in result["warnings"]] == ([True] if warned else [])
     if required:
         assert f"Redis at 10.0.0.12:6379 {error}" in result["msg"]
 
@@ -98,6 +100,13 @@ def test_the_lease_is_in_seconds(run_module: Any, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(server, "call", lambda *words: calls.append(words))
     run(run_module, monkeypatch, server, lease=60)
     assert calls[0][6] == 60_000
+
+
+@pytest.mark.parametrize("wrong", [{"lease": 0}, {"lease": -5}, {"wait": -1}, {"wait": "nan"}])
+def test_no_span_of_time(run_module: Any, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]) -> None:
+    server = Server()
+    assert f"{next(iter(wrong))} must be at least" in run(run_module, monkeypatch, server, **wrong)["msg"]
+    assert not server.calls
 
 
 def test_without_its_action_plugin(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
