@@ -22,7 +22,7 @@ CREATE EVENT TRIGGER interfere ON ddl_command_start
 WHEN TAG IN ('ALTER TABLE', 'CREATE INDEX', 'CREATE TABLE', 'DROP INDEX') EXECUTE FUNCTION interfere();
 """
 # A release that imports, and whose server never answers.
-STUCK = "import sys, time\nif 'start' in sys.orig_argv and 'services' not in sys.orig_argv:\n    time.sleep(86400)\n"
+STUCK = "import sys, time; 'start' in sys.orig_argv and 'services' not in sys.orig_argv and time.sleep(86400)"
 
 
 def sql(text: str) -> str:
@@ -108,9 +108,9 @@ def test_a_run_that_is_cut_off_leaves_one_host_out_and_the_next_one_heals_it() -
 def test_a_release_that_never_gets_healthy_goes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     untouched = LAB.started(["api3"])
     site = LAB.on("api2", f"dirname /opt/prefect/releases/{NEW}-*/lib/python3*/site-packages/prefect").strip()
-    LAB.on("api2", f"cat >{site}/sitecustomize.py <<'PY'\n{STUCK}\nPY")
+    LAB.on("api2", f"cat >{site}/stuck.pth <<'PTH'\n{STUCK}\nPTH")
     with LAB.load(tmp_path) as load:
-        played = LAB.play("upgrade", expect=2, prefect_version=NEW, prefect_upgrade_backup="skip", prefect_api_start_timeout=20)
+        played = LAB.play("upgrade", expect=2, prefect_version=NEW, prefect_upgrade_backup="skip", prefect_api_start_timeout=40)
     with capsys.disabled():
         print(summary("abort", load.report))
     assert played.says(f"api2 could not be changed. It runs {OLD}-", "No host after it was touched", "journal"), played.output[-4000:]
@@ -119,6 +119,6 @@ def test_a_release_that_never_gets_healthy_goes_back(tmp_path: Path, capsys: pyt
     assert not LAB.refusing(APIS)
     assert (load.report["failed"], load.report["lost"]) == (0, 0), load.report
     assert not LAB.on("api2", "ls -d /etc/prefect/before", check=False)
-    LAB.on("api2", f"rm {site}/sitecustomize.py")
+    LAB.on("api2", f"rm {site}/stuck.pth")
     LAB.play("upgrade", prefect_version=NEW, prefect_upgrade_backup="skip")
     assert LAB.versions([*APIS, "state1"]) == [NEW] * 4
