@@ -10,8 +10,8 @@ short_description: The release that hosts go back to
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Finds the one release that all hosts ran before, from their symlinks.
-  - Hosts that run it already, because an upgrade of theirs failed, do not stand in the way.
+  - Finds the one release that the hosts with the newest version ran before, from their symlinks.
+  - Hosts that an upgrade did not reach, or that came back from it, do not stand in the way.
 positional: _input, current, previous, wanted
 options:
   _input:

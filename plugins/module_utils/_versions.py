@@ -86,8 +86,7 @@ def rollback_release(hosts: Mapping[str, Mapping[str, str]], current: str, previ
     """Where hosts go back to: ``{"release": path, "problem": ""}``, or an empty release and what is wrong.
 
     ``hosts`` has what each host's symlinks point at, by the symlinks' paths ``current`` and ``previous``. ``wanted`` is the name of a
-    release, instead of the one before. Hosts that run the release already are left out of account: they came back from an upgrade
-    that failed.
+    release, instead of the one before. What counts is what those hosts ran before that have the newest version now.
     """
     before = {host: text(links.get(previous)) for host, links in hosts.items() if links.get(previous)}
     if text(wanted):
@@ -95,26 +94,28 @@ def rollback_release(hosts: Mapping[str, Mapping[str, str]], current: str, previ
         return _decided(f"{folders[0]}/{wanted}", hosts, current) if folders else _undecided("No host runs a release.")
     if not before:
         return _undecided("No host has a release before the one it runs, so there is nothing to go back to.")
-    runs = {text(links.get(current)) for links in hosts.values()}
-    choices = sorted(set(before.values()))
-    if len(choices) > 1:
-        choices = sorted({release for host, release in before.items() if text(hosts[host].get(current)) not in choices} or choices)
-    if len(choices) > 1:
-        listed = "; ".join(f"{host} ran {release.rpartition('/')[2]}" for host, release in sorted(before.items()))
-        return _undecided(f"The hosts did not all run the same release before: {listed}. Choose one with prefect_rollback_to.")
-    lacking = sorted(host for host, links in hosts.items() if host not in before and text(links.get(current)) != choices[0])
+    # Where the upgrade got to: hosts that it did not reach, or that came back from it, have a history of their own.
+    newest = max(_version(links.get(current)) for links in hosts.values())
+    upgraded = sorted(host for host, links in hosts.items() if _version(links.get(current)) == newest)
+    lacking = [host for host in upgraded if host not in before]
     if lacking:
         return _undecided(f"{', '.join(lacking)} has no release before the one it runs. Choose one with prefect_rollback_to.")
-    if runs == {choices[0]}:
-        return _undecided(f"Every host runs {choices[0].rpartition('/')[2]} already.")
+    choices = sorted({before[host] for host in upgraded})
+    if len(choices) > 1:
+        listed = "; ".join(f"{host} ran {before[host].rpartition('/')[2]}" for host in upgraded)
+        return _undecided(f"The hosts did not all run the same release before: {listed}. Choose one with prefect_rollback_to.")
     return _decided(choices[0], hosts, current)
 
 
 def _decided(release: str, hosts: Mapping[str, Mapping[str, str]], current: str) -> dict[str, str]:
     if {text(links.get(current)) for links in hosts.values()} == {release}:
         return _undecided(f"Every host runs {release.rpartition('/')[2]} already.")
-    newest = max((text(links.get(current)) for links in hosts.values()), key=lambda path: version_number(release_version(path)))
+    newest = max((text(links.get(current)) for links in hosts.values()), key=_version)
     return {"release": release, "version": release_version(release), "from": newest, "problem": ""}
+
+
+def _version(release: Any) -> tuple[int, ...]:
+    return version_number(release_version(release))
 
 
 def _undecided(problem: str) -> dict[str, str]:

@@ -61,6 +61,7 @@ def hosts(**links: tuple[str, str]) -> dict[str, dict[str, str]]:
         pytest.param(hosts(api1=(NEW, OLD), api2=(NEW, OLD)), "", OLD, id="all the same"),
         pytest.param(hosts(api1=(NEW, OLD), api2=(OLD, "")), "", OLD, id="one that failed to upgrade"),
         pytest.param(hosts(api1=(NEW, OLD), api2=(OLD, OLDER)), "", OLD, id="one that failed to upgrade and has a history"),
+        pytest.param(hosts(api1=(OLD, NEW), api2=(NEW, OLD)), "", OLD, id="one that failed to upgrade for the second time"),
         pytest.param(hosts(api1=(NEW, OLD)), "3.6.1-cccccccccccc", OLDER, id="one that was asked for"),
     ],
 )
