@@ -14,7 +14,7 @@ description:
   - Loads settings with an installed release, as its servers do when they start, and fails with every setting that it does not take.
   - It is for the moment before a server is restarted, so that a setting of the wrong type never reaches one.
   - Names that the release does not know, which it would pass over in silence, are a warning.
-  - A group as a whole, such as C(PREFECT_LOGGING_TO_API_*\), is named when its settings do not go together.
+  - A group as a whole, such as C(PREFECT_LOGGING_TO_API_*), is named when its settings do not go together.
   - Values of secrets are never shown.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
