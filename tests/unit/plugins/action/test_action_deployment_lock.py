@@ -145,5 +145,5 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, error: Exception
     def nobody() -> str:
         raise error
 
-    monkeypatch.setattr(plugin.getpass, "getuser", nobody)
+    monkeypatch.setattr("getpass.getuser", nobody)
     assert plugin.this_run()["user"] == str(os.getuid())
