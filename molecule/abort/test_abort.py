@@ -110,7 +110,7 @@ def test_a_release_that_never_gets_healthy_goes_back(tmp_path: Path, capsys: pyt
     site = LAB.on("api2", f"dirname /opt/prefect/releases/{NEW}-*/lib/python3*/site-packages/prefect").strip()
     LAB.on("api2", f"cat >{site}/stuck.pth <<'PTH'\n{STUCK}\nPTH")
     with LAB.load(tmp_path) as load:
-        played = LAB.play("upgrade", expect=2, prefect_version=NEW, prefect_upgrade_backup="skip", prefect_api_start_timeout=40)
+        played = LAB.play("upgrade", expect=2, prefect_version=NEW, prefect_upgrade_backup="skip", prefect_api_start_timeout=60)
     with capsys.disabled():
         print(summary("abort", load.report))
     assert played.says(f"api2 could not be changed. It runs {OLD}-", "No host after it was touched", "journal"), played.output[-4000:]
