@@ -42,6 +42,9 @@ def test_upgrade_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     with capsys.disabled():
         print(summary(f"upgrade, {played.seconds:.0f} s", report))
     assert LAB.versions([*APIS, "state1"]) == [NEW] * 4
+    # One after the other, as the inventory has them; a start in microseconds is far more than a process id.
+    begun = [max(map(int, started.split())) for started in LAB.started(APIS)]
+    assert begun == sorted(begun)
     assert (report["failed"], report["lost"]) == (0, 0), report
     assert report["requests"] >= 3000
     assert report["writes"] >= report["requests"] * 0.45
