@@ -79,7 +79,8 @@ class Redis:
             self.entries[self.renewed].at = NOW + 1
         return [[each, worker, self._idle(each), 1] for each in found]
 
-    def _eval(self, script: str, _keys: int, stream: str, _group: str, identity: str, worker: str, least: int, runs: str) -> str | None:
+    def _eval(self, script: str, *words: Any) -> str | None:
+        _keys, stream, _group, identity, worker, least, runs = words
         assert (script, stream, runs) == (hand_over.MOVE, "prefect:stream", "prefect:runs:")
         if self.entries[identity].worker != worker or self._idle(identity) < least:
             return None

@@ -21,7 +21,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -147,16 +149,54 @@ class ProcFs:
         return int(words[1]), int(words[19])
 
 
+class Channel(Protocol):
+    """A websocket that is open."""
+
+    def send(self, text: str) -> None: ...
+
+    def receive(self, seconds: float) -> str:
+        """Raises TimeoutError when nothing has come by then, and ConnectionError when nothing will."""
+
+
+@contextmanager
+def websocket(url: str, seconds: float) -> Iterator[Channel]:
+    """Opens a websocket of Prefect's."""
+    from websockets.exceptions import WebSocketException  # noqa: PLC0415  only a release has it
+    from websockets.sync.client import ClientConnection, connect  # noqa: PLC0415
+
+    class Open:
+        def __init__(self, connection: ClientConnection) -> None:
+            self.send = connection.send
+            self._connection = connection
+
+        def receive(self, seconds: float) -> str:
+            return str(self._connection.recv(seconds))
+
+    try:
+        with connect(url, subprotocols=["prefect"], open_timeout=seconds, close_timeout=1) as connection:
+            yield Open(connection)
+    except WebSocketException as error:
+        raise ConnectionError(str(error) or type(error).__name__) from error
+
+
 class ApiServer:
     """An API server, asked as its clients ask it."""
 
-    def __init__(self, address: str, port: int, environment: Mapping[str, str], timeout: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        environment: Mapping[str, str],
+        timeout: float,
+        channel: Callable[[str, float], AbstractContextManager[Channel]] = websocket,
+    ) -> None:
         host = f"[{address}]" if ":" in address else address
         base = environment.get("PREFECT_SERVER_API_BASE_PATH", "/api")
         self._base = f"{host}:{port}{base}"
         self._auth = environment.get("PREFECT_SERVER_API_AUTH_STRING", "")
         self._resource = f"selfhosted.prefect.watchdog.{socket.gethostname()}.{port}"
         self._timeout = timeout
+        self._channel = channel
 
     def live(self) -> bool:
         try:
@@ -167,27 +207,28 @@ class ApiServer:
 
     def probe(self) -> tuple[Verdict, str]:
         """Subscribes to an event, sends it, and waits for it."""
-        from websockets.exceptions import WebSocketException  # noqa: PLC0415  only a release has it
-        from websockets.sync.client import connect  # noqa: PLC0415
-
-        identity = str(uuid.uuid4())
         try:
-            with connect(f"ws://{self._base}/events/out", subprotocols=["prefect"], open_timeout=self._timeout, close_timeout=1) as stream:
-                stream.send(json.dumps({"type": "auth", "token": self._auth}))
-                if json.loads(stream.recv(self._timeout)).get("type") != "auth_success":
+            with self._channel(f"ws://{self._base}/events/out", self._timeout) as channel:
+                channel.send(json.dumps({"type": "auth", "token": self._auth}))
+                if json.loads(channel.receive(self._timeout)).get("type") != "auth_success":
                     return Verdict.UNKNOWN, "the login was refused"
-                stream.send(json.dumps({"type": "filter", "filter": self._filter(), "backfill": False}))
-                refused = self._send(identity)
+                channel.send(json.dumps({"type": "filter", "filter": self._filter(), "backfill": False}))
+                sent = str(uuid.uuid4())
+                refused = self._send(sent)
                 if refused:
                     return Verdict.UNKNOWN, refused
-                end = time.monotonic() + self._timeout
-                while (left := end - time.monotonic()) > 0:
-                    if json.loads(stream.recv(left)).get("event", {}).get("id") == identity:
-                        return Verdict.WELL, ""
+                return self._await(channel, sent)
+        except (OSError, ValueError) as error:
+            return Verdict.UNKNOWN, f"no subscription: {str(error) or type(error).__name__}"
+
+    def _await(self, channel: Channel, identity: str) -> tuple[Verdict, str]:
+        end = time.monotonic() + self._timeout
+        try:
+            while (left := end - time.monotonic()) > 0:
+                if json.loads(channel.receive(left)).get("event", {}).get("id") == identity:
+                    return Verdict.WELL, ""
         except TimeoutError:
-            return Verdict.DEAD, f"an event did not come back within {self._timeout:g} s"
-        except (OSError, ValueError, WebSocketException) as error:
-            return Verdict.UNKNOWN, f"no subscription: {error or type(error).__name__}"
+            pass
         return Verdict.DEAD, f"an event did not come back within {self._timeout:g} s"
 
     def _filter(self) -> dict[str, Any]:
@@ -204,9 +245,7 @@ class ApiServer:
         }
         request = Request(f"http://{self._base}/events", json.dumps([event]).encode(), {"Content-Type": "application/json"})
         if self._auth:
-            import base64  # noqa: PLC0415
-
-            request.add_header("Authorization", f"Basic {base64.b64encode(self._auth.encode()).decode()}")
+            request.add_header("Authorization", f"Basic {b64encode(self._auth.encode()).decode()}")
         try:
             with urlopen(request, timeout=self._timeout):  # noqa: S310  our own address
                 return ""
@@ -413,8 +452,6 @@ class Watchdog:
         if process is None:
             self._since.pop(unit, None)
             return Fault("is not running")
-        if process.age < self._patience.grace and unit not in self._leases:
-            return None
         return judge(redis, process)
 
     def _lasting(self, unit: str, fault: Fault | None, patience: float) -> Fault | None:
@@ -427,6 +464,9 @@ class Watchdog:
         return Fault(f"{fault.text}, for {lasted:.0f} s", fault.reason if lasted >= patience else "")
 
     def _judge_services(self, redis: Redis, process: Process) -> Fault | None:
+        # Until one that was restarted shows itself, nobody else's turn comes.
+        if process.age < self._patience.grace and SERVICES_UNIT not in self._leases:
+            return None
         now = self._world.now()
         beat = redis.execute_command("ZSCORE", WORKERS, f"{self._world.host}#{process.pid}")
         tick = redis.execute_command("HGET", SCHEDULER, "when")
@@ -439,10 +479,11 @@ class Watchdog:
 
     def _judge_api(self, port: int, _redis: Redis, process: Process) -> Fault | None:
         unit, server, stream, now = api_unit(port), self._world.servers[port], self._streams[port], self._world.now()
-        live = server.live()
-        fault = self._lasting(unit, None if live else Fault("does not answer", "unresponsive"), self._patience.api)
-        if not live:
-            return fault
+        if not server.live():
+            if process.age < self._patience.grace:
+                return Fault("does not answer yet")
+            return self._lasting(unit, Fault("does not answer", "unresponsive"), self._patience.api)
+        self._lasting(unit, None, 0.0)
         if stream.pid != process.pid:
             stream.pid, stream.due, stream.failed = process.pid, 0.0, 0
         if now >= stream.due and self._patience.probe_every > 0:
