@@ -41,7 +41,7 @@ SCHEDULER = "prefect:runs:schedule_recent_deployments"
 WORKERS = "prefect:workers"
 DEPLOYMENT = "selfhosted.prefect:deployment"
 LEASE = "selfhosted.prefect:watchdog"
-EVENT = "selfhosted.prefect.watchdog.probe"
+EVENT = "selfhosted-prefect.watchdog.probe"
 OVERDUE = 10.0
 """Seconds. A worker shows itself every 2, and the scheduler's next tick is in the future but for moments."""
 LEASE_SECONDS = 120
@@ -194,7 +194,7 @@ class ApiServer:
         base = environment.get("PREFECT_SERVER_API_BASE_PATH", "/api")
         self._base = f"{host}:{port}{base}"
         self._auth = environment.get("PREFECT_SERVER_API_AUTH_STRING", "")
-        self._resource = f"selfhosted.prefect.watchdog.{socket.gethostname()}.{port}"
+        self._resource = f"selfhosted-prefect.watchdog.{socket.gethostname()}.{port}"
         self._timeout = timeout
         self._channel = channel
 
