@@ -301,28 +301,27 @@ def replace(path: Path, text: str) -> None:
     new.replace(path)
 
 
+METRICS = {
+    "prefect_watchdog_last_check_timestamp_seconds": ("gauge", "When the watchdog last looked at the processes of this host."),
+    "prefect_watchdog_healthy": ("gauge", "Whether the unit runs and works."),
+    "prefect_watchdog_restarts_total": ("counter", "Restarts by the watchdog, and why."),
+    "prefect_watchdog_handed_over_total": ("counter", "Tasks of dead workers that were given to others."),
+}
+
+
 def metrics(memory: Memory, healthy: Mapping[str, bool], now: float) -> str:
     """The figures as Prometheus reads them."""
-    lines = [
-        "# HELP prefect_watchdog_last_check_timestamp_seconds When the watchdog last looked at the processes of this host.",
-        "# TYPE prefect_watchdog_last_check_timestamp_seconds gauge",
-        f"prefect_watchdog_last_check_timestamp_seconds {now:.3f}",
-        "# HELP prefect_watchdog_healthy Whether the unit runs and works.",
-        "# TYPE prefect_watchdog_healthy gauge",
-        *(f'prefect_watchdog_healthy{{unit="{unit}"}} {int(well)}' for unit, well in sorted(healthy.items())),
-        "# HELP prefect_watchdog_restarts_total Restarts by the watchdog, and why.",
-        "# TYPE prefect_watchdog_restarts_total counter",
-    ]
-    for name, number in sorted(memory.restarts.items()):
-        unit, _space, why = name.partition(" ")
-        lines.append(f'prefect_watchdog_restarts_total{{unit="{unit}",reason="{why}"}} {number}')
-    lines += [
-        "# HELP prefect_watchdog_handed_over_total Tasks of dead workers that were given to others.",
-        "# TYPE prefect_watchdog_handed_over_total counter",
-        f"prefect_watchdog_handed_over_total {memory.handed_over}",
-        "",
-    ]
-    return "\n".join(lines)
+    restarts = [(*name.partition(" ")[::2], number) for name, number in sorted(memory.restarts.items())]
+    values = {
+        "prefect_watchdog_last_check_timestamp_seconds": [f" {now:.3f}"],
+        "prefect_watchdog_healthy": [f'{{unit="{unit}"}} {int(well)}' for unit, well in sorted(healthy.items())],
+        "prefect_watchdog_restarts_total": [f'{{unit="{unit}",reason="{why}"}} {number}' for unit, why, number in restarts],
+        "prefect_watchdog_handed_over_total": [f" {memory.handed_over}"],
+    }
+    lines = []
+    for name, (kind, text) in METRICS.items():
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *(name + value for value in values[name])]
+    return "\n".join([*lines, ""])
 
 
 # --- what is decided ---
