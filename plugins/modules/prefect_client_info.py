@@ -11,7 +11,8 @@ short_description: Which versions of Prefect's client were seen
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Reads nginx's access logs, in the JSON of the role P(selfhosted.prefect.nginx#role) or in nginx's C(combined) format, and counts the requests of each version of Prefect's client.
+  - Reads nginx's access logs, in the JSON of the role P(selfhosted.prefect.nginx#role) or in nginx's C(combined) format, and counts
+    the requests of each version of Prefect's client.
   - The client names its version in the header C(User-Agent), as in C(prefect/3.8.8 (API 0.8.4\)). Websockets, browsers and other programs
     do not, and are not counted.
 extends_documentation_fragment:

@@ -24,9 +24,8 @@ def endpoints() -> list[tuple[re.Pattern[str], str]]:
 
 def endpoint(path: str) -> str:
     for pattern, value in endpoints():
-        found = pattern.search(path)
-        if found:
-            return re.sub(r"\$(\d)", lambda number: str(found.group(int(number[1]))), value)
+        if found := pattern.search(path):
+            return found.expand(value.replace("$", "\\"))
     return "other"
 
 
