@@ -280,6 +280,7 @@ def test_schema_of_a_release(tmp_path: Path) -> None:
     (folder / "c.py").write_text('revision = "cc33"\ndown_revision = ("aa11", "bb22")\n')
     assert exporter.read_schema(tmp_path) == exporter.Schema("cc33", frozenset({"aa11", "bb22", "cc33"}))
     (folder / "d.py").write_text('revision = "dd44"\ndown_revision = "bb22"\n')
+    exporter.read_schema.cache_clear()
     assert exporter.read_schema(tmp_path).head == ""
 
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -106,6 +107,7 @@ class Schema:
         return current != self.head and (not current or current in self.known)
 
 
+@cache
 def read_schema(release: Path) -> Schema:
     """Out of a release's folder; nothing is imported, which would cost seconds and a hundred megabytes."""
     folders = release.glob("lib/python*/site-packages/prefect/server/database/_migrations/versions/postgresql")
@@ -414,12 +416,15 @@ def main(arguments: Sequence[str], environment: Environment) -> None:
 
     from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server  # noqa: PLC0415  only a release has it
 
-    schema = read_schema(options.release)
+    def ask() -> list[Sample]:
+        # A symlink that may have been turned to another release since.
+        return asyncio.run(gather(environment, read_schema(options.release.resolve()), options.budget))
+
     registry = CollectorRegistry()
-    registry.register(Collector(lambda: asyncio.run(gather(environment, schema, options.budget))))
+    registry.register(Collector(ask))
     ProcessCollector(registry=registry)
     _server, thread = start_http_server(options.port, addr=options.address, registry=registry)
-    print(f"serving on {options.address}:{options.port}; the schema of this release is {schema.head or 'unknown'}", flush=True)
+    print(f"serving on {options.address}:{options.port}", flush=True)
     thread.join()
 
 
