@@ -17,7 +17,38 @@ TLS: dict[str, Any] = {
 }
 """None has a default, so that an empty mapping, which is what no TLS looks like in variables, stays empty."""
 
+DATABASE: dict[str, Any] = {
+    "type": "dict",
+    "options": {
+        "host": {"type": "str", "required": True},
+        "port": {"type": "int", "default": 5432},
+        "user": {"type": "str", "required": True},
+        "password": {"type": "str", "no_log": True},
+        "dbname": {"type": "str", "required": True},
+        "tls": {"type": "dict", "options": TLS},
+    },
+}
+"""What the documentation fragment ``database`` describes."""
+
+REDIS: dict[str, Any] = {
+    "type": "dict",
+    "options": {
+        "host": {"type": "str", "required": True},
+        "port": {"type": "int", "default": 6379},
+        "username": {"type": "str", "default": ""},
+        "password": {"type": "str", "default": "", "no_log": True},
+        "db": {"type": "int", "default": 1},
+        "tls": {"type": "dict", "options": TLS},
+    },
+}
+"""What the documentation fragment ``redis`` describes."""
+
 
 def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The options that somebody has set."""
     return {name: value for name, value in (options or {}).items() if value is not None}
+
+
+def connection(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A database or a Redis as a module was told of it, with the TLS settings that somebody has set."""
+    return {**options, "tls": given(options.get("tls"))}

@@ -141,7 +141,7 @@ import shutil
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import Backup, BackupError, Outcome
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import DumpError, utc_now
@@ -151,18 +151,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres impor
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
 
 ARGUMENTS: dict[str, Any] = {
-    "database": {
-        "type": "dict",
-        "required": True,
-        "options": {
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 5432},
-            "user": {"type": "str", "required": True},
-            "password": {"type": "str", "no_log": True},
-            "dbname": {"type": "str", "required": True},
-            "tls": {"type": "dict", "options": TLS},
-        },
-    },
+    "database": {**DATABASE, "required": True},
     "directory": {"type": "path", "required": True},
     "keep": {"type": "int", "default": 7},
     "max_age": {"type": "int", "default": 0},
@@ -181,7 +170,7 @@ class Attempt:
         self.module = module
         self.params = module.params
         database = self.params["database"]
-        self.parts = {**database, "tls": given(database["tls"])}
+        self.parts = connection(database)
         self.deadline = Deadline(self.params["timeout"])
 
     def main(self) -> None:

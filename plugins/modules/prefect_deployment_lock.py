@@ -20,6 +20,7 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
+  - selfhosted.prefect.redis
 attributes:
   check_mode:
     support: full
@@ -42,49 +43,7 @@ options:
     choices: [held, released]
     default: held
   redis:
-    description: Where Prefect's Redis is.
-    type: dict
     required: true
-    suboptions:
-      host:
-        description: Its address.
-        type: str
-        required: true
-      port:
-        description: Its TCP port.
-        type: int
-        default: 6379
-      username:
-        description: The ACL user to log in as.
-        type: str
-        default: ""
-      password:
-        description: The user's password.
-        type: str
-        default: ""
-      db:
-        description: Number of the database.
-        type: int
-        default: 0
-      tls:
-        description: TLS settings, as in M(selfhosted.prefect.prefect_info).
-        type: dict
-        suboptions:
-          enabled:
-            description: Whether to use TLS. True if there is anything else here.
-            type: bool
-          ca_file:
-            description: The authorities to trust. Without it those of the system.
-            type: path
-          cert_file:
-            description: A client's certificate.
-            type: path
-          key_file:
-            description: The key of that certificate.
-            type: path
-          check_hostname:
-            description: Whether the certificate has to be for the host's name. True without it.
-            type: bool
   required:
     description:
       - Whether it is an error when Redis cannot be asked. Before the first deployment there is none.
@@ -155,7 +114,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANYBODY, Lease, acquire, from_values, refusal
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
@@ -164,18 +123,7 @@ _SECONDS = 10.0
 
 ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["held", "released"], "default": "held"},
-    "redis": {
-        "type": "dict",
-        "required": True,
-        "options": {
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 6379},
-            "username": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
-            "db": {"type": "int", "default": 0},
-            "tls": {"type": "dict", "options": TLS},
-        },
-    },
+    "redis": {**REDIS, "required": True},
     "required": {"type": "bool", "default": True},
     "lease": {"type": "int", "default": 1800},
     "wait": {"type": "float", "default": 0},
@@ -196,7 +144,7 @@ def main() -> None:
             module.fail_json(msg=f"{name} must be at least {least}, not {params[name]:g}. Nothing was changed.", held=False)
     where = f"Redis at {params['redis']['host']}:{params['redis']['port']}"
     try:
-        with connect_redis({**params["redis"], "tls": given(params["redis"]["tls"])}, _SECONDS + params["wait"]) as redis:
+        with connect_redis(connection(params["redis"]), _SECONDS + params["wait"]) as redis:
             module.exit_json(changed=False, **act(module, Lease(redis)))
     except (NetError, RedisError) as error:
         if params["required"]:

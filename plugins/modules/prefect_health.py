@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
   - selfhosted.prefect.attributes.action_group
+  - selfhosted.prefect.redis
 options:
   url:
     description:
@@ -81,47 +82,6 @@ options:
     default: 30
   redis:
     description: The Redis that Prefect uses. Needed for O(deep).
-    type: dict
-    suboptions:
-      host:
-        description: Name or address.
-        type: str
-        required: true
-      port:
-        description: TCP port.
-        type: int
-        default: 6379
-      username:
-        description: Name of the ACL user.
-        type: str
-        default: ""
-      password:
-        description: Its password.
-        type: str
-        default: ""
-      db:
-        description: The docket's database (C(PREFECT_SERVER_DOCKET_URL)).
-        type: int
-        default: 1
-      tls:
-        description: TLS settings. With none of them there is no TLS.
-        type: dict
-        suboptions:
-          enabled:
-            description: Whether to use TLS. V(true) as soon as any of the settings is given.
-            type: bool
-          ca_file:
-            description: Certificate authorities, on the host. The system's own by default.
-            type: path
-          cert_file:
-            description: A client certificate.
-            type: path
-          key_file:
-            description: Its key.
-            type: path
-          check_hostname:
-            description: Whether the certificate must name O(redis.host). V(true) unless it is given.
-            type: bool
 """
 
 EXAMPLES = r"""
@@ -196,7 +156,7 @@ import socket
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Condition,
@@ -226,17 +186,7 @@ ARGUMENTS: dict[str, Any] = {
     "request_timeout": {"type": "float", "default": 5},
     "deep": {"type": "bool", "default": False},
     "scheduler_max_age": {"type": "float", "default": 30},
-    "redis": {
-        "type": "dict",
-        "options": {
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 6379},
-            "username": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
-            "db": {"type": "int", "default": 1},
-            "tls": {"type": "dict", "options": TLS},
-        },
-    },
+    "redis": REDIS,
 }
 
 
@@ -265,7 +215,7 @@ def conditions(params: dict[str, Any]) -> list[Condition]:
 
 
 def deep_conditions(params: dict[str, Any], units: Units, server: Server | None) -> list[Condition]:
-    scheduler = Scheduler({**params["redis"], "tls": given(params["redis"]["tls"])}, params["scheduler_max_age"])
+    scheduler = Scheduler(connection(params["redis"]), params["scheduler_max_age"])
     wanted = [Condition("redis", scheduler.ping)]
     if server:
         name = probe_name(socket.gethostname())

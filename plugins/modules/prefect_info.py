@@ -16,6 +16,8 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
+  - selfhosted.prefect.database
+  - selfhosted.prefect.redis
 options:
   servers:
     description: The API servers, as the filter P(selfhosted.prefect.api_servers#filter) gives them.
@@ -47,52 +49,7 @@ options:
     type: str
     default: ""
   database:
-    description: Where the database is. Without it the database is not asked.
-    type: dict
-    suboptions:
-      host:
-        description: Its address.
-        type: str
-        required: true
-      port:
-        description: Its TCP port.
-        type: int
-        default: 5432
-      user:
-        description: Who logs in.
-        type: str
-        required: true
-      password:
-        description: The user's password.
-        type: str
-      dbname:
-        description: Name of the database.
-        type: str
-        required: true
-      tls:
-        description: C(ca_file), C(cert_file), C(key_file) and C(check_hostname). No TLS without it.
-        type: dict
-  redis:
-    description: Where Redis is. Without it Redis is not asked.
-    type: dict
-    suboptions:
-      host:
-        description: Its address.
-        type: str
-        required: true
-      port:
-        description: Its TCP port.
-        type: int
-        default: 6379
-      username:
-        description: The ACL user who logs in.
-        type: str
-      password:
-        description: The user's password.
-        type: str
-      tls:
-        description: As for O(database.tls).
-        type: dict
+    required: false
   timeout:
     description: Seconds to wait for each answer.
     type: float
@@ -139,6 +96,7 @@ redis:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, REDIS, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
@@ -159,27 +117,8 @@ def main() -> None:
             },
             "url": {"type": "str", "default": ""},
             "auth_string": {"type": "str", "default": "", "no_log": True},
-            "database": {
-                "type": "dict",
-                "options": {
-                    "host": {"type": "str", "required": True},
-                    "port": {"type": "int", "default": 5432},
-                    "user": {"type": "str", "required": True},
-                    "password": {"type": "str", "no_log": True},
-                    "dbname": {"type": "str", "required": True},
-                    "tls": {"type": "dict"},
-                },
-            },
-            "redis": {
-                "type": "dict",
-                "options": {
-                    "host": {"type": "str", "required": True},
-                    "port": {"type": "int", "default": 6379},
-                    "username": {"type": "str"},
-                    "password": {"type": "str", "no_log": True},
-                    "tls": {"type": "dict"},
-                },
-            },
+            "database": DATABASE,
+            "redis": REDIS,
             "timeout": {"type": "float", "default": 5},
         },
         supports_check_mode=True,
@@ -192,9 +131,9 @@ def main() -> None:
         servers.append(("balancer", wanted["url"].rstrip("/")))
     result: dict[str, Any] = {"servers": [server_report(name, url, wanted["auth_string"], wanted["timeout"]) for name, url in servers]}
     if wanted["database"]:
-        result["database"] = database_report(wanted["database"], wanted["timeout"])
+        result["database"] = database_report(connection(wanted["database"]), wanted["timeout"])
     if wanted["redis"]:
-        result["redis"] = redis_report(wanted["redis"], wanted["timeout"])
+        result["redis"] = redis_report(connection(wanted["redis"]), wanted["timeout"])
     module.exit_json(changed=False, **result)
 
 

@@ -175,7 +175,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import Dump, DumpError, find_dump, utc_now
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import ReleaseError, load_release
@@ -197,17 +197,7 @@ ARGUMENTS: dict[str, Any] = {
     "revision": {"type": "str"},
     "prepared": {"type": "str"},
     "previous": {"type": "str"},
-    "database": {
-        "type": "dict",
-        "options": {
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 5432},
-            "user": {"type": "str", "required": True},
-            "password": {"type": "str", "no_log": True},
-            "dbname": {"type": "str", "required": True},
-            "tls": {"type": "dict", "options": TLS},
-        },
-    },
+    "database": DATABASE,
     "admin": {
         "type": "dict",
         "apply_defaults": True,
@@ -235,7 +225,7 @@ class Attempt:
         self.params = module.params
         self.state: str = self.params["state"]
         database = self.params["database"] or {}
-        self.parts: dict[str, Any] = {**database, "tls": given(database.get("tls"))}
+        self.parts: dict[str, Any] = connection(database)
         self.admin = self.params["admin"] or {}
         self.deadline = Deadline(self.params["timeout"])
 

@@ -67,4 +67,5 @@ def test_it_dies_with_its_caller(tmp_path: Path) -> None:
 
 
 def test_others_go_first() -> None:
-    assert int(run(["nice"], 10, nice=7).output) == int(run(["nice"], 10).output) + 7
+    # 19 is the most, and these tests may run there themselves.
+    assert int(run(["nice"], 10, nice=7).output) == min(int(run(["nice"], 10).output) + 7, 19)

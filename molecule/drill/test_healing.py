@@ -1,0 +1,240 @@
+"""What heals by itself: a killed and a frozen services process, a restarted Redis, a dead stream of events."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lab import Lab
+
+HERE = Path(__file__).parent
+INVENTORY = yaml.safe_load((HERE / "inventory" / "hosts.yml").read_text())["all"]
+LAB = Lab(INVENTORY["vars"]["lab_name"], INVENTORY["vars"]["lab_port"])
+STATE, API, OTHER = "state1", "api1", "api2"
+SERVICES = "prefect-services.service"
+SERVER = "prefect-api@4200.service"
+METRICS = "/run/prefect-watchdog/prefect_watchdog.prom"
+
+# Runs with the settings of the servers: what the scheduler's record in Redis says, ten times a second.
+WATCH = """
+import os, sys, time
+from redis import Redis
+redis = Redis.from_url(os.environ['PREFECT_SERVER_DOCKET_URL'], decode_responses=True, socket_timeout=0.5, socket_connect_timeout=0.5)
+last = None
+while True:
+    try:
+        begun, worker = redis.hmget('prefect:runs:schedule_recent_deployments', 'started_at', 'worker')
+    except Exception:
+        begun = None
+    if begun and worker and begun != last:
+        print(begun, worker, flush=True)
+        last = begun
+    time.sleep(0.1)
+"""
+# Asks a server's stream of events until an event comes back; prints after how many seconds.
+PROBE = """
+import glob, importlib.machinery, importlib.util, os, sys, time
+path = [word for word in open('/etc/systemd/system/prefect-watchdog.service').read().split() if '/watchdog-' in word][0]
+loader = importlib.machinery.SourceFileLoader('watchdog', path)
+module = importlib.util.module_from_spec(importlib.util.spec_from_loader('watchdog', loader))
+sys.modules['watchdog'] = module
+loader.exec_module(module)
+begun = time.monotonic()
+server = module.ApiServer('127.0.0.1', 4200, os.environ, 3)
+while server.probe()[0] is not module.Verdict.WELL:
+    if time.monotonic() - begun > float(sys.argv[1]):
+        sys.exit('no event came back')
+    time.sleep(0.2)
+print(time.monotonic() - begun)
+"""
+HOLD = "runuser -u postgres -- psql --quiet prefect --command 'BEGIN; LOCK TABLE deployment; SELECT pg_sleep(7); COMMIT'"
+
+
+def as_prefect(host: str, script: str, *arguments: str, unit: str = "") -> list[str]:
+    """The command that runs a Python script with the servers' settings on a host."""
+    properties = ["--property=User=prefect", "--property=EnvironmentFile=/etc/prefect/prefect.env"]
+    name = [f"--unit={unit}"] if unit else []
+    python = ["/opt/prefect/current/bin/python", "-c", script, *arguments]
+    return ["docker", "exec", f"prefect-{LAB.name}-{host}", "systemd-run", "--quiet", "--wait", "--pipe", *name, *properties, *python]
+
+
+class Ticks:
+    """When the scheduler began its work, in seconds since the epoch, and which worker it was."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, str]] = []
+        self._process = subprocess.Popen(as_prefect(STATE, WATCH, unit="watch-ticks"), stdout=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            begun, worker = line.split()
+            self.seen.append((datetime.fromisoformat(begun).timestamp(), worker))
+
+    def after(self, moment: float, seconds: float) -> float:
+        """After how many seconds it began again."""
+        while time.time() < moment + seconds + 1:
+            later = [begun for begun, _worker in self.seen if begun > moment]
+            if later:
+                return later[0] - moment
+            time.sleep(0.05)
+        raise AssertionError(f"the scheduler has not begun within {seconds:g} s")
+
+    def close(self) -> None:
+        LAB.on(STATE, "systemctl stop watch-ticks")
+        self._process.wait(10)
+
+
+@pytest.fixture
+def ticks() -> Iterator[Ticks]:
+    watcher = Ticks()
+    try:
+        wait("the scheduler's work", 30, lambda: watcher.seen)
+        yield watcher
+    finally:
+        watcher.close()
+
+
+def main_pid(host: str, unit: str) -> int:
+    return int(LAB.on(host, f"systemctl show --property=MainPID --value {unit}"))
+
+
+def journal(host: str, unit: str, since: float) -> str:
+    lines: str = LAB.on(host, f"journalctl --unit {unit} --since @{since:.0f} --output cat")
+    return lines
+
+
+def restarts(host: str) -> dict[str, int]:
+    """The watchdog's count, by unit and reason."""
+    lines = [line for line in LAB.on(host, f"cat {METRICS}").splitlines() if line.startswith("prefect_watchdog_restarts_total")]
+    return {line.partition("{")[2].partition("}")[0]: int(line.rpartition(" ")[2]) for line in lines}
+
+
+def wait(what: str, seconds: float, is_so: Any) -> float:
+    begun = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - begun < seconds, f"{what}: not within {seconds:g} s"
+        time.sleep(0.5)
+    return time.monotonic() - begun
+
+
+def hold() -> subprocess.Popen[bytes]:
+    """Makes the scheduler's work last, so that it is at work within five seconds and has ended after seven."""
+    return subprocess.Popen(["docker", "exec", f"prefect-{LAB.name}-{STATE}", "bash", "-c", HOLD])
+
+
+def kill_at_work(ticks: Ticks) -> tuple[str, float]:
+    """Kills the services whose scheduler is at work; on which host, and when."""
+    holding = hold()
+    time.sleep(6)
+    host = ticks.seen[-1][1].partition("#")[0]
+    LAB.on(host, f"systemctl kill --signal=KILL {SERVICES}")
+    killed = time.time()
+    assert holding.wait(10) == 0
+    return host, killed
+
+
+@contextmanager
+def second_services() -> Iterator[None]:
+    """Background services on another host, too."""
+    unit = LAB.on(STATE, f"cat /etc/systemd/system/{SERVICES}")
+    file = f"/etc/systemd/system/{SERVICES}"
+    LAB.on(
+        API, f"base64 -d > {file} <<< {subprocess.run(['base64', '-w0'], input=unit, text=True, capture_output=True, check=True).stdout}"
+    )
+    LAB.on(API, f"systemctl daemon-reload; systemctl start {SERVICES}")
+    try:
+        wait("the second services", 60, lambda: "Starting worker" in journal(API, SERVICES, time.time() - 60))
+        yield
+    finally:
+        LAB.on(API, f"systemctl stop {SERVICES}; rm {file}; systemctl daemon-reload")
+
+
+def killed_at_work(ticks: Ticks) -> float:
+    """Kills the services while the scheduler is at work; after how many seconds it resumes."""
+    host, killed = kill_at_work(ticks)
+    resumed = ticks.after(killed, 30)
+    assert "schedule_recent_deployments was held by" in journal(host, SERVICES, killed - 1)
+    return resumed
+
+
+def test_killed_services_resume(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
+    resumed = killed_at_work(ticks)
+    with capsys.disabled():
+        print(f"\nservices killed at work, one host: the scheduler resumes after {resumed:.1f} s")
+    assert resumed < 10
+
+
+def test_two_services_leave_no_gap(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
+    with second_services():
+        resumed = killed_at_work(ticks)
+    with capsys.disabled():
+        print(f"\nservices killed at work, two hosts: the scheduler resumes after {resumed:.1f} s")
+    # The rest of the time for which the test holds it up, and what it takes to hand it over.
+    assert resumed < 3
+
+
+def test_frozen_services_are_restarted(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
+    pid, before, frozen = main_pid(STATE, SERVICES), restarts(STATE), time.time()
+    LAB.on(STATE, f"kill -STOP {pid}")
+    seconds = wait("a restart", 90, lambda: main_pid(STATE, SERVICES) not in (pid, 0))
+    resumed = ticks.after(frozen + seconds, 30) + seconds
+    with capsys.disabled():
+        print(f"\nservices frozen: restarted after {seconds:.0f} s, the scheduler resumes after {resumed:.0f} s")
+    name = f'unit="{SERVICES}",reason="silent"'
+    wait("the count", 10, lambda: restarts(STATE).get(name, 0) == before.get(name, 0) + 1)
+    assert "asked to stop, and systemd starts it again" in journal(STATE, "prefect-watchdog", frozen)
+    assert resumed < 75
+
+
+def test_all_resumes_after_a_restart_of_redis(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
+    holding = hold()
+    time.sleep(6)
+    # What the scheduler is at ends while there is no Redis to say so to.
+    LAB.on(STATE, "systemctl stop redis-server")
+    assert holding.wait(10) == 0
+    time.sleep(2)
+    LAB.on(STATE, "systemctl start redis-server")
+    back = time.time()
+    streams = [subprocess.Popen(as_prefect(host, PROBE, "30"), stdout=subprocess.PIPE, text=True) for host in (API, OTHER)]
+    resumed = ticks.after(back, 30)
+    seconds = [float(process.communicate(timeout=60)[0]) for process in streams]
+    with capsys.disabled():
+        streams_after = max(seconds)
+        print(f"\nRedis restarted: the scheduler resumes after {resumed:.1f} s, streams of events after {streams_after:.1f} s")
+    assert resumed < 15
+    assert max(seconds) < 15
+
+
+def test_a_server_without_its_stream_is_restarted(capsys: pytest.CaptureFixture[str]) -> None:
+    folder = f"/etc/systemd/system/{SERVER}.d"
+    before, begun = restarts(API), time.time()
+    name = f'unit="{SERVER}",reason="event_stream"'
+    # A server that starts without Redis never gets its stream. Its unit waits for Redis, for once it does not.
+    LAB.on(API, f"mkdir -p {folder}; printf '[Service]\\nExecStartPre=\\n' > {folder}/test.conf; systemctl daemon-reload")
+    try:
+        LAB.on(STATE, "systemctl stop redis-server")
+        LAB.on(API, f"systemctl restart {SERVER}")
+        wait("the server", 60, lambda: LAB.on(API, "curl -sf 127.0.0.1:4200/api/health || true") == "true")
+        pid = main_pid(API, SERVER)
+    finally:
+        LAB.on(API, f"rm -r {folder}; systemctl daemon-reload")
+        LAB.on(STATE, "systemctl start redis-server")
+    seconds = wait("a restart", 60, lambda: main_pid(API, SERVER) not in (pid, 0))
+    stream = float(subprocess.run(as_prefect(API, PROBE, "60"), capture_output=True, text=True, check=True).stdout)
+    with capsys.disabled():
+        print(f"\nstream of events dead: restarted {seconds:.0f} s after Redis was back, events after another {stream:.1f} s")
+    wait("the count", 10, lambda: restarts(API).get(name, 0) == before.get(name, 0) + 1)
+    assert "its stream of events is dead" in journal(API, "prefect-watchdog", begun)
+    # The other one was never touched.
+    assert restarts(OTHER).get(name, 0) == 0

@@ -1,0 +1,218 @@
+"""Give the tasks of dead workers to the living, at once.
+
+Prefect's servers and background services take their tasks from a queue in Redis (docket). What a process held when it was
+killed is given to another one only after five minutes, and until then the scheduler, if it was at work just then, stands
+still. This puts such tasks back at the end of the queue, where a worker sees them within a quarter of a second. A task is
+moved only if
+
+- its worker was a process of this host that is not there any more,
+- or its worker has shown no sign of life for SILENT seconds,
+- or it was handed out before Redis was last away, and its worker has begun anew since then,
+- or its worker has not renewed it for LOST seconds, which it does every 75.
+
+Whoever was thought dead and is not does no harm: docket accepts only one successor of a task, whoever is first, and hands
+tasks out more than once by design. Units run this when their process has ended, however it ended, and before it starts; the
+watchdog does the same all the time. It exits with 0 unless Redis cannot be asked.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
+
+SILENT = 15.0
+LOST = 120.0
+TIMEOUT = 5.0
+BATCH = 1000
+GROUP = "docket-workers"
+SERVICES = "prefect"
+"""The docket of the background services. That of the API servers has a name that can be set."""
+
+# Moves the entry ARGV[2] to the end of the stream KEYS[1], if the consumer ARGV[3] of the group ARGV[1] has still not
+# touched it for ARGV[4] ms. The record of its key (ARGV[5] begins the name) follows, so that it can still be cancelled.
+MOVE = """
+local entry = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[4], ARGV[2], ARGV[2], 1, ARGV[3])
+if #entry == 0 then return false end
+local found = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
+local key = ''
+if #found > 0 then
+  local fields = found[1][2]
+  local moved = redis.call('XADD', KEYS[1], '*', unpack(fields))
+  for i = 1, #fields, 2 do if fields[i] == 'key' then key = fields[i + 1] end end
+  local record = ARGV[5] .. key
+  if redis.call('HGET', record, 'stream_id') == ARGV[2] then redis.call('HSET', record, 'stream_id', moved) end
+end
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+redis.call('XDEL', KEYS[1], ARGV[2])
+return key
+"""
+
+
+class Redis(Protocol):
+    """What is needed of a connection to Redis."""
+
+    def execute_command(self, *words: object) -> Any: ...  # noqa: ANN401  a reply may be anything
+
+
+@dataclass(frozen=True)
+class Host:
+    """This host, as workers name it, and whether a process of it is still there."""
+
+    name: str
+    runs: Callable[[int], bool]
+
+    def lost(self, worker: str) -> bool:
+        """Whether a worker was a process of this host and is no more."""
+        name, separator, number = worker.rpartition("#")
+        return bool(separator) and name == self.name and number.isdigit() and not self.runs(int(number))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A task that was put back, and why."""
+
+    docket: str
+    task: str
+    worker: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.task or 'a task'} was held by {self.worker}, {self.why}: handed over"
+
+
+def process_runs(pid: int) -> bool:
+    """Whether a process is there; one of somebody else's counts."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def this_host() -> Host:
+    """The host that this runs on."""
+    return Host(socket.gethostname(), process_runs)
+
+
+def dockets(environment: Mapping[str, str]) -> list[str]:
+    """The queues of the background services and of the API servers."""
+    return [SERVICES, environment.get("PREFECT_SERVER_DOCKET_NAME", "prefect-server")]
+
+
+def pairs(flat: list[Any]) -> dict[str, Any]:
+    """Names and values, which Redis tells in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def idle_needed(beat: float | None, now: float, up: float) -> tuple[float, str]:
+    """For how many seconds a task must have been left alone to count as abandoned, and why.
+
+    ``beat`` is the worker's last sign of life, in seconds since the epoch; ``up`` for how many seconds Redis has been there.
+    """
+    # After an absence of Redis everybody has been silent, and gets time to come back.
+    if (beat is None or now - beat > SILENT) and up > SILENT:
+        return SILENT, f"silent for more than {SILENT:g} s"
+    if beat is not None and beat > now - up and up + 1 < LOST:
+        return up + 1, "which began anew when Redis came back"
+    return LOST, f"which has not renewed it for {LOST:g} s"
+
+
+class Queue:
+    """One docket's queue in Redis."""
+
+    def __init__(self, redis: Redis, docket: str, host: Host) -> None:
+        self._redis = redis
+        self._docket = docket
+        self._host = host
+        self._stream = f"{docket}:stream"
+
+    def hand_over(self, everywhere: bool = False, since: float = 0.0) -> list[Moved]:
+        """Puts back what dead workers hold: of this host's processes only, or of everybody's.
+
+        ``since`` is when Redis was seen to come back, in seconds since the epoch, if it has been away without a restart.
+        """
+        holders = self._holders()
+        lost = [worker for worker in holders if self._host.lost(worker)]
+        moved = [each for worker in lost for each in self._move(worker, 0.0, "a process of this host that has ended")]
+        others = [worker for worker in holders if worker not in lost]
+        if everywhere and others:
+            now, up = self._clock()
+            flat = self._redis.execute_command("ZRANGE", f"{self._docket}:workers", 0, -1, "WITHSCORES")
+            beats = {worker: float(score) for worker, score in pairs(flat).items()}
+            for worker in others:
+                moved += self._move(worker, *idle_needed(beats.get(worker), now, min(up, max(now - since, 0.0))))
+        return moved
+
+    def _holders(self) -> list[str]:
+        try:
+            consumers = self._redis.execute_command("XINFO CONSUMERS", self._stream, GROUP)
+        except Exception as error:
+            # Nothing has ever been queued.
+            if "no such key" in str(error) or "NOGROUP" in str(error):
+                return []
+            raise
+        return [str(each["name"]) for each in map(pairs, consumers) if int(each["pending"])]
+
+    def _clock(self) -> tuple[float, float]:
+        seconds, micros = self._redis.execute_command("TIME")
+        server = str(self._redis.execute_command("INFO", "server"))
+        information = dict(line.split(":", 1) for line in server.splitlines() if ":" in line)
+        return int(seconds) + int(micros) / 1_000_000, float(information["uptime_in_seconds"])
+
+    def _move(self, worker: str, idle: float, why: str) -> list[Moved]:
+        least = int(idle * 1000)
+        moved = []
+        for entry, *_rest in self._redis.execute_command("XPENDING", self._stream, GROUP, "IDLE", least, "-", "+", BATCH, worker):
+            key = self._redis.execute_command("EVAL", MOVE, 1, self._stream, GROUP, entry, worker, least, f"{self._docket}:runs:")
+            if key is not None:
+                moved.append(Moved(self._docket, str(key), worker, why))
+        return moved
+
+
+def connect(environment: Mapping[str, str]) -> Redis:
+    """A connection to the queue's database."""
+    from redis import Redis as Client  # noqa: PLC0415  only a release has it
+
+    url = environment["PREFECT_SERVER_DOCKET_URL"]
+    # Without callbacks a reply is what Redis sent, whatever the version of the library.
+    client = Client.from_url(url, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT, decode_responses=True, protocol=2)
+    client.response_callbacks.clear()
+    connected: Redis = client
+    return connected
+
+
+def reason(error: Exception, environment: Mapping[str, str]) -> str:
+    """An error on one line, without the password."""
+    password = urlsplit(environment["PREFECT_SERVER_DOCKET_URL"]).password or ""
+    text = str(error) or type(error).__name__
+    for secret in filter(None, (password, unquote(password))):
+        text = text.replace(secret, "********")
+    return " ".join(text.split())
+
+
+def main(environment: Mapping[str, str], redis: Callable[[Mapping[str, str]], Redis] = connect) -> int:
+    """Hands over what the processes of this host left; the exit status."""
+    host = this_host()
+    try:
+        client = redis(environment)
+        for docket in dockets(environment):
+            for moved in Queue(client, docket, host).hand_over():
+                print(moved, flush=True)
+    except Exception as error:
+        print(f"Redis cannot be asked who held which task: {reason(error, environment)}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(os.environ))
+    except KeyError as missing:
+        sys.exit(f"the environment has no {missing.args[0]}: start this with the settings file of the role prefect")

@@ -1,0 +1,166 @@
+"""The program that gives the tasks of dead workers to the living."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def load() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "hand_over.py"
+    spec = importlib.util.spec_from_file_location("hand_over", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["hand_over"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+hand_over = load()
+NOW = 1_000_000.0
+ENVIRONMENT = {"PREFECT_SERVER_DOCKET_URL": "redis://prefect:r%40s@cache:6380/1"}
+
+
+@dataclass
+class Queued:
+    """An entry that was handed out: to whom, when, and the task's key."""
+
+    worker: str
+    at: float
+    key: str = "schedule_deployments"
+
+
+@dataclass
+class Redis:
+    """A docket's keys, as far as the program asks for them."""
+
+    entries: dict[str, Queued] = field(default_factory=dict)
+    beats: dict[str, float] = field(default_factory=dict)
+    up: int = 10_000
+    error: Exception | None = None
+    renewed: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    def execute_command(self, *words: Any) -> Any:
+        self.asked.append(str(words[0]))
+        if self.error:
+            raise self.error
+        return getattr(self, "_" + str(words[0]).lower().replace(" ", "_"))(*words[1:])
+
+    def _time(self) -> list[str]:
+        return [str(int(NOW)), "0"]
+
+    def _info(self, _section: str) -> str:
+        return f"# Server\r\nrun_id:abc\r\nuptime_in_seconds:{self.up}\r\n"
+
+    def _xinfo_consumers(self, stream: str, group: str) -> list[list[Any]]:
+        assert group == "docket-workers"
+        workers = dict.fromkeys([*(entry.worker for entry in self.entries.values()), "idle#1"])
+        if not stream.startswith("prefect:"):
+            raise RuntimeError("no such key")
+        return [["name", name, "pending", sum(e.worker == name for e in self.entries.values()), "idle", 5] for name in workers]
+
+    def _zrange(self, name: str, *_words: Any) -> list[Any]:
+        assert name == "prefect:workers"
+        return [word for worker, beat in self.beats.items() for word in (worker, repr(beat))]
+
+    def _idle(self, identity: str) -> float:
+        return (NOW - self.entries[identity].at) * 1000
+
+    def _xpending(self, _stream: str, _group: str, _idle: str, least: int, _a: str, _b: str, _n: int, worker: str) -> list[list[Any]]:
+        found = [each for each, entry in self.entries.items() if entry.worker == worker and self._idle(each) >= least]
+        if self.renewed in found:
+            self.entries[self.renewed].at = NOW + 1
+        return [[each, worker, self._idle(each), 1] for each in found]
+
+    def _eval(self, script: str, *words: Any) -> str | None:
+        _keys, stream, _group, identity, worker, least, runs = words
+        assert (script, stream, runs) == (hand_over.MOVE, "prefect:stream", "prefect:runs:")
+        if self.entries[identity].worker != worker or self._idle(identity) < least:
+            return None
+        return self.entries.pop(identity).key
+
+
+def host(*pids: int) -> Any:
+    return hand_over.Host("here", lambda pid: pid in pids)
+
+
+def queue(redis: Redis, *pids: int) -> Any:
+    return hand_over.Queue(redis, "prefect", host(*pids))
+
+
+@pytest.mark.parametrize(
+    ("worker", "lost"),
+    [("here#7", True), ("here#8", False), ("there#7", False), ("here", False), ("here#x", False), ("a#here#7", False)],
+)
+def test_only_own_processes_that_ended_are_lost(worker: str, lost: bool) -> None:
+    assert host(8).lost(worker) is lost
+
+
+def test_what_a_killed_process_held_goes_over_at_once() -> None:
+    redis = Redis({"1-0": Queued("here#7", NOW), "2-0": Queued("here#8", NOW - 900), "3-0": Queued("there#7", NOW - 900)})
+    moved = queue(redis, 8).hand_over()
+    assert [str(each) for each in moved] == ["schedule_deployments was held by here#7, a process of this host that has ended: handed over"]
+    assert list(redis.entries) == ["2-0", "3-0"]
+
+
+@pytest.mark.parametrize(
+    ("beat", "age", "up", "since", "moved"),
+    [
+        pytest.param(1, 900, 10_000, 0, True, id="alive, and has not renewed it"),
+        pytest.param(1, 100, 10_000, 0, False, id="alive, and at work"),
+        pytest.param(14, 14, 10_000, 0, False, id="late, but not yet dead"),
+        pytest.param(16, 16, 10_000, 0, True, id="silent"),
+        pytest.param(None, 16, 10_000, 0, True, id="unknown"),
+        pytest.param(None, 14, 10_000, 0, False, id="unknown, but only just given it: it is starting, or stopping"),
+        pytest.param(16, 16, 10, 0, False, id="silent because Redis was away"),
+        pytest.param(16, 130, 10, 0, True, id="silent because Redis was away, and not renewed before that"),
+        pytest.param(1, 9, 10, 0, False, id="given to it after a restart of Redis"),
+        pytest.param(1, 12, 10, 0, True, id="given to it before a restart of Redis, and began anew"),
+        pytest.param(11, 12, 10, 0, False, id="given to it before a restart of Redis, and not yet back"),
+        pytest.param(1, 12, 10_000, 10, True, id="given to it before Redis was away, and began anew"),
+        pytest.param(1, 12, 10_000, 500, False, id="Redis was away long ago"),
+    ],
+)
+def test_who_counts_as_dead_elsewhere(beat: float | None, age: float, up: int, since: float, moved: bool) -> None:
+    redis = Redis({"1-0": Queued("there#7", NOW - age)}, {} if beat is None else {"there#7": NOW - beat}, up)
+    found = queue(redis).hand_over(everywhere=True, since=NOW - since if since else 0)
+    assert bool(found) is moved
+    assert ("1-0" not in redis.entries) is moved
+
+
+def test_who_renews_it_meanwhile_keeps_it() -> None:
+    redis = Redis({"1-0": Queued("there#7", NOW - 900)}, renewed="1-0")
+    assert queue(redis).hand_over(everywhere=True) == []
+    assert "1-0" in redis.entries
+
+
+def test_asks_for_no_more_than_needed_while_nobody_holds_anything() -> None:
+    redis = Redis()
+    assert queue(redis).hand_over(everywhere=True) == []
+    assert redis.asked == ["XINFO CONSUMERS"]
+
+
+def test_both_dockets_and_one_that_has_never_been_used(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hand_over, "this_host", host)
+    redis = Redis({"1-0": Queued("here#7", NOW)})
+    assert hand_over.main(ENVIRONMENT, lambda _environment: redis) == 0
+    assert redis.asked == ["XINFO CONSUMERS", "XPENDING", "EVAL", "XINFO CONSUMERS"]
+    assert "held by here#7" in capsys.readouterr().out
+
+
+def test_says_on_one_line_without_the_password_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    redis = Redis(error=ConnectionError("refused\nr@s r%40s"))
+    assert hand_over.main(ENVIRONMENT, lambda _environment: redis) == 1
+    assert capsys.readouterr().err == "Redis cannot be asked who held which task: refused ******** ********\n"
+
+
+def test_sees_processes() -> None:
+    assert hand_over.process_runs(1)
+    assert not hand_over.process_runs(2**22 + 1)

@@ -1,0 +1,564 @@
+"""The watchdog: what it judges, what keeps it from restarting, and what it leaves behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def load() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "roles" / "prefect_watchdog" / "files" / "watchdog.py"
+    spec = importlib.util.spec_from_file_location("watchdog", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["watchdog"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+watchdog = load()
+SERVICES = "prefect-services.service"
+API = "prefect-api@4200.service"
+WELL, DEAD, UNKNOWN = watchdog.Verdict.WELL, watchdog.Verdict.DEAD, watchdog.Verdict.UNKNOWN
+START = 1_000_000.0
+
+
+class RedisDownError(OSError):
+    pass
+
+
+@dataclass
+class Site:
+    """A site with one host of interest, whose time passes only when the test says so."""
+
+    now: float = START
+    pids: dict[str, int] = field(default_factory=lambda: {SERVICES: 7, API: 8})
+    ages: dict[str, float] = field(default_factory=dict)
+    beat: float | None = 1.0
+    """Seconds since the worker's sign of life; none: it has never shown one."""
+    tick: float | None = -2.0
+    live: bool = True
+    probes: list[Any] = field(default_factory=list)
+    """What probes show, in turn; then all is well."""
+    probed: int = 0
+    away: bool = False
+    run_id: str = "a"
+    keys: dict[str, str] = field(default_factory=dict)
+    ports: Any = frozenset()
+    problem: str = ""
+    moved: list[str] = field(default_factory=list)
+    since: float = 0.0
+    said: list[str] = field(default_factory=list)
+    stopped: list[str] = field(default_factory=list)
+
+    # Redis
+
+    def execute_command(self, *words: Any) -> Any:
+        if self.away:
+            raise RedisDownError("refused")
+        return getattr(self, "_" + str(words[0]).lower())(*words[1:])
+
+    def _info(self, _section: str) -> str:
+        return f"# Server\r\nrun_id:{self.run_id}\r\n"
+
+    def _zscore(self, key: str, worker: str) -> str | None:
+        assert (key, worker) == ("prefect:workers", f"here#{self.pids[SERVICES]}")
+        return None if self.beat is None else repr(self.now - self.beat)
+
+    def _hget(self, key: str, name: str) -> str | None:
+        assert (key, name) == ("prefect:runs:schedule_recent_deployments", "when")
+        return None if self.tick is None else repr(self.now - self.tick)
+
+    def _exists(self, key: str) -> int:
+        return int(key in self.keys)
+
+    def _get(self, key: str) -> str | None:
+        return self.keys.get(key)
+
+    def _set(self, key: str, value: str, *_words: Any) -> str | None:
+        return None if key in self.keys else self.keys.setdefault(key, value) and "OK"
+
+    def _eval(self, _script: str, _number: int, key: str, value: str) -> int:
+        assert self.keys.pop(key) == value
+        return 1
+
+    # the host
+
+    def main(self, unit: str) -> Any:
+        pid = self.pids.get(unit)
+        return pid and watchdog.Process(pid, pid * 100, self.ages.get(unit, 1000.0))
+
+    def stop(self, process: Any, ways: Sequence[tuple[int, float]]) -> str:
+        unit = next(unit for unit, pid in self.pids.items() if pid == process.pid)
+        self.stopped.append(f"{unit} {'+'.join(signal.Signals(number).name for number, _seconds in ways)}")
+        self.pids[unit] += 100
+        return "it ended"
+
+    def is_live(self) -> bool:
+        return self.live
+
+    def probe(self) -> Any:
+        self.probed += 1
+        verdict = self.probes.pop(0) if self.probes else WELL
+        return verdict, "" if verdict is WELL else "no event came back"
+
+    def drained(self) -> set[int]:
+        if isinstance(self.ports, Exception):
+            raise self.ports
+        return set(self.ports)
+
+    def hand_over(self, _redis: Any, since: float) -> list[str]:
+        self.since = since
+        moved, self.moved = self.moved, []
+        return moved
+
+
+@dataclass
+class Server:
+    site: Site
+
+    def live(self) -> bool:
+        return self.site.is_live()
+
+    def probe(self) -> Any:
+        return self.site.probe()
+
+
+def watch(site: Site, services: bool = True, api: bool = True, memory: Any = None, **patience: float) -> Any:
+    world = watchdog.World(
+        host="here",
+        processes=site,
+        servers={4200: Server(site)} if api else {},
+        redis=lambda: site,
+        hand_over=site.hand_over,
+        drained=site.drained,
+        state_problem=lambda: site.problem,
+        now=lambda: site.now,
+        log=lambda text, _level: site.said.append(text),
+    )
+    return watchdog.Watchdog(world, memory or watchdog.Memory(), services, watchdog.Patience(**patience))
+
+
+def run(dog: Any, site: Site, seconds: float) -> None:
+    for _round in range(int(seconds / 5)):
+        dog.round()
+        site.now += 5
+
+
+def test_what_is_well_is_left_alone() -> None:
+    site = Site()
+    dog = watch(site)
+    run(dog, site, 3600)
+    assert (site.stopped, site.said) == ([], [])
+    assert dog.healthy == {SERVICES: True, API: True}
+    assert site.probed == 12
+
+
+@pytest.mark.parametrize(
+    ("site", "reason"),
+    [
+        pytest.param(Site(beat=40.0), "silent", id="frozen"),
+        pytest.param(Site(beat=None), "silent", id="never seen"),
+        pytest.param(Site(tick=30.0), "scheduler", id="the scheduler is late"),
+        pytest.param(Site(tick=None), "scheduler", id="the scheduler has never ticked"),
+    ],
+)
+def test_silent_services_are_restarted(site: Site, reason: str) -> None:
+    dog = watch(site, api=False)
+    run(dog, site, 30)
+    assert (site.stopped, dog.healthy[SERVICES]) == ([], False)
+    run(dog, site, 5)
+    assert site.stopped == [f"{SERVICES} SIGINT+SIGINT+SIGKILL"]
+    assert dog.memory.restarts == {f"{SERVICES} {reason}": 1}
+    assert site.keys == {"selfhosted.prefect:watchdog:services": f"here {SERVICES}"}
+    site.beat, site.tick = 1.0, -2.0
+    site.ages[SERVICES] = 4.0
+    run(dog, site, 5)
+    assert site.keys == {}
+    assert site.said[-1] == f"{SERVICES} works again"
+
+
+def test_a_moment_of_silence_is_none() -> None:
+    site = Site()
+    dog = watch(site, api=False)
+    for beat in (40.0, 1.0) * 10:
+        site.beat = beat
+        run(dog, site, 25)
+    assert site.stopped == []
+
+
+def test_a_young_process_may_still_be_starting() -> None:
+    site = Site(beat=None, live=False, ages={SERVICES: 10.0, API: 10.0})
+    run(watch(site), site, 600)
+    assert (site.stopped, site.probed) == ([], 0)
+
+
+def test_a_young_server_is_probed_once_it_answers() -> None:
+    site = Site(probes=[DEAD, DEAD], ages={API: 10.0})
+    dog = watch(site, services=False)
+    run(dog, site, 10)
+    assert dog.memory.restarts == {f"{API} event_stream": 1}
+
+
+def test_what_does_not_run_is_for_systemd() -> None:
+    site = Site(pids={})
+    dog = watch(site)
+    run(dog, site, 600)
+    assert site.stopped == []
+    assert dog.healthy == {SERVICES: False, API: False}
+
+
+def test_the_pause_doubles_and_is_forgotten_when_all_is_well() -> None:
+    site = Site(beat=None)
+    dog = watch(site, api=False)
+    times: list[float] = []
+    for _round in range(800):
+        before = len(site.stopped)
+        run(dog, site, 5)
+        if len(site.stopped) > before:
+            times.append(site.now - START)
+    pauses = [round(after - before) for before, after in pairwise(times)]
+    assert pauses[:5] == [60, 120, 240, 480, 900]
+    assert sum("restarted before" in line for line in site.said) == len(times)
+    site.beat = 1.0
+    run(dog, site, 1900)
+    assert dog.memory.pause == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param({"keys": {"selfhosted.prefect:deployment": "{}"}}, "a deployment goes on", id="deployment"),
+        pytest.param({"ports": {4200}}, "it is drained", id="drained"),
+        pytest.param({"ports": OSError("nft failed")}, "cannot be seen (nft failed)", id="drained or not"),
+        pytest.param({"problem": "PostgreSQL at db:5432 is not ready"}, "PostgreSQL at db:5432 is not ready", id="no database"),
+        pytest.param(
+            {"keys": {"selfhosted.prefect:watchdog:api": "api2 x"}}, "another one is being restarted: api2 x", id="another host's turn"
+        ),
+    ],
+)
+def test_what_keeps_it_from_restarting_an_api_server(change: dict[str, Any], says: str) -> None:
+    site = Site(live=False, **change)
+    dog = watch(site, services=False)
+    run(dog, site, 900)
+    assert site.stopped == []
+    assert [line for line in site.said if says in line] == site.said
+    assert len(site.said) == 1  # not every five seconds
+    site.keys, site.ports, site.problem = {}, set(), ""
+    run(dog, site, 5)
+    assert site.stopped == [f"{API} SIGTERM+SIGKILL"]
+
+
+def test_other_ports_and_other_roles_do_not_matter() -> None:
+    site = Site(live=False, beat=None, ports={4201}, keys={"selfhosted.prefect:watchdog:services": "other x"})
+    run(watch(site), site, 65)
+    assert site.stopped == [f"{API} SIGTERM+SIGKILL"]
+
+
+def test_a_server_that_does_not_answer_is_restarted_after_its_patience() -> None:
+    site = Site(live=False)
+    dog = watch(site, services=False)
+    run(dog, site, 60)
+    assert site.stopped == []
+    run(dog, site, 5)
+    assert dog.memory.restarts == {f"{API} unresponsive": 1}
+
+
+@pytest.mark.parametrize(
+    ("probes", "restarted"),
+    [
+        ([DEAD, DEAD], True),
+        ([DEAD, UNKNOWN, DEAD], True),
+        ([DEAD, WELL, DEAD, WELL], False),
+        ([UNKNOWN] * 50, False),
+    ],
+)
+def test_a_stream_is_dead_when_two_probes_in_a_row_say_so(probes: list[Any], restarted: bool) -> None:
+    site = Site(probes=[WELL, *probes])
+    dog = watch(site, services=False)
+    run(dog, site, 300)
+    assert site.probed == 1
+    run(dog, site, 300)
+    assert dog.memory.restarts == ({f"{API} event_stream": 1} if restarted else {})
+
+
+def test_streams_are_probed_at_once_when_redis_was_away_or_restarted() -> None:
+    site = Site()
+    dog = watch(site, services=False)
+    run(dog, site, 10)
+    assert site.probed == 1
+    site.away = True
+    run(dog, site, 60)
+    assert dog.healthy == {API: False}
+    site.away = False
+    run(dog, site, 10)
+    assert (site.probed, site.since) == (2, START + 70)
+    site.run_id = "b"
+    run(dog, site, 10)
+    assert site.probed == 3
+    assert [line.split(" (")[0] for line in site.said] == [
+        "Redis cannot be asked",
+        *["Redis is back: the streams of events are probed"] * 2,
+    ]
+
+
+def test_nothing_is_probed_when_it_should_not() -> None:
+    site = Site(probes=[DEAD] * 99)
+    run(watch(site, services=False, probe_every=0), site, 900)
+    assert (site.probed, site.stopped) == (0, [])
+
+
+def test_silence_while_redis_was_away_does_not_count() -> None:
+    site = Site(beat=None)
+    dog = watch(site, api=False)
+    run(dog, site, 25)
+    site.away = True
+    run(dog, site, 600)
+    site.away = False
+    run(dog, site, 25)
+    assert site.stopped == []
+
+
+def test_what_was_handed_over_is_said_and_counted() -> None:
+    site = Site(moved=["schedule_deployments was held by x"])
+    dog = watch(site)
+    run(dog, site, 10)
+    assert (site.said, dog.memory.handed_over) == (["schedule_deployments was held by x"], 1)
+
+
+def test_a_mistake_of_its_own_is_not_taken_for_an_outage() -> None:
+    with pytest.raises(AttributeError):
+        watch(Site(moved=["x"]), memory="no memory").round()
+
+
+def test_memory_is_kept(tmp_path: Path) -> None:
+    memory = watchdog.Memory({f"{SERVICES} silent": 2}, 3, {SERVICES: 120.0}, {SERVICES: START})
+    memory.save(tmp_path / "memory.json")
+    assert watchdog.Memory.load(tmp_path / "memory.json") == memory
+    assert [path.name for path in tmp_path.iterdir()] == ["memory.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"unknown": 1}', "null"])
+def test_a_memory_that_cannot_be_read_is_a_new_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "memory.json").write_text(text)
+    assert watchdog.Memory.load(tmp_path / "memory.json") == watchdog.Memory()
+
+
+def test_figures() -> None:
+    memory = watchdog.Memory({f"{API} event_stream": 1, f"{SERVICES} silent": 2}, 3)
+    lines = [line for line in watchdog.metrics(memory, {SERVICES: True, API: False}, 5.25).splitlines() if not line.startswith("#")]
+    assert lines == [
+        "prefect_watchdog_last_check_timestamp_seconds 5.250",
+        f'prefect_watchdog_healthy{{unit="{API}"}} 0',
+        f'prefect_watchdog_healthy{{unit="{SERVICES}"}} 1',
+        f'prefect_watchdog_restarts_total{{unit="{API}",reason="event_stream"}} 1',
+        f'prefect_watchdog_restarts_total{{unit="{SERVICES}",reason="silent"}} 2',
+        "prefect_watchdog_handed_over_total 3",
+    ]
+
+
+def process_folder(proc: Path, pid: int, parent: int, cgroup: str, started: int = 100) -> None:
+    folder = proc / str(pid)
+    folder.mkdir()
+    (folder / "cgroup").write_text(f"4:memory:/\n0::{cgroup}\n")
+    (folder / "stat").write_text(f"{pid} (a ) b) S {parent} {' '.join('0' * 17)} {started} 0\n".replace("' '", " "))
+
+
+def test_finds_the_main_process(tmp_path: Path) -> None:
+    process_folder(tmp_path, 30, 20, "/system.slice/prefect-services.service")
+    process_folder(tmp_path, 20, 1, "/docker/abc/system.slice/prefect-services.service", 4321)
+    process_folder(tmp_path, 10, 1, "/system.slice/other-prefect-services.service")
+    (tmp_path / "40").mkdir()
+    (tmp_path / "self").mkdir()
+    found = watchdog.ProcFs(tmp_path).main(SERVICES)
+    assert (found.pid, found.started) == (20, 4321)
+    assert watchdog.ProcFs(tmp_path).main(API) is None
+
+
+def sleeper(*signals: str) -> subprocess.Popen[str]:
+    ignore = f"for s in {signals!r}: signal.signal(getattr(signal, s), signal.SIG_IGN)"
+    code = f"import signal, time\n{ignore}\nprint('ready', flush=True)\ntime.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "ready\n"
+    return process
+
+
+def started(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+@pytest.mark.parametrize(
+    ("ignores", "frozen", "took"),
+    [((), False, "SIGTERM"), ((), True, "SIGTERM"), (("SIGTERM",), False, "SIGKILL"), (("SIGTERM",), True, "SIGKILL")],
+)
+def test_stops_a_process_whatever_it_takes(ignores: tuple[str, ...], frozen: bool, took: str) -> None:
+    process = sleeper(*ignores)
+    if frozen:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        known = watchdog.Process(process.pid, started(process.pid), 0.0)
+        assert watchdog.ProcFs().stop(known, [(signal.SIGTERM, 0.5), (signal.SIGKILL, 5.0)]) == f"it ended on {took}"
+        assert process.wait(5) == -getattr(signal, took)
+    finally:
+        process.kill()
+
+
+def test_never_stops_another_process_of_the_same_number() -> None:
+    process = sleeper()
+    try:
+        known = watchdog.Process(process.pid, started(process.pid) - 1, 0.0)
+        assert watchdog.ProcFs().stop(known, [(signal.SIGKILL, 1.0)]) == "it had ended already"
+        assert process.poll() is None
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("script", "ports"),
+    [
+        ("""echo '{"nftables": [{"metainfo": {}}, {"set": {"elem": [4200, 4201]}}]}'""", {4200, 4201}),
+        ("""echo '{"nftables": [{"set": {"name": "ports"}}]}'""", set()),
+        ("echo 'Error: No such file or directory' >&2; exit 1", set()),
+        ("echo 'Operation not permitted' >&2; exit 1", None),
+    ],
+)
+def test_sees_which_servers_are_drained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, ports: set[int] | None) -> None:
+    nft = tmp_path / "nft"
+    nft.write_text(f"#!/bin/sh\n{script}\n")
+    nft.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    if ports is None:
+        with pytest.raises(OSError, match="not permitted"):
+            watchdog.drained_ports()
+    else:
+        assert watchdog.drained_ports() == ports
+
+
+def test_begins_anew_when_what_it_follows_changes(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    link, folder = tmp_path / "current", tmp_path / "metrics"
+    link.symlink_to(tmp_path / "a")
+    before = watchdog.stamp([link], folder)
+    assert watchdog.stamp([link], folder) == before
+    link.unlink()
+    link.symlink_to(tmp_path / "b")
+    turned = watchdog.stamp([link], folder)
+    folder.mkdir()
+    assert len({str(each) for each in (before, turned, watchdog.stamp([link], folder))}) == 3
+
+
+def test_arguments_are_those_of_the_unit() -> None:
+    template = (Path(__file__).resolve().parents[2] / "roles/prefect_watchdog/templates/prefect-watchdog.service.j2").read_text()
+    words = [word for line in template.splitlines() if line.startswith("    --") for word in line.split() if word.startswith("--")]
+    assert "--patience-services" in words
+    values = {"--services": [], "--address": ["127.0.0.1"]}
+    given = watchdog.arguments([part for word in words for part in [word, *values.get(word, ["5"])]])
+    assert watchdog.patience(given) == watchdog.Patience(**dict.fromkeys(json.loads(json.dumps(vars(watchdog.Patience()))), 5.0))
+    assert given.services
+
+
+def test_time_is_real() -> None:
+    assert watchdog.ProcFs._age(int((time.clock_gettime(time.CLOCK_BOOTTIME) - 5) * os.sysconf("SC_CLK_TCK"))) == pytest.approx(5, abs=1)
+
+
+# --- a server, asked as its clients ask it ---
+
+
+@dataclass
+class Channel:
+    """The server's end of a websocket: it answers with these, then with silence."""
+
+    answers: list[Any]
+    sent: list[Any] = field(default_factory=list)
+    url: str = ""
+
+    def __call__(self, url: str, _seconds: float) -> Channel:
+        self.url = url
+        return self
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def send(self, text: str) -> None:
+        self.sent.append(json.loads(text))
+
+    def receive(self, _seconds: float) -> str:
+        answer = self.answers.pop(0) if self.answers else TimeoutError()
+        if isinstance(answer, Exception):
+            raise answer
+        return json.dumps(answer)
+
+
+LOGIN = {"type": "auth_success"}
+
+
+def ask(answers: list[Any], monkeypatch: pytest.MonkeyPatch, refused: Exception | None = None) -> tuple[Any, Channel, list[Any]]:
+    """Probes a server that answers so; PROBE among the answers is the event that was sent."""
+    channel, requests = Channel(answers), []
+
+    @contextmanager
+    def take(request: Any, timeout: float) -> Iterator[None]:
+        assert timeout == 2
+        requests.append(request)
+        if refused:
+            raise refused
+        event = json.loads(request.data)[0]
+        channel.answers = [{"type": "event", "event": event} if answer == "PROBE" else answer for answer in channel.answers]
+        yield
+
+    monkeypatch.setattr(watchdog, "urlopen", take)
+    server = watchdog.ApiServer("::1", 4200, {"PREFECT_SERVER_API_AUTH_STRING": "a:b"}, 2, channel)
+    return server.probe(), channel, requests
+
+
+@pytest.mark.parametrize(
+    ("answers", "refused", "verdict", "text"),
+    [
+        pytest.param([LOGIN, "PROBE"], None, WELL, "", id="comes back"),
+        pytest.param([LOGIN, {"type": "event", "event": {"id": "another"}}, "PROBE"], None, WELL, "", id="comes after another"),
+        pytest.param([LOGIN], None, DEAD, "did not come back within 2 s", id="does not come back"),
+        pytest.param([LOGIN, {"type": "event", "event": {"id": "another"}}], None, DEAD, "did not come back", id="another comes"),
+        pytest.param([{"type": "error"}], None, UNKNOWN, "the login was refused", id="login"),
+        pytest.param([ConnectionError("closed with 1008")], None, UNKNOWN, "closed with 1008", id="closed"),
+        pytest.param([LOGIN, ConnectionError("closed with 1012")], None, UNKNOWN, "closed with 1012", id="closed while it waits"),
+        pytest.param([LOGIN], OSError("refused"), UNKNOWN, "was not taken: refused", id="not sent"),
+        pytest.param([LOGIN], watchdog.HTTPError("", 500, "", None, None), UNKNOWN, "refused with HTTP 500", id="refused"),
+        pytest.param([], None, UNKNOWN, "no subscription: TimeoutError", id="silent from the beginning"),
+    ],
+)
+def test_probe(answers: list[Any], refused: Exception | None, verdict: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (seen, why), channel, _requests = ask(list(answers), monkeypatch, refused)
+    assert seen is verdict
+    assert text in why
+    assert channel.url == "ws://[::1]:4200/api/events/out"
+    assert channel.sent[0] == {"type": "auth", "token": "a:b"}
+
+
+def test_probe_takes_only_its_own_event_and_no_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    _seen, channel, requests = ask([LOGIN, "PROBE"], monkeypatch)
+    wanted = channel.sent[1]
+    event = json.loads(requests[0].data)[0]
+    assert wanted["backfill"] is False
+    assert wanted["filter"]["resource"] == {"id": [event["resource"]["prefect.resource.id"]]}
+    assert wanted["filter"]["event"] == {"name": [event["event"]]}
+    assert wanted["filter"]["occurred"]["since"] < event["occurred"] < wanted["filter"]["occurred"]["until"]
+    assert requests[0].full_url == "http://[::1]:4200/api/events"
+    assert requests[0].get_header("Authorization") == "Basic YTpi"
