@@ -202,6 +202,14 @@ def test_a_second_run_changes_and_restarts_nothing(capsys: pytest.CaptureFixture
     assert running() == before
 
 
+def test_a_dry_run_says_what_it_would_do() -> None:
+    before = running()
+    played = LAB.play("site", "--check", "--tags", "monitoring", monitoring_retention="16d", exporters_node_port=9101)
+    assert played.changed >= len(HOSTS) + 1, played.output
+    assert "--storage.tsdb.retention.time=15d" in LAB.on("monitor1", "cat /etc/systemd/system/prometheus.service")
+    assert running() == before
+
+
 @contextmanager
 def on_host(host: str, do: str, undo: str) -> Iterator[None]:
     LAB.on(host, do)
