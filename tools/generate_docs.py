@@ -35,6 +35,8 @@ ROLE_GROUPS = {
     "prefect_migrate": "prefect_api[0]",
     "prefect_services": "prefect_services",
     "nginx": "nginx",
+    "exporters": "all",
+    "monitoring": "monitoring",
 }
 
 # Where markup is read: without a role around it, an option could not name its entry point, as in O(main:option).

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-# The client calls itself "prefect/3.8.8 (API 0.8.4)". In the combined format the user agent is the last thing in quotes, in which nginx
-# writes a quote as \x22. Other log formats may have more after it.
-_LINE = re.compile(
-    rb"\[(?P<time>\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} [+-]\d{4})\] "
-    rb'"[^"]*" \d{3} \S+ "[^"]*" "prefect/(?P<version>[0-9][0-9A-Za-z.+!-]{0,63})[ "]'
-)
+# The client calls itself "prefect/3.8.8 (API 0.8.4)".
+_AGENT = rb'"prefect/(?P<version>[0-9][0-9A-Za-z.+!-]{0,63})[ "]'
+# The role's own format. In a value nginx writes a quote as \", so the key cannot be part of another's value.
+_JSON = re.compile(rb'\{"time":"(?P<time>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:[+-]\d{2}:\d{2}|Z))",.*?,"agent":' + _AGENT)
+# In the combined format the user agent is the last thing in quotes, in which nginx writes a quote as \x22. Others may have more after it.
+_COMBINED = re.compile(rb'\[(?P<time>\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} [+-]\d{4})\] "[^"]*" \d{3} \S+ "[^"]*" ' + _AGENT)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -33,7 +33,7 @@ def clients(lines: Iterable[bytes], since: float) -> dict[str, Client]:
     seen: dict[str, Client] = {}
     times: dict[bytes, int] = {}
     for line in lines:
-        found = _LINE.search(line)
+        found = _JSON.match(line) if line.startswith(b"{") else _COMBINED.search(line)
         if not found:
             continue
         word = found["time"]
@@ -69,9 +69,14 @@ def last_lines(path: Path, most: int) -> Iterator[bytes]:
 
 
 def _seconds(word: bytes) -> int:
-    """``24/Nov/2026:09:32:46 +0000`` in seconds since the epoch, 0 for no time. (strptime would go by the locale's names of months.)"""
+    """``24/Nov/2026:09:32:46 +0000`` or ``2026-11-24T09:32:46+00:00`` in seconds since the epoch, 0 for no time.
+
+    (strptime would go by the locale's names of months.)
+    """
     text = word.decode("ascii")
     try:
+        if text[4] == "-":
+            return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp())
         month = _MONTHS.index(text[3:6]) + 1
         return int(datetime.strptime(f"{text[:3]}{month:02d}{text[6:]}", "%d/%m/%Y:%H:%M:%S %z").timestamp())
     except ValueError:

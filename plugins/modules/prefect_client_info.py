@@ -11,7 +11,8 @@ short_description: Which versions of Prefect's client were seen
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Reads nginx's access logs, in its C(combined) format, and counts the requests of each version of Prefect's client.
+  - Reads nginx's access logs, in the JSON of the role P(selfhosted.prefect.nginx#role) or in nginx's C(combined) format, and counts
+    the requests of each version of Prefect's client.
   - The client names its version in the header C(User-Agent), as in C(prefect/3.8.8 (API 0.8.4\)). Websockets, browsers and other programs
     do not, and are not counted.
 extends_documentation_fragment:
@@ -22,7 +23,7 @@ options:
     description: The logs. One that does not exist is passed over; compressed ones cannot be read.
     type: list
     elements: path
-    default: [/var/log/nginx/access.log, /var/log/nginx/access.log.1]
+    default: [/var/log/nginx/prefect.log, /var/log/nginx/prefect.log.1, /var/log/nginx/access.log, /var/log/nginx/access.log.1]
   hours:
     description: How far back to look, by the clock of the host.
     type: float
@@ -61,8 +62,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._clients import clients, last_lines
 
+LOGS = ["/var/log/nginx/prefect.log", "/var/log/nginx/prefect.log.1", "/var/log/nginx/access.log", "/var/log/nginx/access.log.1"]
 ARGUMENTS: dict[str, Any] = {
-    "paths": {"type": "list", "elements": "path", "default": ["/var/log/nginx/access.log", "/var/log/nginx/access.log.1"]},
+    "paths": {"type": "list", "elements": "path", "default": LOGS},
     "hours": {"type": "float", "default": 24},
     "bytes": {"type": "int", "default": 20000000},
 }

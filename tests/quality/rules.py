@@ -204,12 +204,28 @@ def known_names(root: Path) -> dict[str, set[str]]:
         variables |= {*spec_options(role), *load(role / "defaults" / "main.yml")}
         for extra in (role / "vars").glob("*.yml"):
             variables |= set(load(extra))
+    variables |= {name for role in roles for name in metric_names(role)}
     return {
         "fqcn": plugins | actions | {role.name for role in roles} | {path.stem for path in (root / "playbooks").glob("*.yml")},
         "prefixes": {role.name.partition("_")[0] for role in roles} or {"prefect"},
         "targets": make_targets(root / "Makefile"),
         "variables": variables,
     }
+
+
+METRICS = {
+    "files/*.py": r"^    \"(prefect_\w+)\": \(",
+    "files/*.mtail": r"^(?:counter|gauge|histogram) (\w+)",
+    "tasks/*.yml": r"# TYPE (\w+)",
+    "vars/main.yml": r"^  - \{?name: (\w+)",
+}
+
+
+def metric_names(role: Path) -> Iterator[str]:
+    """The metrics that a role has somebody tell, and the jobs that ask for them."""
+    for pattern, found in METRICS.items():
+        for path in sorted(role.glob(pattern)):
+            yield from re.findall(found, path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 # --- secrets and machines ---

@@ -15,6 +15,31 @@ def line(agent: str, time: str = "24/Nov/2026:12:00:00 +0000", request: str = "P
     return f'10.0.0.9 - admin [{time}] "{request}" 200 386 "-" "{agent}"{more}\n'.encode()
 
 
+def json_line(agent: str, time: str = "2026-11-24T12:00:00+00:00", uri: str = "/api/flows/") -> bytes:
+    return (
+        f'{{"time":"{time}","method":"POST","endpoint":"/api/flows","status":"201","upstream":"10.0.0.1:4200","seconds":0.004,'
+        f'"client":"10.0.0.9","user":"admin","agent":"{agent}","uri":"{uri}"}}\n'
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("log", "known"),
+    [
+        (json_line("prefect/3.8.8 (API 0.8.4)"), True),
+        (json_line("prefect/3.8.8", time="2026-11-24T12:00:00Z"), True),
+        (json_line("prefect/3.8.8", time="2026-11-24T14:00:00+02:00"), True),
+        (json_line("prefect/3.8.8", time="2026-13-24T12:00:00+00:00"), False),
+        (json_line("curl/8"), False),
+        (json_line(r"\"agent\":\"prefect/9.9.9"), False),
+        (json_line("curl/8", uri=r"/,\"agent\":\"prefect/9.9.9 x"), False),
+        (json_line("Mozilla/5.0 prefect/9.9.9"), False),
+        (b'{"time":"2026-11-24T12:00:00+00:00"', False),
+    ],
+)
+def test_lines_of_json(log: bytes, known: bool) -> None:
+    assert clients([log], 1) == ({"3.8.8": Client(1, NOON)} if known else {})
+
+
 @pytest.mark.parametrize(
     ("agent", "version"),
     [

@@ -1,0 +1,432 @@
+"""What no other exporter knows of a Prefect server, for Prometheus.
+
+It runs with a release's own Python and the settings file of the role prefect, and asks the database and Redis anew for each scrape, each
+within a limit. What does not answer is a metric, too (prefect_exporter_target_up); what cannot be known is left out.
+
+Arguments: --address and --port to listen on, --budget, the connections that all processes of Prefect may open together, and --release,
+the release whose schema is wanted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import os
+import re
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+LIMIT = 5.0  # seconds for each of the two, less than a scrape may take
+ATTEMPT = 3.0
+FRESH = 2.0  # seconds for which an answer serves several Prometheus servers
+
+DATABASE = "PREFECT_SERVER_DATABASE_"
+TLS = f"{DATABASE}SQLALCHEMY_CONNECT_ARGS_TLS_"
+MESSAGING = "PREFECT_REDIS_MESSAGING_"
+
+# Docket's record of the scheduler's next tick: a hash whose field says when, in seconds since the epoch.
+SCHEDULER = ("prefect:runs:schedule_recent_deployments", "when")
+EVENTS = ("events", "event-persister")
+MESSAGING_STREAMS = ("events", "actions", "logs")
+DOCKET_STREAMS = ("prefect:stream", "prefect-server:stream")
+# Prefect's messaging has one set of dead letters for all of its streams.
+DEAD_LETTERS = "dlq"
+PROBE = "selfhosted-prefect:exporter"
+EXPIRES = 60  # seconds after which nothing is left of the probe
+STATES = ("active", "idle", "idle in transaction")
+
+METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "prefect_exporter_target_up": ("Whether it answered within the limit.", ("target",)),
+    "prefect_scheduler_heartbeat_age_seconds": ("Seconds since the scheduler's next tick was due; 0 while it is on time.", ()),
+    "prefect_background_lag_seconds": ("Age of the oldest event that waits to be stored, or else what the newest one waited.", ()),
+    "prefect_late_runs": ("Flow runs that should have started more than 15 s ago.", ()),
+    "prefect_stream_length": ("Entries of a stream in Redis.", ("stream",)),
+    "prefect_stream_dead_letters": ("Messages given up after several attempts.", ("stream",)),
+    "prefect_consumer_lag": ("Entries of a stream not delivered to a group yet.", ("stream", "group")),
+    "prefect_consumer_pending": ("Entries delivered to a group and not acknowledged yet.", ("stream", "group")),
+    "prefect_database_connections": ("Connections of Prefect's user to its database.", ("state",)),
+    "prefect_database_connections_budget": ("Connections that all processes of Prefect may open together.", ()),
+    "prefect_schema_revision_info": ("Revision of the schema, and that of the release.", ("current", "head")),
+    "prefect_schema_behind": ("Whether the release knows a newer revision than the schema has.", ()),
+    "prefect_redis_writable": ("Whether Redis takes a write.", ()),
+}
+
+CONNECTIONS = """
+SELECT coalesce(state, 'none'), count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid() GROUP BY 1
+"""
+OFFERED = """
+SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int, r.rolconnlimit, d.datconnlimit
+FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()
+"""
+LATE = """
+SELECT count(*) FROM flow_run WHERE state_type = 'SCHEDULED' AND next_scheduled_start_time <= now() - interval '15 seconds'
+"""
+NEWEST = "SELECT extract(epoch FROM recorded - received) FROM events ORDER BY occurred DESC LIMIT 1"
+REVISION = "SELECT version_num FROM alembic_version"
+
+Environment = Mapping[str, str]
+Rows = Sequence[Sequence[Any]]
+Query = Callable[[str], Awaitable[Rows]]
+"""Asks the database."""
+Command = Callable[..., Awaitable[Any]]
+"""Asks one database of Redis; replies come as Redis's own types, decoded."""
+
+
+class Sample(NamedTuple):
+    """One number; the labels in the order of METRICS."""
+
+    name: str
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+class Refused(Exception):  # noqa: N818  it is the server's refusal of one question; the others go on
+    """The server answered, and refused this one question."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The revisions that a release knows, and the newest of them."""
+
+    head: str
+    known: frozenset[str]
+
+    def behind(self, current: str) -> bool:
+        """Whether a schema at this revision waits for a migration; one that the release does not know is newer."""
+        return current != self.head and (not current or current in self.known)
+
+
+@cache
+def read_schema(release: Path) -> Schema:
+    """Out of a release's folder; nothing is imported, which would cost seconds and a hundred megabytes."""
+    folders = release.glob("lib/python*/site-packages/prefect/server/database/_migrations/versions/postgresql")
+    known: set[str] = set()
+    built_on: set[str] = set()
+    for path in (path for folder in folders for path in folder.glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        known.update(re.findall(r"^revision\b[^=\n]*=\s*[\"'](\w+)", text, re.MULTILINE))
+        for value in re.findall(r"^down_revision\b[^=\n]*=\s*(.+)$", text, re.MULTILINE):
+            built_on.update(re.findall(r"[\"'](\w+)[\"']", value))
+    heads = sorted(known - built_on)
+    return Schema(heads[0] if len(heads) == 1 else "", frozenset(known))
+
+
+async def each(questions: Iterable[Callable[[], Awaitable[list[Sample]]]]) -> list[Sample]:
+    """The answers; a question that is refused leaves its own out."""
+    samples: list[Sample] = []
+    for question in questions:
+        try:
+            samples += await question()
+        except Refused as error:
+            print(f"left out: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return samples
+
+
+async def database_samples(query: Query, schema: Schema, budget: int) -> list[Sample]:
+    """What the database knows."""
+
+    async def connections() -> list[Sample]:
+        counted = dict.fromkeys(STATES, 0) | {str(state): count for state, count in await query(CONNECTIONS)}
+        return [Sample("prefect_database_connections", count, (state,)) for state, count in sorted(counted.items())]
+
+    async def offered() -> list[Sample]:
+        limits = [int(limit) for limit in (await query(OFFERED))[0] if int(limit) >= 0]
+        return [Sample("prefect_database_connections_budget", min([*limits, budget] if budget else limits))]
+
+    async def late() -> list[Sample]:
+        return [Sample("prefect_late_runs", (await query(LATE))[0][0])]
+
+    async def revision() -> list[Sample]:
+        rows = await query(REVISION)
+        current = str(rows[0][0]) if rows else ""
+        return [
+            Sample("prefect_schema_revision_info", 1, (current, schema.head)),
+            Sample("prefect_schema_behind", schema.behind(current)),
+        ]
+
+    async def newest() -> list[Sample]:
+        rows = await query(NEWEST)
+        return [Sample("prefect_background_lag_seconds", max(0.0, float(rows[0][0])) if rows else 0.0)]
+
+    return await each((connections, offered, late, revision, newest))
+
+
+async def redis_samples(messaging: Command, docket: Command, now: Callable[[], float] = time.time) -> list[Sample]:
+    """What Redis knows."""
+
+    async def heartbeat() -> list[Sample]:
+        when = await docket("HGET", *SCHEDULER)
+        # A scheduler that has never ticked is as late as can be.
+        return [Sample("prefect_scheduler_heartbeat_age_seconds", max(0.0, now() - float(when)) if when else math.inf)]
+
+    async def messages() -> list[Sample]:
+        return await _streams(messaging, MESSAGING_STREAMS)
+
+    async def tasks() -> list[Sample]:
+        return await _streams(docket, DOCKET_STREAMS)
+
+    async def dead() -> list[Sample]:
+        return [Sample("prefect_stream_dead_letters", await messaging("SCARD", DEAD_LETTERS), (DEAD_LETTERS,))]
+
+    async def waiting() -> list[Sample]:
+        seconds = await _waiting(messaging, *EVENTS)
+        return [] if seconds is None else [Sample("prefect_background_lag_seconds", seconds)]
+
+    async def writable() -> list[Sample]:
+        try:
+            await messaging("SET", PROBE, "1", "EX", EXPIRES)
+        except Refused:
+            return [Sample("prefect_redis_writable", 0)]
+        return [Sample("prefect_redis_writable", 1)]
+
+    return await each((writable, heartbeat, messages, tasks, dead, waiting))
+
+
+async def _streams(command: Command, names: Iterable[str]) -> list[Sample]:
+    samples = []
+    for name in names:
+        length = int(await command("XLEN", name))
+        samples.append(Sample("prefect_stream_length", length, (name,)))
+        for group in await _groups(command, name) if length else ():
+            labels = (name, str(group["name"]))
+            # Redis does not know it after entries have been deleted from the middle.
+            if group.get("lag") is not None:
+                samples.append(Sample("prefect_consumer_lag", int(group["lag"]), labels))
+            samples.append(Sample("prefect_consumer_pending", int(group["pending"]), labels))
+    return samples
+
+
+async def _groups(command: Command, stream: str) -> list[dict[str, Any]]:
+    """The consumer groups of a stream; Redis tells them as flat lists of names and values."""
+    try:
+        replies = await command("XINFO", "GROUPS", stream)
+    except Refused:
+        return []  # the stream has gone in between
+    return [reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=False)) for reply in replies]
+
+
+async def _waiting(command: Command, stream: str, group: str) -> float | None:
+    """How long the oldest entry that the group has not dealt with has waited, by Redis's own clock; None when nothing waits."""
+    found = next((each for each in await _groups(command, stream) if each["name"] == group), None)
+    if not found:
+        return None
+    entries = await command("XRANGE", stream, f"({found['last-delivered-id']}", "+", "COUNT", 1)
+    oldest = [entry[0] for entry in entries]
+    if int(found["pending"]):
+        oldest.append((await command("XPENDING", stream, group))[1])
+    if not oldest:
+        return None
+    seconds, microseconds = await command("TIME")
+    return max(int(seconds) + int(microseconds) / 1e6 - int(str(entry).partition("-")[0]) / 1e3 for entry in oldest)
+
+
+def merged(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """The samples by metric. Of two with the same labels the larger counts: events that wait, or else the newest one stored."""
+    found: dict[tuple[str, tuple[str, ...]], Sample] = {}
+    for sample in samples:
+        before = found.get((sample.name, sample.labels))
+        if before is None or sample.value > before.value:
+            found[sample.name, sample.labels] = sample
+    return {name: ordered for name in METRICS if (ordered := [sample for sample in found.values() if sample.name == name])}
+
+
+# --- the two servers ---
+
+
+def tls_context(environment: Environment) -> ssl.SSLContext | None:
+    """TLS to the database as Prefect would do it; None for none."""
+    if environment.get(f"{TLS}ENABLED", "").lower() not in ("true", "1"):
+        return None
+    context = ssl.create_default_context(cafile=environment.get(f"{TLS}CA_FILE"))
+    if certificate := environment.get(f"{TLS}CERT_FILE"):
+        context.load_cert_chain(certificate, environment.get(f"{TLS}KEY_FILE"))
+    context.check_hostname = environment.get(f"{TLS}CHECK_HOSTNAME", "true").lower() in ("true", "1")
+    return context
+
+
+def redis_urls(environment: Environment) -> tuple[str, str]:
+    """Where messages are, and where the tasks of the services are."""
+    docket = environment["PREFECT_SERVER_DOCKET_URL"]
+    if url := environment.get(f"{MESSAGING}URL"):
+        return url, docket
+    # It is the same server with the same user: only the number of the database may differ.
+    return urlunsplit(urlsplit(docket)._replace(path=f"/{environment.get(f'{MESSAGING}DB', '0')}")), docket
+
+
+def without_secrets(text: str, environment: Environment) -> str:
+    """The text on one line, with the passwords masked."""
+    encoded = urlsplit(environment.get("PREFECT_SERVER_DOCKET_URL", "")).password or ""
+    for secret in (environment.get(f"{DATABASE}PASSWORD", ""), encoded, unquote(encoded)):
+        text = text.replace(secret, "********") if secret else text
+    return " ".join(text.split())
+
+
+@asynccontextmanager
+async def open_database(environment: Environment) -> Any:  # noqa: ANN401  an async iterator of one Query
+    """A connection to Prefect's database, as Prefect's own user."""
+    import asyncpg  # noqa: PLC0415  only a release has it
+
+    connection = await asyncpg.connect(
+        host=environment[f"{DATABASE}HOST"],
+        port=int(environment.get(f"{DATABASE}PORT", "5432")),
+        user=environment[f"{DATABASE}USER"],
+        password=environment[f"{DATABASE}PASSWORD"],
+        database=environment[f"{DATABASE}NAME"],
+        ssl=tls_context(environment) or False,
+        timeout=ATTEMPT,
+        command_timeout=ATTEMPT,
+        statement_cache_size=0,
+        server_settings={"application_name": "prefect-exporter"},
+    )
+
+    async def query(sql: str) -> Rows:
+        try:
+            return [tuple(row) for row in await connection.fetch(sql)]
+        except asyncpg.PostgresError as error:
+            raise Refused(f"PostgreSQL: {error}") from error
+
+    try:
+        yield query
+    finally:
+        connection.terminate()
+
+
+@asynccontextmanager
+async def open_redis(environment: Environment) -> Any:  # noqa: ANN401  an async iterator of two Commands
+    """Connections to both databases of Redis."""
+    from redis.asyncio import Redis  # noqa: PLC0415  only a release has it
+    from redis.exceptions import ResponseError  # noqa: PLC0415
+
+    def commands(client: Redis) -> Command:
+        async def command(*words: str | int) -> Any:  # noqa: ANN401  whatever Redis replies
+            try:
+                connection = client.connection
+                await connection.send_command(*words)
+                return await connection.read_response()
+            except ResponseError as error:
+                raise Refused(f"Redis: {error}") from error
+
+        return command
+
+    clients = [
+        Redis.from_url(
+            url,
+            single_connection_client=True,
+            decode_responses=True,
+            socket_connect_timeout=ATTEMPT,
+            socket_timeout=ATTEMPT,
+            retry=None,
+            client_name="prefect-exporter",
+        )
+        for url in redis_urls(environment)
+    ]
+    try:
+        for client in clients:
+            await client.initialize()
+        yield [commands(client) for client in clients]
+    finally:
+        for client in clients:
+            await client.aclose()
+
+
+# --- what is served ---
+
+Opened = Callable[[Environment], AbstractAsyncContextManager[Any]]
+
+
+async def gather(
+    environment: Environment, schema: Schema, budget: int, database: Opened = open_database, redis: Opened = open_redis
+) -> list[Sample]:
+    """Everything, from both at once, each within the limit."""
+
+    async def ask_database() -> list[Sample]:
+        async with database(environment) as query:
+            return await database_samples(query, schema, budget)
+
+    async def ask_redis() -> list[Sample]:
+        async with redis(environment) as (messaging, docket):
+            return await redis_samples(messaging, docket)
+
+    async def ask(target: str, question: Callable[[], Awaitable[list[Sample]]]) -> list[Sample]:
+        try:
+            return [Sample("prefect_exporter_target_up", 1, (target,)), *await asyncio.wait_for(question(), LIMIT)]
+        except Exception as error:
+            reason = without_secrets(str(error) or type(error).__name__, environment)
+            print(f"{target} does not answer: {reason}", file=sys.stderr, flush=True)
+            return [Sample("prefect_exporter_target_up", 0, (target,))]
+
+    database_answers, redis_answers = await asyncio.gather(ask("database", ask_database), ask("redis", ask_redis))
+    down = [] if any(sample.name == "prefect_redis_writable" for sample in redis_answers) else [Sample("prefect_redis_writable", 0)]
+    return [*database_answers, *redis_answers, *down]
+
+
+class Collector:
+    """What prometheus_client asks at each scrape."""
+
+    def __init__(self, ask: Callable[[], Iterable[Sample]], clock: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._samples: list[Sample] = []
+        self._until = -math.inf
+
+    def samples(self) -> list[Sample]:
+        """The answers of a moment ago, or new ones. Two that ask at once get the same."""
+        with self._lock:
+            if self._clock() >= self._until:
+                self._samples = list(self._ask())
+                self._until = self._clock() + FRESH
+            return self._samples
+
+    def describe(self) -> list[Any]:
+        return []  # nothing is asked before the first scrape
+
+    def collect(self) -> Iterator[Any]:
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  only a release has it
+
+        for name, samples in merged(self.samples()).items():
+            text, labels = METRICS[name]
+            family = GaugeMetricFamily(name, text, labels=labels)
+            for sample in samples:
+                family.add_metric(list(sample.labels), float(sample.value))
+            yield family
+
+
+def main(arguments: Sequence[str], environment: Environment) -> None:
+    parser = argparse.ArgumentParser(description="Prometheus exporter for a self-hosted Prefect server")
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9420)
+    parser.add_argument("--budget", type=int, default=0)
+    parser.add_argument("--release", type=Path, default=Path(sys.prefix))
+    options = parser.parse_args(arguments)
+    missing = [name for name in (f"{DATABASE}HOST", f"{DATABASE}PASSWORD", "PREFECT_SERVER_DOCKET_URL") if not environment.get(name)]
+    if missing:
+        sys.exit(f"the environment has no {missing[0]}: start this with the settings file of the role prefect")
+
+    from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server  # noqa: PLC0415  only a release has it
+
+    def ask() -> list[Sample]:
+        # A symlink that may have been turned to another release since.
+        return asyncio.run(gather(environment, read_schema(options.release.resolve()), options.budget))
+
+    registry = CollectorRegistry()
+    registry.register(Collector(ask))
+    ProcessCollector(registry=registry)
+    _server, thread = start_http_server(options.port, addr=options.address, registry=registry)
+    print(f"serving on {options.address}:{options.port}", flush=True)
+    thread.join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:], os.environ)

@@ -1,0 +1,289 @@
+"""The exporter of Prefect: what it makes of the answers of a database and a Redis, and of their silence."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import math
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+def load() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "roles" / "exporters" / "files" / "prefect_exporter.py"
+    spec = importlib.util.spec_from_file_location("prefect_exporter", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["prefect_exporter"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+exporter = load()
+SCHEMA = exporter.Schema("new", frozenset({"old", "new"}))
+ENVIRONMENT = {
+    "PREFECT_SERVER_DATABASE_HOST": "db",
+    "PREFECT_SERVER_DATABASE_PASSWORD": "p@ss",
+    "PREFECT_SERVER_DOCKET_URL": "redis://prefect:r%40s@cache:6380/1",
+    "PREFECT_REDIS_MESSAGING_DB": "3",
+}
+NOW = 1795521600.0
+
+
+def answering(answers: Mapping[Any, Any]) -> Any:
+    """A server that knows these answers; an exception is raised, and what is not known is refused."""
+
+    async def ask(*words: Any) -> Any:
+        for known in (words, words[0]):
+            if known in answers:
+                if isinstance(answers[known], Exception):
+                    raise answers[known]
+                return answers[known]
+        raise exporter.Refused(f"unknown: {words}")
+
+    return ask
+
+
+def found(samples: list[Any]) -> dict[Any, float]:
+    return {
+        (sample.name.removeprefix("prefect_"), *sample.labels): sample.value
+        for family in exporter.merged(samples).values()
+        for sample in family
+    }
+
+
+DATABASE = {
+    exporter.CONNECTIONS: [("idle", 7), ("active", 2), ("none", 1)],
+    exporter.OFFERED: [(197, -1, -1)],
+    exporter.LATE: [(3,)],
+    exporter.NEWEST: [(1.25,)],
+    exporter.REVISION: [("old",)],
+}
+
+
+def of_database(change: Mapping[str, Any], budget: int = 60) -> dict[Any, float]:
+    return found(asyncio.run(exporter.database_samples(answering(DATABASE | dict(change)), SCHEMA, budget)))
+
+
+def test_database() -> None:
+    assert of_database({}) == {
+        ("background_lag_seconds",): 1.25,
+        ("late_runs",): 3,
+        ("database_connections", "active"): 2,
+        ("database_connections", "idle"): 7,
+        ("database_connections", "idle in transaction"): 0,
+        ("database_connections", "none"): 1,
+        ("database_connections_budget",): 60,
+        ("schema_revision_info", "old", "new"): 1,
+        ("schema_behind",): True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("offered", "budget", "expected"),
+    [((197, -1, -1), 60, 60), ((47, -1, -1), 60, 47), ((197, 20, -1), 60, 20), ((197, -1, 10), 60, 10), ((197, -1, -1), 0, 197)],
+)
+def test_the_budget_is_the_least_of_what_is_configured_and_what_is_offered(offered: Any, budget: int, expected: int) -> None:
+    assert of_database({exporter.OFFERED: [offered]}, budget)["database_connections_budget",] == expected
+
+
+@pytest.mark.parametrize(("rows", "current", "behind"), [([("new",)], "new", 0), ([("newer",)], "newer", 0), ([], "", 1)])
+def test_schema(rows: Any, current: str, behind: int) -> None:
+    samples = of_database({exporter.REVISION: rows})
+    assert samples["schema_behind",] == behind
+    assert samples["schema_revision_info", current, "new"] == 1
+
+
+def test_a_database_without_a_schema_still_tells_its_connections(capsys: pytest.CaptureFixture[str]) -> None:
+    refused = exporter.Refused('relation "flow_run" does not exist')
+    samples = of_database({exporter.LATE: refused, exporter.NEWEST: refused, exporter.REVISION: refused})
+    assert {name for name, *_labels in samples} == {"database_connections", "database_connections_budget"}
+    assert "flow_run" in capsys.readouterr().err
+
+
+def test_clocks_that_differ_make_no_negative_lag() -> None:
+    assert of_database({exporter.NEWEST: [(-0.2,)]})["background_lag_seconds",] == 0
+    assert of_database({exporter.NEWEST: []})["background_lag_seconds",] == 0
+
+
+GROUP: list[Any] = ["name", "event-persister", "consumers", 1, "pending", 0, "last-delivered-id", "5-0", "entries-read", 9, "lag", 0]
+MESSAGING = {
+    "SET": "OK",
+    "XLEN": 0,
+    ("XLEN", "events"): 9,
+    ("XINFO", "GROUPS", "events"): [GROUP],
+    ("XRANGE", "events", "(5-0", "+", "COUNT", 1): [],
+    "SCARD": 2,
+    "TIME": ["1795521600", "500000"],
+}
+DOCKET = {"HGET": str(NOW - 4), "XLEN": 0}
+
+
+def of_redis(messaging: Mapping[Any, Any], docket: Mapping[Any, Any] | None = None) -> dict[Any, float]:
+    asked = exporter.redis_samples(answering(MESSAGING | dict(messaging)), answering(DOCKET | dict(docket or {})), lambda: NOW)
+    return found(asyncio.run(asked))
+
+
+def test_redis() -> None:
+    assert of_redis({}) == {
+        ("scheduler_heartbeat_age_seconds",): 4,
+        ("stream_length", "events"): 9,
+        ("stream_length", "actions"): 0,
+        ("stream_length", "logs"): 0,
+        ("stream_length", "prefect:stream"): 0,
+        ("stream_length", "prefect-server:stream"): 0,
+        ("stream_dead_letters", "dlq"): 2,
+        ("consumer_lag", "events", "event-persister"): 0,
+        ("consumer_pending", "events", "event-persister"): 0,
+        ("redis_writable",): 1,
+    }
+
+
+@pytest.mark.parametrize(("when", "age"), [(str(NOW + 3), 0), (str(NOW - 90), 90), (None, math.inf)])
+def test_heartbeat(when: str | None, age: float) -> None:
+    assert of_redis({}, {"HGET": when})["scheduler_heartbeat_age_seconds",] == age
+
+
+def group(**changes: Any) -> list[Any]:
+    values: dict[str, Any] = dict(zip(map(str, GROUP[::2]), GROUP[1::2], strict=True))
+    return [word for pair in {**values, **changes}.items() for word in pair]
+
+
+@pytest.mark.parametrize(
+    ("messaging", "lag"),
+    [
+        pytest.param({("XRANGE", "events", "(5-0", "+", "COUNT", 1): [["1795521590000-0", []]]}, 10.5, id="not delivered"),
+        pytest.param(
+            {("XINFO", "GROUPS", "events"): [group(pending=2)], "XPENDING": [2, "1795521560500-1", "9-9", []]}, 40, id="not acknowledged"
+        ),
+        pytest.param(
+            {
+                ("XINFO", "GROUPS", "events"): [group(pending=2)],
+                "XPENDING": [2, "1795521560500-1", "9-9", []],
+                ("XRANGE", "events", "(5-0", "+", "COUNT", 1): [["1795521590000-0", []]],
+            },
+            40,
+            id="both",
+        ),
+    ],
+)
+def test_the_oldest_event_that_waits_is_the_lag(messaging: Mapping[Any, Any], lag: float) -> None:
+    assert of_redis(messaging)["background_lag_seconds",] == lag
+
+
+def test_a_lag_that_redis_does_not_know_is_left_out() -> None:
+    samples = of_redis({("XINFO", "GROUPS", "events"): [group(lag=None)]})
+    assert ("consumer_lag", "events", "event-persister") not in samples
+    assert samples["consumer_pending", "events", "event-persister"] == 0
+
+
+def test_a_redis_that_refuses_writes_still_tells_the_rest() -> None:
+    samples = of_redis({"SET": exporter.Refused("OOM command not allowed")})
+    assert samples["redis_writable",] == 0
+    assert samples["stream_length", "events"] == 9
+
+
+@asynccontextmanager
+async def database(_environment: object) -> AsyncIterator[Any]:
+    yield answering(DATABASE)
+
+
+@asynccontextmanager
+async def redis(_environment: object) -> AsyncIterator[Any]:
+    yield answering(MESSAGING), answering(DOCKET)
+
+
+@asynccontextmanager
+async def refusing(_environment: object) -> AsyncIterator[Any]:
+    raise ConnectionRefusedError("refused p@ss, r@s or\nr%40s")
+    yield
+
+
+@asynccontextmanager
+async def hanging(_environment: object) -> AsyncIterator[Any]:
+    await asyncio.sleep(60)
+    yield
+
+
+def gathered(**opened: Any) -> dict[Any, float]:
+    return found(asyncio.run(exporter.gather(ENVIRONMENT, SCHEMA, 60, **{"database": database, "redis": redis, **opened})))
+
+
+def test_both_answer() -> None:
+    samples = gathered()
+    assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (1, 1)
+    assert {f"prefect_{name}" for name, *_labels in samples} == set(exporter.METRICS)
+
+
+def test_one_that_is_gone_does_not_hide_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    samples = gathered(redis=refusing)
+    assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (1, 0)
+    assert samples["redis_writable",] == 0
+    assert samples["late_runs",] == 3
+    assert capsys.readouterr().err == "redis does not answer: refused ********, ******** or ********\n"
+
+
+def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporter, "LIMIT", 0.05)
+    samples = gathered(database=hanging)
+    assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (0, 1)
+    assert ("late_runs",) not in samples
+
+
+def test_of_two_lags_the_larger_counts() -> None:
+    name = "prefect_background_lag_seconds"
+    for values in ((1.0, 9.0), (9.0, 1.0)):
+        assert found([exporter.Sample(name, value) for value in values]) == {("background_lag_seconds",): 9.0}
+
+
+def test_answers_serve_for_a_moment() -> None:
+    clock, asked = [0.0], []
+
+    def ask() -> list[Any]:
+        asked.append(clock[0])
+        return [exporter.Sample("prefect_late_runs", len(asked))]
+
+    collector = exporter.Collector(ask, lambda: clock[0])
+    values = []
+    for clock[0] in (0.0, 1.9, 2.0, 3.9, 4.1):
+        values.append(collector.samples()[0].value)
+    assert values == [1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "messaging"),
+    [
+        ({}, "redis://prefect:r%40s@cache:6380/3"),
+        ({"PREFECT_REDIS_MESSAGING_URL": "rediss://other/0?ssl_ca_certs=x"}, "rediss://other/0?ssl_ca_certs=x"),
+        (
+            {"PREFECT_SERVER_DOCKET_URL": "rediss://u:p@[::1]:6379/1?ssl_ca_certs=x", "PREFECT_REDIS_MESSAGING_DB": "0"},
+            "rediss://u:p@[::1]:6379/0?ssl_ca_certs=x",
+        ),
+    ],
+)
+def test_where_messages_are(change: Mapping[str, str], messaging: str) -> None:
+    environment = ENVIRONMENT | dict(change)
+    assert exporter.redis_urls(environment) == (messaging, environment["PREFECT_SERVER_DOCKET_URL"])
+
+
+def test_schema_of_a_release(tmp_path: Path) -> None:
+    folder = tmp_path / "lib/python3.11/site-packages/prefect/server/database/_migrations/versions/postgresql"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text('revision = "aa11"\ndown_revision = None\n')
+    (folder / "b.py").write_text("revision: str = 'bb22'\ndown_revision: str | None = 'aa11'\n")
+    (folder / "c.py").write_text('revision = "cc33"\ndown_revision = ("aa11", "bb22")\n')
+    assert exporter.read_schema(tmp_path) == exporter.Schema("cc33", frozenset({"aa11", "bb22", "cc33"}))
+    (folder / "d.py").write_text('revision = "dd44"\ndown_revision = "bb22"\n')
+    exporter.read_schema.cache_clear()
+    assert exporter.read_schema(tmp_path).head == ""
+
+
+def test_without_its_settings_it_says_so() -> None:
+    with pytest.raises(SystemExit, match="the environment has no PREFECT_SERVER_DATABASE_PASSWORD"):
+        exporter.main([], {"PREFECT_SERVER_DATABASE_HOST": "db"})
