@@ -131,4 +131,4 @@ def test_a_broken_alert_is_caught(commands: Commands, tmp_path: Path, name: str)
 
     with ThreadPoolExecutor(2) as pool:
         survived = list(pool.map(lambda each: passes(*each), broken(rule)))
-    assert not [what for what in survived if what], f"the tests of {name} pass although it {survived}"
+    assert not [what for what in survived if what], f"the tests of {name} pass although it {[what for what in survived if what]}"
