@@ -124,9 +124,7 @@ def test_a_broken_alert_is_caught(commands: Commands, tmp_path: Path, name: str)
             case["alert_rule_test"] = [check for check in case["alert_rule_test"] if check["alertname"] == name]
         (folder / "rules.yml").write_text(yaml.safe_dump(rules), encoding="utf-8")
         (folder / "cases.yml").write_text(yaml.safe_dump(cases), encoding="utf-8")
-        output = commands.run(
-            [ROOT / "tools/promtool", "test", "rules", folder / "cases.yml"], expect=None, log=folder / "log"
-        )
+        output = commands.run([ROOT / "tools/promtool", "test", "rules", folder / "cases.yml"], expect=None, log=folder / "log")
         return what if "SUCCESS" in output else None
 
     with ThreadPoolExecutor(2) as pool:
