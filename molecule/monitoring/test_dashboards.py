@@ -13,7 +13,7 @@ import dashboards
 import pytest
 
 # Any Prometheus that watches a cluster can be asked; by default it is the lab's.
-PROMETHEUS = os.environ.get("PREFECT_PROMETHEUS_URL", "")
+PROMETHEUS = os.environ.get("PREFECT_PROMETHEUS_URL") or dashboards.lab_prometheus("molecule/monitoring/inventory")
 PATIENCE = 120  # seconds until a young Prometheus has what a rate needs
 
 

@@ -61,3 +61,13 @@ def rules(topic: Path) -> Iterator[dict[str, Any]]:
 def metrics_of_rules() -> list[str]:
     """Every metric that a rule reads from a target."""
     return sorted({name for path in RULES for rule in rules(path) for name in METRIC.findall(TEXT.sub("", rule["expr"]))})
+
+
+def lab_prometheus(inventory: str) -> str:
+    """Where the Prometheus of a lab is reached from this machine: at its host's own address."""
+    data = yaml.safe_load((ROOT / inventory / "hosts.yml").read_text())["all"]
+    host = next(iter(data["children"]["monitoring"]["hosts"]))
+    hosts = data.get("hosts", {}) | {
+        name: values for group in data["children"].values() for name, values in group.get("hosts", {}).items() if values
+    }
+    return f"http://{hosts[host]['ansible_host'].replace('{{ lab_network }}', data['vars']['lab_network'])}:9090"
