@@ -121,10 +121,10 @@ DISK_FILLS = Cause(
     "systemd-run --quiet --collect --unit=test-filling bash -c 'while head -c 50k /dev/zero >>/srv/filling/more; do sleep 2; done'",
     "systemctl stop test-filling; umount /srv/filling; rmdir /srv/filling",
 )
-# An early revision, which every release knows.
+EARLY = "310dda75f561"  # a revision that every release knows
 SCHEMA_OLD = Cause(
     POSTGRES,
-    f"{PSQL} 'CREATE TABLE test_revision AS TABLE alembic_version'; {PSQL} $'UPDATE alembic_version SET version_num = \\'310dda75f561\\''",
+    f"{PSQL} 'CREATE TABLE test_revision AS TABLE alembic_version'; {PSQL} $'UPDATE alembic_version SET version_num = \\'{EARLY}\\''",  # noqa: S608
     f"{PSQL} 'TRUNCATE alembic_version'; {PSQL} 'INSERT INTO alembic_version TABLE test_revision'; {PSQL} 'DROP TABLE test_revision'",
 )
 SERVICES_SLEEP = Cause(
