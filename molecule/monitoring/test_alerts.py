@@ -298,12 +298,11 @@ def backup() -> None:
 
 
 STAGES: dict[str, list[Trial]] = {
-    "slow to come": [
+    "many parts at once": [
         Trial(
             "an API server is stopped", {"PrefectApiDown": 0}, [stopped(group("prefect_api")[1], "prefect-api@4200", "prefect-watchdog")]
         ),
         Trial("an exporter is stopped", {"PrefectTargetDown": 0}, [stopped(REDIS, "prometheus-redis-exporter")]),
-        Trial("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),
         Trial("a disk fills up", {"PrefectDiskFilling": 60}, [DISK_FILLS]),
         Trial("the schema is an old one", {"PrefectSchemaBehind": 0}, [SCHEMA_OLD]),
         Trial(
@@ -328,7 +327,10 @@ STAGES: dict[str, list[Trial]] = {
             resolves=400,
         ),
     ],
-    "no backup": [Trial("there is no backup", {"PrefectBackupTooOld": 0}, mends=backup)],
+    "slow to come": [
+        Trial("there is no backup", {"PrefectBackupTooOld": 0}, mends=backup),
+        Trial("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),
+    ],
     "nobody serves": [
         Trial(
             "every API server is stopped",
