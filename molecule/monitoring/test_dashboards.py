@@ -11,9 +11,11 @@ from typing import Any
 
 import dashboards
 import pytest
+from lab import Lab
 
+LAB = Lab("monitoring", 4310)
 # Any Prometheus that watches a cluster can be asked; by default it is the lab's.
-PROMETHEUS = os.environ.get("PREFECT_PROMETHEUS_URL") or dashboards.lab_prometheus("molecule/monitoring/inventory")
+PROMETHEUS = os.environ.get("PREFECT_PROMETHEUS_URL") or dashboards.lab_prometheus(LAB.inventory)
 # Counted from the first one on.
 LATER = {"prefect_watchdog_restarts_total"}
 PATIENCE = 120  # seconds until a young Prometheus has what a rate needs
@@ -35,6 +37,13 @@ def has_answer(expr: str) -> bool:
             return False
         time.sleep(5)
     return True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_backup() -> None:
+    """How old the newest backup is can be told once there is one."""
+    if not os.environ.get("PREFECT_PROMETHEUS_URL") and not ask("prefect_backup_timestamp_seconds"):
+        LAB.play("backup")
 
 
 @pytest.mark.parametrize("query", dashboards.queries(), ids=str)
