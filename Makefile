@@ -43,6 +43,10 @@ lint: venv ## Only the linters
 docs: venv ## Write the pages that are made from the argument specs
 	@python tools/generate_docs.py
 
+.PHONY: dashboards
+dashboards: venv ## Write Grafana's dashboards from their sources
+	@python tools/generate_dashboards.py
+
 .PHONY: lock
 lock: venv ## Lock another Prefect release: make lock VERSION=3.8.8
 	@python tools/lock.py $(VERSION)
