@@ -15,12 +15,13 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._environment im
 
 MASK = "********"
 
-_URL_LOGIN = re.compile(r"(?P<scheme>\w[\w+.-]*://[^\s:/@]*):[^\s/]*@")
-_ASSIGNMENT = re.compile(r"(?P<name>\w*(?:PASSWORD|SECRET|TOKEN|AUTH_STRING|API_KEY)\w*)=(?:\"[^\"]*\"|'[^']*'|\S+)")
+# Each begins where a word does: otherwise a line of a million letters would be tried at every one of them.
+_URL_LOGIN = re.compile(r"(?P<scheme>(?<![\w+.-])\w[\w+.-]*://[^\s:/@]*):[^\s/]*@")
+_ASSIGNMENT = re.compile(r"(?P<name>(?<!\w)\w*(?:PASSWORD|SECRET|TOKEN|AUTH_STRING|API_KEY)\w*)=(?:\"[^\"]*\"|'[^']*'|\S+)")
 _HEADER = re.compile(r"(?P<name>authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer))\s+\S+", re.IGNORECASE)
 
-_SECRET_WORD = r"(?:passwords?|passwd|passphrase|secrets?|tokens?|auth_string|api[_-]?keys?|private[_-]?key|credentials?|cookies?)"
-_SECRET_NAME = re.compile(rf"(?:^|[\W_]){_SECRET_WORD}(?:[\W_]|$)", re.IGNORECASE)
+_HIDDEN_WORD = r"(?:passwords?|passwd|passphrase|secrets?|tokens?|auth_string|api[_-]?keys?|private[_-]?key|credentials?|cookies?)"
+_SECRET_NAME = re.compile(rf"(?:^|[\W_]){_HIDDEN_WORD}(?:[\W_]|$)", re.IGNORECASE)
 _URL_WITH_LOGIN = re.compile(r"://[^\s:/@]*:([^\s/]+)@")
 # What looks like a secret in any document, known or not: what is kept stands in "kept", and what ends it in "end".
 _LOOKS_SECRET = tuple(
@@ -28,7 +29,7 @@ _LOOKS_SECRET = tuple(
     for pattern, flags in (
         # A name and its value, in the ways of shells, units, JSON, YAML and INI. A bare value of YAML goes on to the end of its line.
         (
-            rf"(?P<kept>\b(?!password_encryption)(?:[\w.-]*[_.-])?{_SECRET_WORD}(?:[_.-][\w.-]*)?[\"']?[ \t]*[:=][ \t]*)"
+            rf"(?P<kept>(?<![\w.-])(?!password_encryption)(?:[\w.-]*[_.-])?{_HIDDEN_WORD}(?:[_.-][\w.-]*)?[\"']?[ \t]*[:=][ \t]*)"
             rf"(?!{re.escape(MASK)})(?:\"(?:\\.|[^\"\\\n])*\"?|'(?:''|\\.|[^'\\\n])*'?|(?<=[:][ \t])[^\"'\n]+|[^\s\"',;&]+)",
             re.IGNORECASE,
         ),
