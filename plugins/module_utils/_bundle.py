@@ -70,13 +70,13 @@ def write(path: Path, files: Mapping[str, str], now: float) -> int:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     top = path.name.removesuffix(".tar.gz")
     try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            with tarfile.open(fileobj=stream, mode="w:gz") as archive:
-                for inside, text in sorted(files.items()):
-                    data = text.encode("utf-8", "replace")
-                    member = tarfile.TarInfo(f"{top}/{inside}")
-                    member.size, member.mode, member.mtime = len(data), 0o600, int(now)
-                    archive.addfile(member, io.BytesIO(data))
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w:gz") as archive:
+            for inside, text in sorted(files.items()):
+                data = text.encode("utf-8", "replace")
+                member = tarfile.TarInfo(f"{top}/{inside}")
+                member.size, member.mode, member.mtime = len(data), 0o600, int(now)
+                archive.addfile(member, io.BytesIO(data))
         partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Run, run
@@ -65,13 +65,28 @@ class Wanted:
     lines: int = 2000
 
 
+def end_of(path: str, most: int) -> bytes:
+    """The last ``most`` bytes of a file, from the beginning of a line. Raises OSError."""
+    with open(path, "rb") as file:  # noqa: PTH123  a path as it was given
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - most))
+        data = file.read(most)
+    # A line that was cut could begin within a secret.
+    return data if size <= most else data.partition(b"\n")[2]
+
+
+def matching(pattern: str) -> list[str]:
+    """The paths that a pattern matches."""
+    return sorted(glob.glob(pattern))  # noqa: PTH207  patterns are absolute
+
+
 @dataclass(frozen=True)
 class Machine:
     """What is needed of the host; tests put something else in its place. ``read`` is given a path and the most bytes of its end."""
 
     command: Run = run
-    read: Callable[[str, int], bytes] = field(default=lambda path, most: _end_of(path, most))
-    find: Callable[[str], list[str]] = field(default=lambda pattern: sorted(glob.glob(pattern)))  # noqa: PTH207  patterns are absolute
+    read: Callable[[str, int], bytes] = end_of
+    find: Callable[[str], list[str]] = matching
 
 
 def host_texts(wanted: Wanted, secrets: Iterable[str] = (), machine: Machine | None = None) -> Texts:
@@ -242,15 +257,6 @@ def _read(here: Machine, path: str, most: int) -> str:
         return f"({path} cannot be read: {error.strerror})\n"
 
 
-def _end_of(path: str, most: int) -> bytes:
-    with open(path, "rb") as file:  # noqa: PTH123  a path as it was given
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - most))
-        data = file.read(most)
-    # A line that was cut could begin within a secret.
-    return data if size <= most else data.partition(b"\n")[2]
-
-
 def _table(session: Postgres, header: Sequence[str], sql: str) -> str:
     try:
         rows = session.query(sql)
@@ -313,7 +319,8 @@ _QUERIES: Sequence[tuple[str, Sequence[str], str]] = (
     (
         "Settings that are not the default",
         ("NAME", "VALUE", "UNIT", "SOURCE"),
-        "SELECT name, setting, unit, source FROM pg_settings WHERE source NOT IN ('default', 'client', 'override', 'session') ORDER BY name",
+        "SELECT name, setting, unit, source FROM pg_settings"
+        " WHERE source NOT IN ('default', 'client', 'override', 'session') ORDER BY name",
     ),
     (
         "Flow runs by state",
@@ -323,7 +330,8 @@ _QUERIES: Sequence[tuple[str, Sequence[str], str]] = (
     (
         "Events of the last hour",
         ("EVENTS", "NEWEST", "MEAN DELAY IN S"),
-        "SELECT count(*), max(occurred), round(extract(epoch FROM avg(received - occurred))::numeric, 3) FROM events WHERE occurred > now() - interval '1 hour'",
+        "SELECT count(*), max(occurred), round(extract(epoch FROM avg(received - occurred))::numeric, 3) FROM events"
+        " WHERE occurred > now() - interval '1 hour'",
     ),
     (
         "Connections",
@@ -333,14 +341,16 @@ _QUERIES: Sequence[tuple[str, Sequence[str], str]] = (
     (
         "Slow queries, now (pg_stat_activity)",
         ("PID", "USER", "STATE", "WAITS FOR", "TRANSACTION S", "QUERY S", "BLOCKED BY", "QUERY"),
-        "SELECT pid, usename, state, concat_ws(': ', wait_event_type, wait_event), round(extract(epoch FROM now() - xact_start)::numeric, 1),"
+        "SELECT pid, usename, state, concat_ws(': ', wait_event_type, wait_event),"
+        " round(extract(epoch FROM now() - xact_start)::numeric, 1),"
         " round(extract(epoch FROM now() - query_start)::numeric, 1), pg_blocking_pids(pid), left(query, 400) FROM pg_stat_activity"
         " WHERE state <> 'idle' AND pid <> pg_backend_pid() ORDER BY xact_start NULLS LAST",
     ),
     (
         "Slow queries, in all (pg_stat_statements)",
         ("CALLS", "TOTAL S", "MEAN MS", "MAX MS", "ROWS", "QUERY"),
-        "SELECT calls, round((total_exec_time / 1000)::numeric, 1), round(mean_exec_time::numeric, 1), round(max_exec_time::numeric, 1), rows,"
+        "SELECT calls, round((total_exec_time / 1000)::numeric, 1), round(mean_exec_time::numeric, 1),"
+        " round(max_exec_time::numeric, 1), rows,"
         " left(query, 400) FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 40",
     ),
     (

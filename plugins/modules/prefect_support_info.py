@@ -31,7 +31,8 @@ options:
     elements: str
     default: []
   environment_files:
-    description: Files of settings in systemd's format. Every value whose name is that of a secret is masked, and counts as known everywhere else.
+    description:
+      - Files of settings in systemd's format. Every value whose name is that of a secret is masked, and counts as known everywhere else.
     type: list
     elements: str
     default: []

@@ -129,4 +129,4 @@ def test_drained() -> None:
     )
     assert [(unit["host"], unit["name"]) for unit in found["processes"] if unit["drained"]] == [("api1", "prefect-api@4201.service")]
     assert [each["name"] for each in found["servers"] if each["drained"]] == ["api1:4201"]
-    assert [problem for problem in found["problems"] if "drained" in problem][0].startswith("prefect-api@4201.service on api1 is drained")
+    assert next(problem for problem in found["problems"] if "drained" in problem).startswith("prefect-api@4201.service on api1 is drained")

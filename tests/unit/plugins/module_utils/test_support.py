@@ -57,7 +57,7 @@ def everything(secret: str) -> str:
 FILES = {
     "/etc/prefect/prefect.env": ENVIRONMENT,
     "/etc/prefect/before/prefect.env": format_environment({"PREFECT_SERVER_DATABASE_PASSWORD": OLD}),
-    "/etc/redis/prefect.conf": f"user prefect on >{REDIS.split()[0]} ~*\nport 6379\n" + everything(REDIS),
+    "/etc/redis/prefect.conf": f"user prefect on >{REDIS.partition(' ')[0]} ~*\nport 6379\n" + everything(REDIS),
     "/etc/nginx/server.key": "-----BEGIN PRIVATE KEY-----\nMIIsecretkey\n-----END PRIVATE KEY-----\n",
     "/var/log/postgresql/x.log": "\n".join(map(everything, ALL.values())),
     "/opt/prefect/current/requirements.txt": "prefect==3.8.8 \\\n    --hash=sha256:abc\n",
