@@ -27,12 +27,9 @@ def plot(found: Mapping[str, Any], start: float, end: float) -> str:
         return f'<figure>{title}<p class="note">nothing in this time</p></figure>'
     ticks = scale(max(point[1] for each in series for point in each["points"]), unit)
     drawn = [_curve(each, number, start, end, ticks[-1]) for number, each in enumerate(series)]
-    legend = "".join(
-        f'<li class="s{number % _COLOURS}"><i></i>{html.escape(each["label"])} <b>{html.escape(value(each["points"][-1][1], unit))}</b></li>'
-        for number, each in enumerate(series)
-    )
-    last = "; ".join(f"{each['label']}: {value(each['points'][-1][1], unit)}" for each in series)
-    said = html.escape(f"{found['title']}. At the end: {last}")
+    ends = [(html.escape(each["label"]), html.escape(value(each["points"][-1][1], unit))) for each in series]
+    legend = "".join(f'<li class="s{number % _COLOURS}"><i></i>{label} <b>{last}</b></li>' for number, (label, last) in enumerate(ends))
+    said = f"{html.escape(found['title'])}. At the end: {'; '.join(f'{label}: {last}' for label, last in ends)}"
     return (
         f'<figure>{title}<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{said}">'
         f'{_grid(ticks, unit)}{_times(start, end)}{"".join(drawn)}</svg><ul class="legend">{legend}</ul></figure>'
