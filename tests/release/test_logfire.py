@@ -216,14 +216,10 @@ def test_settings_are_checked_before_a_server_gets_them(
     environment = {"PREFECT_LOGFIRE_ENABLED": "true", "PREFECT_LOGFIRE_WRITE_TOKEN": TOKEN, **variables}
     told = commands.run(
         [
-            "ansible",
-            "localhost",
-            "-m",
-            "selfhosted.prefect.prefect_settings_check",
-            "-e",
-            "ansible_python_interpreter={{ansible_playbook_python}}",
-        ]
-        + ["-a", json.dumps({"release": str(python.parents[1]), "environment": environment})],
+            *("ansible", "localhost", "-m", "selfhosted.prefect.prefect_settings_check"),
+            *("-e", "ansible_python_interpreter={{ansible_playbook_python}}"),
+            *("-a", json.dumps({"release": str(python.parents[1]), "environment": environment})),
+        ],
         env={"ANSIBLE_CONFIG": str(commands.root / "ansible.cfg")},
         expect=2 if says else 0,
     )
