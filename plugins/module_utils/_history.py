@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import UP
 
 Fetch = Callable[[Request, float], Answer]
 
@@ -47,7 +48,7 @@ PLOTS: Sequence[Plot] = (
             "99 of 100": "histogram_quantile(0.99, sum by (le) (rate(prefect_http_request_seconds_bucket[5m])))",
         },
     ),
-    Plot("API servers that answer", "", {"{instance}": 'up{job="prefect_api"}'}),
+    Plot("API servers that answer", UP, {"{instance}": 'up{job="prefect_api"}'}),
     Plot(
         "Scheduling and events",
         "s",
@@ -63,7 +64,7 @@ PLOTS: Sequence[Plot] = (
         {"open": "max(sum by (instance) (prefect_database_connections))", "budget": "max(prefect_database_connections_budget)"},
     ),
     Plot("Messages waiting in Redis", "", {"{stream}": "max by (stream) (prefect_stream_length)"}),
-    Plot("Redis's memory", "B", {"used": "max(redis_memory_used_bytes)", "limit": "max(redis_memory_max_bytes) > 0"}),
+    Plot("Redis's memory, of its limit", "%", {"used": "100 * max(redis_memory_used_bytes / (redis_memory_max_bytes > 0))"}),
     Plot("Processors in use", "%", {"{instance}": '100 * (1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[2m])))'}),
     Plot(
         "Fullest disk",

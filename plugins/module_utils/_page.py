@@ -67,9 +67,7 @@ def parts(report: Mapping[str, Any]) -> dict[str, list[Part]]:
     return {
         "balancers": balancers,
         "servers": servers,
-        "services": [
-            _of_unit(report, host, "prefect-services.service", "background services") for host in groups.get("prefect_services", [])
-        ],
+        "services": [_of_unit(report, host, "prefect-services.service", "services") for host in groups.get("prefect_services", [])],
         "state": [
             _state_part(report, "database", "PostgreSQL", "postgres", "postgresql@"),
             _state_part(report, "redis", "Redis", "redis", "redis-server.service"),
@@ -129,7 +127,7 @@ def _state_part(report: Mapping[str, Any], key: str, what: str, group: str, unit
 
 # --- the drawing ---
 
-_BOX_WIDTH, _BOX_HEIGHT, _GAP, _COLUMN = 190, 52, 16, 270
+_BOX_WIDTH, _BOX_HEIGHT, _GAP, _COLUMN = 205, 52, 16, 290
 
 
 def topology(report: Mapping[str, Any]) -> str:
@@ -184,7 +182,7 @@ def _box(place: Place) -> str:
         f'<g class="box {part.health}"><title>{_text(f"{part.name}: {second}")}</title>'
         f'<rect x="{x:g}" y="{y:g}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="6"/>'
         f'<text class="name" x="{x + 12:g}" y="{y + 21:g}">{_text(_short(part.name, 20))}</text>{badge}'
-        f'<text class="what" x="{x + 12:g}" y="{y + 39:g}">{_text(_short(second, 31))}</text></g>'
+        f'<text class="what" x="{x + 12:g}" y="{y + 39:g}">{_text(_short(second, 32))}</text></g>'
     )
 
 
@@ -197,7 +195,7 @@ def _processes(report: Mapping[str, Any], now: float) -> str:
             unit["name"].removesuffix(".service"),
             unit["host"],
             _pill(GOOD if unit["active"] else BAD, unit["state"]),
-            _pill(WARN, "drained") if unit.get("drained") else "",
+            _pill(WARN, "drained") if unit.get("drained") else "yes" if unit["name"].startswith("prefect-api@") and unit["active"] else "",
             duration(now - unit["since"]) if unit["active"] and unit["since"] else "-",
             str(unit["restarts"]),
             size(unit["memory_bytes"]),
@@ -207,7 +205,7 @@ def _processes(report: Mapping[str, Any], now: float) -> str:
         for unit in report.get("processes", [])
     ]
     rows += [(("", host, _pill(UNKNOWN, "not reached by Ansible"), *[""] * 6)) for host in report.get("unreachable", [])]
-    return _table(("Process", "Host", "State", "", "Running for", "Restarts", "Memory", "At boot", "Settings"), rows, {4, 5, 6})
+    return _table(("Process", "Host", "State", "In service", "Running for", "Restarts", "Memory", "At boot", "Settings"), rows, {4, 5, 6})
 
 
 def _servers(report: Mapping[str, Any]) -> str:
@@ -217,13 +215,13 @@ def _servers(report: Mapping[str, Any]) -> str:
             server["url"],
             _pill(GOOD if server["live"] else BAD, "live" if server["live"] else "not live"),
             _pill(GOOD if server["ready"] else BAD, "ready" if server["ready"] else "not ready"),
-            "" if server["name"] == BALANCER else _pill(WARN, "drained") if server.get("drained") else "in service",
+            "" if server["name"] == BALANCER else _pill(WARN, "drained") if server.get("drained") else "yes" if server["ready"] else "-",
             server["version"] or "-",
             f"{server['milliseconds']} ms" if server["ready"] else "-",
         )
         for server in report.get("servers", [])
     ]
-    return _table(("Server", "URL", "Live", "Ready", "", "Version", "Ready in"), rows, {6})
+    return _table(("Server", "URL", "Live", "Ready", "In service", "Version", "Ready in"), rows, {6})
 
 
 def _state(report: Mapping[str, Any]) -> str:
@@ -329,7 +327,7 @@ section { background: var(--card); border: 1px solid var(--rule); border-radius:
 .pill { color: var(--me); background: var(--me-back); }
 .problems { margin: 0; padding: 12px 18px 12px 34px; background: var(--bad-back); border-radius: 10px; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: 5px 14px 5px 0;
+table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: 5px 20px 5px 0;
   border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; font-size: 12.5px; } tbody tr:last-child td { border-bottom: 0; }
 .number { text-align: right; font-variant-numeric: tabular-nums; } td:last-child, th:last-child { padding-right: 0; }
@@ -343,14 +341,15 @@ figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; margin-bottom
 .legend i { display: inline-block; width: 14px; height: 3px; border-radius: 2px; background: var(--line); margin-right: 6px;
   vertical-align: middle; }
 .legend b { color: var(--text); font-weight: 600; font-variant-numeric: tabular-nums; }
-.topology { width: 100%; max-width: 1000px; height: auto; display: block; margin: 0 auto; }
+.topology { width: 100%; min-width: 640px; max-width: 1000px; height: auto; display: block; margin: 0 auto; }
 .topology text { fill: var(--text); font-size: 13px; } .topology .name { font-weight: 600; font-size: 14px; }
   .topology .what { fill: var(--soft); font-size: 12px; }
 .topology .mark { fill: var(--me); font-weight: 700; } .box rect { fill: var(--me-back); stroke: var(--me); stroke-width: 1.4; }
 .line { fill: none; stroke: var(--soft); stroke-width: 1.2; opacity: .55; } .line.away { stroke-dasharray: 4 5; opacity: .4; }
 .grid { stroke: var(--rule); stroke-width: 1; } .axis { fill: var(--soft); font-size: 11px; } .curve { fill: none;
   stroke: var(--line); stroke-width: 1.8; stroke-linejoin: round; }
-.dot { fill: var(--line); }
+.dot { fill: var(--line); } .up { fill: var(--good); } .down { fill: var(--bad); } .gone { fill: var(--rule); }
+.row { fill: var(--text); font-size: 12px; }
 .s0 { --line: var(--c0); } .s1 { --line: var(--c1); } .s2 { --line: var(--c2); } .s3 { --line: var(--c3); }
 .s4 { --line: var(--c4); } .s5 { --line: var(--c5); } .s6 { --line: var(--c6); } .s7 { --line: var(--c7); }
 @media print { body { background: #fff; } section { break-inside: avoid; } }
@@ -370,7 +369,7 @@ _DOCUMENT = """<!DOCTYPE html>
 <header><h1>{heading}</h1><span class="pill big {health}">{verdict}</span><span class="soft">{url}</span>
 <span class="soft">{schema}</span><span class="soft">{when}</span></header>
 {problems}
-<section><h2>Topology</h2>{topology}</section>
+<section><h2>Topology</h2><div class="wide">{topology}</div></section>
 <section><h2>Processes</h2>{processes}</section>
 <section><h2>API servers, asked from one host</h2>{servers}</section>
 <section><h2>State</h2>{state}</section>

@@ -14,8 +14,11 @@ from typing import Any
 _WIDTH, _HEIGHT = 420, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 8, 8, 22
 _COLOURS = 8
+_ROW = 34
 _STEPS = (1, 2, 2.5, 5, 10)
 Points = Sequence[Sequence[float]]
+UP = "up"
+"""The unit of what is either there (1) or not (0): drawn as a bar for each, as lines would hide one another."""
 
 
 def plot(found: Mapping[str, Any], start: float, end: float) -> str:
@@ -25,6 +28,8 @@ def plot(found: Mapping[str, Any], start: float, end: float) -> str:
     title = f"<figcaption>{html.escape(found['title'])}</figcaption>"
     if not series:
         return f'<figure>{title}<p class="note">nothing in this time</p></figure>'
+    if unit == UP:
+        return f"<figure>{title}{_bars(series, start, end)}</figure>"
     ticks = scale(max(point[1] for each in series for point in each["points"]), unit)
     drawn = [_curve(each, number, start, end, ticks[-1]) for number, each in enumerate(series)]
     ends = [(html.escape(each["label"]), html.escape(value(each["points"][-1][1], unit))) for each in series]
@@ -34,6 +39,41 @@ def plot(found: Mapping[str, Any], start: float, end: float) -> str:
         f'<figure>{title}<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{said}">'
         f'{_grid(ticks, unit)}{_times(start, end)}{"".join(drawn)}</svg><ul class="legend">{legend}</ul></figure>'
     )
+
+
+def _bars(series: Sequence[Mapping[str, Any]], start: float, end: float) -> str:
+    """A row for each, red where it was away; grey is when nobody asked."""
+    height = len(series) * _ROW + _BOTTOM + 4
+    rows = []
+    for number, each in enumerate(series):
+        y = number * _ROW + 14
+        away = sum(1 for point in each["points"] if point[1] < 1) / len(each["points"])
+        said = "all the time" if not away else f"away {away:.0%}" if away < 1 else "away all the time"
+        rows.append(f'<text class="row" x="{_LEFT}" y="{y:g}">{html.escape(each["label"])}</text>')
+        rows.append(f'<text class="axis" x="{_WIDTH - _RIGHT}" y="{y:g}" text-anchor="end">{said}</text>')
+        rows.append(f'<rect class="gone" x="{_LEFT}" y="{y + 5:g}" width="{_WIDTH - _RIGHT - _LEFT}" height="12"/>')
+        rows += [
+            f'<rect class="{"up" if there else "down"}" x="{_x(since, start, end):.1f}" y="{y + 5:g}"'
+            f' width="{max(_x(until, start, end) - _x(since, start, end), 1):.1f}" height="12"/>'
+            for since, until, there in _spans(each["points"], end)
+        ]
+    said = "; ".join(f"{html.escape(each['label'])}: {'up' if each['points'][-1][1] >= 1 else 'down'}" for each in series)
+    times = _times(start, end, height)
+    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{said}">{"".join(rows)}{times}</svg>'
+
+
+def _spans(points: Points, end: float) -> list[tuple[float, float, bool]]:
+    """From when until when it was there, or not. A value holds until the next, or for as long as there is between two."""
+    often = min((b[0] - a[0] for a, b in zip(points, points[1:])), default=30.0)
+    spans: list[tuple[float, float, bool]] = []
+    for number, (when, height) in enumerate(points):
+        after = points[number + 1][0] if number + 1 < len(points) else end
+        until, there = (after if after - when <= 2.5 * often else when + often), height >= 1
+        if spans and spans[-1][2] is there and spans[-1][1] >= when:
+            spans[-1] = (spans[-1][0], until, there)
+        else:
+            spans.append((when, until, there))
+    return spans
 
 
 def scale(most: float, unit: str) -> list[float]:
@@ -70,14 +110,14 @@ def _grid(ticks: Sequence[float], unit: str) -> str:
     return "".join(lines)
 
 
-def _times(start: float, end: float) -> str:
+def _times(start: float, end: float, height: float = _HEIGHT) -> str:
     step = 900 if end - start > 1800 else 300
     words = []
     for moment in range(math.ceil(start / step) * step, math.floor(end) + 1, step):
         x = _x(moment, start, end)
         anchor = "start" if x < _LEFT + 16 else "end" if x > _WIDTH - _RIGHT - 16 else "middle"
         words.append(
-            f'<text class="axis" x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{time.strftime("%H:%M", time.gmtime(moment))}</text>'
+            f'<text class="axis" x="{x:.1f}" y="{height - 6:g}" text-anchor="{anchor}">{time.strftime("%H:%M", time.gmtime(moment))}</text>'
         )
     return "".join(words)
 

@@ -107,7 +107,7 @@ def _server(server: Mapping[str, Any]) -> tuple[str, ...]:
         return "yes" if good else "NO"
 
     taken = f"{server['milliseconds']} ms" if server["ready"] else "-"
-    service = "-" if server["name"] == BALANCER else "DRAINED" if server.get("drained") else "yes"
+    service = "-" if server["name"] == BALANCER else "DRAINED" if server.get("drained") else word(server["ready"])
     return (server["name"], server["url"], word(server["live"]), word(server["ready"]), service, server["version"] or "-", taken)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.selfhosted.prefect.plugins.action import prefect_report as plugin
 from ansible_collections.selfhosted.prefect.plugins.module_utils._page import BAD, GOOD, UNKNOWN, WARN, page, parts
-from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import plot, scale, value
+from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import UP, plot, scale, value
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble
 
 NOW = 1795521600.0
@@ -101,7 +102,7 @@ def test_all_well() -> None:
     assert shown.tags.count("table") == 3
     for words in ("no problem found", "http://lb:4200/api", "up to date", "2026-11-24 12:00:00 UTC", "prefect-api@4200", "1h 1m", "12 ms"):
         assert words in shown.words
-    for words in ("Requests", "nothing in this time", "23 of 110 connections", "2.0 MB of 512.0 MB", "in service"):
+    for words in ("Requests", "nothing in this time", "23 of 110 connections", "2.0 MB of 512.0 MB", "In service"):
         assert words in shown.words
     assert "no history" not in shown.words
 
@@ -238,6 +239,14 @@ def test_a_plot_with_a_gap_and_a_lonely_point() -> None:
     assert drawn.split(' d="')[1].split('"')[0].count("M") == 2
     assert drawn.count("<circle") == 1
     assert "nan" not in drawn
+
+
+def test_bars_of_what_is_there_or_not() -> None:
+    points = [[0, 1.0], [30, 1.0], [60, 0.0], [90, 0.0], [300, 1.0], [330, 1.0]]
+    drawn = plot({"title": "t", "unit": UP, "series": [{"label": "l", "points": points}, {"label": "m", "points": [[0, 1.0]]}]}, 0, 360)
+    assert re.findall(r'class="(up|down)"', drawn) == ["up", "down", "up", "up"]
+    assert "away 33%" in drawn
+    assert "l: up; m: up" in drawn
 
 
 def play(monkeypatch: pytest.MonkeyPatch, check: bool = False, **arguments: Any) -> dict[str, Any]:
