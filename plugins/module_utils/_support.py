@@ -35,7 +35,7 @@ _LONGEST_LINE = 2000
 _MOST_KEYS = 20_000
 _MOST_ROWS = 40
 # Keys and logins have no place in a bundle, not even masked.
-_NEVER = (".key", ".pem", ".p12", ".pfx", ".jks", ".crt", ".users", ".htpasswd", "id_rsa", "id_ed25519")
+_NEVER = (".key", ".pem", ".p12", ".pfx", ".jks", ".crt", ".users", ".password", ".htpasswd", "id_rsa", "id_ed25519")
 _PACKAGES = (
     "postgresql*",
     "redis*",
