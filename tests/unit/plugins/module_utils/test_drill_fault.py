@@ -32,6 +32,7 @@ class Host:
         (self.proc / str(self.pid) / "stat").write_text(f"{self.pid} (pre (fect) {state} 1 1")
 
     def __call__(self, argv: Any, timeout: float, *, stdin: str = "", **_: Any) -> Finished:
+        assert timeout <= 120
         line = " ".join(argv)
         self.commands.append(line)
         for words, ended in self.fails.items():
