@@ -625,7 +625,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="for figures and memory")
     parser.add_argument("--follow", type=Path, action="append", default=[], help="begin anew when this file is another one")
     parser.add_argument("--metrics", type=Path, required=True, help="the node exporter's folder: begin anew when it appears")
-    parser.add_argument("--interval", type=float, default=5.0)
+    parser.add_argument("--interval", type=float, default=2.0)
     parser.add_argument("--probe-timeout", type=float, default=5.0)
     for name in ("services", "api", "grace", "probe-every", "pause", "longest-pause", "stop"):
         parser.add_argument(f"--patience-{name}", type=float, default=getattr(Patience, name.replace("-", "_")))
@@ -642,9 +642,10 @@ def main(given: argparse.Namespace) -> int:
     here = hand_over.this_host()
     environment = dict(os.environ)
 
+    queues = [hand_over.Queue(docket, here) for docket in hand_over.dockets(environment)]
+
     def everywhere(redis: Redis, since: float) -> list[object]:
-        queues = [hand_over.Queue(redis, docket, here) for docket in hand_over.dockets(environment)]
-        return [moved for queue in queues for moved in queue.hand_over(everywhere=True, since=since)]
+        return [moved for queue in queues for moved in queue.hand_over(redis, everywhere=True, since=since)]
 
     world = World(
         host=here.name,
