@@ -11,8 +11,8 @@ moved only if
 - or its worker has not renewed it for LOST seconds, which it does every 75.
 
 Whoever was thought dead and is not does no harm: docket accepts only one successor of a task, whoever is first, and hands
-tasks out more than once by design. Units run this when their process has ended, however it ended, and before it starts; the
-watchdog does the same all the time. It exits with 0 unless Redis cannot be asked.
+tasks out more than once by design. The unit of the background services runs this when its process has ended, however it
+ended; the watchdog does the same all the time. It exits with 0 unless Redis cannot be asked.
 """
 
 from __future__ import annotations
