@@ -349,7 +349,7 @@ STAGES: dict[str, list[Trial]] = {
             mending=(PAGE, 6),
             resolves=400,
         ),
-        Trial("PostgreSQL is stopped", {"PrefectDatabaseDown": 0}, [stopped(POSTGRES, "postgresql@*")]),
+        Trial("PostgreSQL is stopped", {"PrefectDatabaseDown": 0}, [stopped(POSTGRES, "postgresql")]),
     ],
     "nobody gets in": [
         Trial("nginx is stopped", {"PrefectBalancerDown": 0}, [stopped(NGINX, "nginx")]),
