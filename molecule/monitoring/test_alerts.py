@@ -117,10 +117,11 @@ def many_connections(number: int) -> Cause:
 
 DISK_FILLS = Cause(
     POSTGRES,
-    # A file system of its own, in memory, that fills up at a pace of minutes.
-    "mkdir -p /srv/filling; mount -t tmpfs -o size=100m test /srv/filling; head -c 55M /dev/zero >/srv/filling/first;"
-    "systemd-run --quiet --collect --unit=test-filling bash -c 'while head -c 50k /dev/zero >>/srv/filling/more; do sleep 2; done'",
-    "systemctl stop test-filling; umount /srv/filling; rmdir /srv/filling",
+    # A small file system of its own, of a kind that the exporter counts, that fills up at a pace of minutes.
+    "mkdir -p /srv/filling; mount -t tmpfs -o size=100m test /srv/filling; cd /srv/filling; mkdir lower upper work disk;"
+    "mount -t overlay -o lowerdir=lower,upperdir=upper,workdir=work test disk; head -c 55M /dev/zero >disk/first;"
+    "systemd-run --quiet --collect --unit=test-filling bash -c 'while head -c 50k /dev/zero >>/srv/filling/disk/more; do sleep 2; done'",
+    "systemctl stop test-filling; umount /srv/filling/disk /srv/filling; rmdir /srv/filling",
 )
 EARLY = "310dda75f561"  # a revision that every release knows
 SCHEMA_OLD = Cause(
