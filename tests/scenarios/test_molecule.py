@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SCENARIOS = sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml"))
-TIMEOUT = 1200
+TIMEOUT = 3600 if os.environ.get("PREFECT_TEST_FULL") else 1200
 
 
 def test_there_are_scenarios() -> None:
