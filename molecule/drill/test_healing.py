@@ -246,6 +246,8 @@ def test_a_server_without_its_stream_is_restarted(capsys: pytest.CaptureFixture[
         LAB.on(API, f"systemctl restart {SERVER}")
         wait("the server", 60, lambda: answers(API))
         pid = main_pid(API, SERVER)
+        # Its reader tries for a while before it gives up.
+        time.sleep(20)
     finally:
         LAB.on(API, f"rm -r {folder}; systemctl daemon-reload")
         LAB.on(STATE, "systemctl start redis-server")
