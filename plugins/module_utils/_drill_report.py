@@ -50,6 +50,8 @@ def _judged(one: Mapping[str, Any]) -> dict[str, Any]:
     problem = (one["watch"].get("flows") or {}).get("problem")
     if problem or not seen.flows:
         reasons.append(f"the flows could not be judged: {problem or 'none ran'}")
+    if one.get("unwell"):
+        reasons.append(f"the cluster was not well afterwards: {one['unwell']}")
     fault = {name: one["fault"][name] for name in ("at", "until", "by_itself")}
     return {
         **facts,
