@@ -50,6 +50,8 @@ def _judged(one: Mapping[str, Any]) -> dict[str, Any]:
     problem = (one["watch"].get("flows") or {}).get("problem")
     if problem or not seen.flows:
         reasons.append(f"the flows could not be judged: {problem or 'none ran'}")
+    if one.get("unwell"):
+        reasons.append(f"the cluster was not well afterwards: {one['unwell']}")
     fault = {name: one["fault"][name] for name in ("at", "until", "by_itself")}
     return {
         **facts,
@@ -69,7 +71,7 @@ def plot_numbers(seen: Scenario, measures: Mapping[str, Any]) -> dict[str, Any]:
     failed = [[round(sample.ended, 2), round(sample.took, 3)] for sample in seen.samples if not sample.good]
     return {
         "begun": round(min((sample.sent for sample in seen.samples), default=0.0), 2),
-        "ended": round(seen.ended, 2),
+        "ended": round(max([seen.ended, *(sample.ended for sample in seen.samples)]), 2),  # the last answers come after the last question
         "until": round(seen.until, 2),
         "normal": round(normal_seconds(measures["p99_before"]), 3),
         "normal_after": measures["normal_after"],

@@ -79,6 +79,10 @@ options:
       fault:
         description: What M(selfhosted.prefect.prefect_drill_fault) returned.
         type: dict
+      unwell:
+        description: What was not well after the scenario, when the cluster had had its time. Such a scenario has failed.
+        type: str
+        default: ""
       problem:
         description: Why there is nothing to judge. Such a scenario has failed.
         type: str
@@ -158,6 +162,7 @@ ARGUMENTS: dict[str, Any] = {
             "load": {"type": "dict"},
             "watch": {"type": "dict"},
             "fault": {"type": "dict"},
+            "unwell": {"type": "str", "default": ""},
             "problem": {"type": "str", "default": ""},
         },
     },

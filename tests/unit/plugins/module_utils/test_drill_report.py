@@ -52,6 +52,7 @@ def test_a_drill_that_passes() -> None:
     [
         ({"limits": {"failed": 0}}, "failed requests: 1, and the limit is 0"),
         ({"problem": "no timer"}, "no timer"),
+        ({"unwell": "api3 hangs"}, "the cluster was not well afterwards: api3 hangs"),
         ({"watch": {"flows": {"runs": [], "problem": "no python"}}}, "the flows could not be judged: no python"),
     ],
 )

@@ -86,11 +86,13 @@ def test_a_load(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def load(options: Any) -> dict[str, Any]:
         seen.append(options)
-        return {"requests": 3, "timeline": {"samples": [[0, 1, 1]]}}
+        return {"requests": 3, "failed": 2, "timeline": {"samples": [[0, 1, 1]]}}
 
     monkeypatch.setattr(prefect_load, "load", load)
     result = run_module(prefect_load.main, url="http://balancer:4200", auth_string="admin:x", seconds=5)
     assert (result["changed"], result["requests"], json.loads(result["timeline"])) == (False, 3, {"samples": [[0, 1, 1]]})
+    assert result["requests_failed"] == 2
+    assert "failed" not in result  # or Ansible would take the task for one that has failed
     (options,) = seen
     assert (options.target.base, options.target.auth, options.seconds, options.rate) == ("/api", "admin:x", 5, 40)
     assert options.clean
