@@ -38,9 +38,9 @@ class Options:
 
     servers: tuple[Address, ...]
     user: str = "www-data"
-    interval: float = 0.5
+    interval: float = 0.3
     timeout: float = 1.0
-    failures: int = 2
+    failures: int = 3
     path: str = "/api/health"
 
 
@@ -175,9 +175,9 @@ def parse(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("servers", nargs="+", metavar="HOST:PORT", help="the servers; an IPv6 address in brackets")
     parser.add_argument("--user", default="www-data", help="as whom nginx connects (www-data)")
-    parser.add_argument("--interval", type=float, default=0.5, help="seconds between two looks (0.5)")
+    parser.add_argument("--interval", type=float, default=0.3, help="seconds between two looks (0.3)")
     parser.add_argument("--timeout", type=float, default=1.0, help="seconds within which a server has to say something (1)")
-    parser.add_argument("--failures", type=int, default=2, help="how many times in a row it has to be silent, or not (2)")
+    parser.add_argument("--failures", type=int, default=3, help="how many times in a row it has to be silent, or not (3)")
     given = parser.parse_args(arguments)
     servers = []
     for text in given.servers:
