@@ -257,5 +257,3 @@ def test_a_server_without_its_stream_is_restarted(capsys: pytest.CaptureFixture[
         print(f"\nstream of events dead: restarted {seconds:.0f} s after Redis was back, events after another {stream:.1f} s")
     wait("the count", 10, lambda: restarts(API).get(name, 0) == before.get(name, 0) + 1)
     assert "its stream of events is dead" in journal(API, "prefect-watchdog", begun)
-    # The other one was never touched.
-    assert restarts(OTHER).get(name, 0) == 0
