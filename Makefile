@@ -29,6 +29,10 @@ test: venv ## Everything that CI runs
 	tools/host-image
 	pytest
 
+.PHONY: test-full
+test-full: export PREFECT_TEST_FULL := 1
+test-full: test ## And the long scenarios: drills, monitoring, every alert from its cause to its end
+
 .PHONY: test-fast
 test-fast: venv ## What needs no container and little time
 	@tools/need shellcheck
@@ -42,6 +46,10 @@ lint: venv ## Only the linters
 .PHONY: docs
 docs: venv ## Write the pages that are made from the argument specs
 	@python tools/generate_docs.py
+
+.PHONY: dashboards
+dashboards: venv ## Write Grafana's dashboards from their sources
+	@python tools/generate_dashboards.py
 
 .PHONY: lock
 lock: venv ## Lock another Prefect release: make lock VERSION=3.8.8

@@ -2,7 +2,8 @@
 """Lock a release of Prefect: every package it needs, pinned and hashed, as of the days after its release.
 
 `tools/lock.py 3.8.8` asks the package index when that version was released, resolves it as of then (a later dependency
-may break it), with the constraints of constraints.yml, and writes roles/prefect/files/locks/3.8.8.txt.
+may break it), with the constraints of constraints.yml, and writes roles/prefect/files/locks/3.8.8.txt, and for each set of
+packages that a release may have beside Prefect's own, another such as 3.8.8-logfire.txt.
 `tools/lock.py --uv 0.13.9` pins the uv that installs on the hosts, in roles/prefect/files/locks/uv.json.
 
 The index is the machine's own: UV_DEFAULT_INDEX, UV_INDEX_URL, PIP_INDEX_URL or pip's configuration, else the public one.
@@ -33,6 +34,8 @@ from packaging.version import InvalidVersion, Version
 LOCKS = Path(__file__).resolve().parent.parent / "roles" / "prefect" / "files" / "locks"
 PUBLIC_INDEX = "https://pypi.org/simple"
 PYTHON = "3.11"
+# What a release may have beside Prefect's own: by the name in the lock's file name, the requirement.
+EXTRAS = {"logfire": "logfire[fastapi,sqlalchemy]"}
 # prefect-redis is released on its own, up to some days after the server that it belongs to.
 SETTLE = timedelta(days=4)
 # The machines a host may be, as `uname -m` says, and the tag of uv's wheel for them.
@@ -90,10 +93,11 @@ def constraints_for(version: str, known: Iterable[dict[str, str]]) -> list[Const
     return [Constraint(**entry) for entry in known if Version(version) in SpecifierSet(entry["releases"], prereleases=True)]
 
 
-def header(version: str, as_of: datetime, uv: str, constraints: Sequence[Constraint]) -> str:
+def header(version: str, as_of: datetime, uv: str, constraints: Sequence[Constraint], extra: str = "") -> str:
     """The comment a lock begins with: how it was made, and nothing of where."""
+    what = f"{version} and {EXTRAS[extra]}," if extra else version
     lines = [
-        f"# Prefect {version} with everything it needs. Made by `make lock VERSION={version}` with {uv}.",
+        f"# Prefect {what} with everything it needs. Made by `make lock VERSION={version}` with {uv}.",
         "# To change it, change constraints.yml and make it again.",
         f"# Resolved as of {as_of:%Y-%m-%d}, for Python {PYTHON} and later, from wheels only: nothing is compiled on a host.",
         *(f"# Constraint: {constraint.requirement} (why: constraints.yml)" for constraint in constraints),
@@ -101,10 +105,12 @@ def header(version: str, as_of: datetime, uv: str, constraints: Sequence[Constra
     return "\n".join(lines) + "\n"
 
 
-def resolve(uv: str, index: str, version: str, as_of: datetime, constraints: Sequence[Constraint]) -> str:
-    """The body of a lock."""
+def resolve(uv: str, index: str, requirements: Sequence[str], as_of: datetime, constraints: Sequence[Constraint], *, like: str = "") -> str:
+    """The body of a lock. Where it can be, versions are those of the lock ``like``: what was proved stays so."""
     with tempfile.TemporaryDirectory(prefix="prefect-lock-") as folder:
-        Path(folder, "prefect.in").write_text(f"prefect[redis]=={version}\n")
+        Path(folder, "prefect.in").write_text("".join(f"{requirement}\n" for requirement in requirements))
+        if like:
+            Path(folder, "lock.txt").write_text(like)
         Path(folder, "constraints.in").write_text("".join(f"{constraint.requirement}\n" for constraint in constraints))
         command = [uv, "pip", "compile", "prefect.in", "--constraints", "constraints.in", "--output-file", "lock.txt"]
         command += ["--universal", "--python-version", PYTHON, "--generate-hashes", "--only-binary", ":all:"]
@@ -113,7 +119,7 @@ def resolve(uv: str, index: str, version: str, as_of: datetime, constraints: Seq
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise LockError(
-                f"Prefect {version} cannot be locked as of {as_of:%Y-%m-%d} from this package index; the resolver says:\n\n"
+                f"{' and '.join(requirements)} cannot be locked as of {as_of:%Y-%m-%d} from this package index; the resolver says:\n\n"
                 f"{done.stderr.strip()}\n\n"
                 f"If it asks for a package that the index got later, or not yet, choose another release or --as-of DATE; "
                 f"if a constraint is in the way, change {LOCKS.name}/constraints.yml."
@@ -121,8 +127,8 @@ def resolve(uv: str, index: str, version: str, as_of: datetime, constraints: Seq
         return Path(folder, "lock.txt").read_text()
 
 
-def lock(uv: str, version: str, as_of: datetime | None) -> Path:
-    """Lock a release; the path of what was written."""
+def lock(uv: str, version: str, as_of: datetime | None) -> list[Path]:
+    """Lock a release; the paths of what was written."""
     index = index_url()
     try:
         Version(version)
@@ -131,13 +137,18 @@ def lock(uv: str, version: str, as_of: datetime | None) -> Path:
     if not as_of:
         as_of = (release_time(project(index, "prefect"), version) + SETTLE).replace(hour=0, minute=0, second=0, microsecond=0)
     constraints = constraints_for(version, yaml.safe_load((LOCKS / "constraints.yml").read_text())["constraints"])
-    body = resolve(uv, index, version, as_of, constraints)
+    prefect = f"prefect[redis]=={version}"
+    body = resolve(uv, index, [prefect], as_of, constraints)
     if "prefect-redis==" not in body:
         raise LockError(f"Prefect {version} resolved without prefect-redis, so several servers could not work together")
     made_by = subprocess.run([uv, "--version"], capture_output=True, text=True, check=True).stdout.split(" (")[0].strip()
-    target = LOCKS / f"{version}.txt"
-    target.write_text(header(version, as_of, made_by, constraints) + body)
-    return target
+    bodies = {f"{version}.txt": header(version, as_of, made_by, constraints) + body}
+    for extra, requirement in EXTRAS.items():
+        more = resolve(uv, index, [prefect, requirement], as_of, constraints, like=body)
+        bodies[f"{version}-{extra}.txt"] = header(version, as_of, made_by, constraints, extra) + more
+    for name, content in bodies.items():
+        (LOCKS / name).write_text(content)
+    return [LOCKS / name for name in bodies]
 
 
 def pin_uv(version: str) -> Path:
@@ -180,7 +191,7 @@ def main(arguments: Sequence[str]) -> int:
         if given.uv:
             print(f"wrote {pin_uv(given.uv)}")
         for version in given.versions:
-            print(f"wrote {lock(find_uv(), version, given.as_of)}")
+            print(f"wrote {' and '.join(map(str, lock(find_uv(), version, given.as_of)))}")
     except LockError as error:
         print(f"lock: {error}", file=sys.stderr)
         return 1

@@ -78,7 +78,7 @@ def test_a_migration_that_fails_or_lasts_too_long_leaves_the_servers_alone(tmp_p
         with migrations_that("PERFORM pg_sleep(300)"):
             late = LAB.play("site", "--tags", "migrate,api", expect=2, prefect_version=NEW, prefect_migrate_timeout=12)
             killed = LAB.start("site", "--tags", "migrate", prefect_version=NEW)
-            until(lambda: sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"), 60, "the migration runs")
+            until(lambda: sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"), 180, "the migration runs")
             kill(killed)
             kill_migration()
     assert failed.says(

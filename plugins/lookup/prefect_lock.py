@@ -24,6 +24,12 @@ options:
       - Empty means the collection's.
     type: string
     default: ""
+  extra:
+    description:
+      - A package that is not one of Prefect's own, of which the lock has to be with everything that it needs, such as V(logfire).
+      - The collection's lock with it is a file of its own. Empty means none.
+    type: string
+    default: ""
   problem:
     description: Answer with what is wrong, empty if nothing is, instead of failing.
     type: boolean
@@ -76,17 +82,18 @@ class LookupModule(LookupBase):
         """One answer for each version."""
         self.set_options(var_options=variables, direct=kwargs)
         own = str(self.get_option("file") or "")
+        self._extra = str(self.get_option("extra") or "")
         answer = self._problem if self.get_option("problem") else self._lock
         return [answer(str(version), self._path(str(version), own, variables or {}), own) for version in terms]
 
     def _path(self, version: str, own: str, variables: dict[str, Any]) -> Path:
         if not own:
-            return _LOCKS / f"{version}.txt"
+            return _LOCKS / f"{version}{f'-{self._extra}' if self._extra else ''}.txt"
         return Path(self.find_file_in_search_path(variables, "files", own, ignore_missing=True) or own).resolve()
 
     def _lock(self, version: str, path: Path, own: str) -> dict[str, Any]:
         if not path.is_file():
-            raise AnsibleLookupError(_missing(version, own))
+            raise AnsibleLookupError(self._missing(version, own))
         return {
             "release": release_id(path.read_bytes(), version),
             "path": str(path),
@@ -96,23 +103,29 @@ class LookupModule(LookupBase):
 
     def _problem(self, version: str, path: Path, own: str) -> str:
         if not path.is_file():
-            return _missing(version, own)
+            return self._missing(version, own)
+        text = path.read_text(encoding="utf-8")
         try:
-            locked = pinned_version(path.read_text(encoding="utf-8"), "prefect")
+            locked = pinned_version(text, "prefect")
         except ValueError as error:
             return f"{path} is not a lock: {error}"
         if locked != version:
             return f"prefect_version is {version}, but {path} pins prefect to {locked or 'nothing'}: give them the same version"
+        if self._extra and not pinned_version(text, self._extra):
+            return f"{path} does not hold {self._extra}: `make lock VERSION={version}` writes a lock with it, {version}-{self._extra}.txt"
         return ""
 
-
-def _missing(version: str, own: str) -> str:
-    if own:
+    def _missing(self, version: str, own: str) -> str:
+        if own:
+            return (
+                f"there is no lock at prefect_lock_file ({own}): give the path of a file that `make lock` of this collection's repository"
+                " wrote"
+            )
+        suffix = f"-{self._extra}" if self._extra else ""
+        stems = sorted(path.stem for path in _LOCKS.glob("*.txt"))
+        known = [stem.removesuffix(suffix) for stem in stems if stem.endswith(suffix) and "-" not in stem.removesuffix(suffix)]
+        what = f"Prefect {version}{f' with {self._extra}' if self._extra else ''}"
         return (
-            f"there is no lock at prefect_lock_file ({own}): give the path of a file that `make lock` of this collection's repository wrote"
+            f"{what} has no lock here, so it cannot be installed; there are locks for {', '.join(known) or 'none'}. Make one in a checkout"
+            f" of the collection with `make lock VERSION={version}`, or set prefect_lock_file to one of your own"
         )
-    known = ", ".join(sorted(path.stem for path in _LOCKS.glob("*.txt")))
-    return (
-        f"Prefect {version} has no lock here, so it cannot be installed; there are locks for {known}. Make one in a checkout of the "
-        f"collection with `make lock VERSION={version}`, or set prefect_lock_file to one of your own"
-    )

@@ -27,6 +27,8 @@ _OLDEST_PYTHON = (3, 11)
 _NICE = 19
 # Imports what a server runs; a set of packages that cannot start fails here, and not when something points at it.
 _IMPORT = "import prefect.server.api.server, prefect_redis.messaging; print(prefect.__version__)"
+# Packages that a lock may have beside Prefect's own, and what Prefect imports of them when it is told to.
+_EXTRAS = {"logfire": "import logfire, opentelemetry.instrumentation.fastapi, opentelemetry.instrumentation.sqlalchemy; "}
 _VERSION = "import sys; print(*sys.version_info[:2])"
 _NETWORK_HINT = (
     "if this host needs a proxy, another index or another certificate authority, set prefect_install_environment; "
@@ -202,7 +204,8 @@ class Builder:
         home.mkdir(mode=0o700)
         # Not the caller's environment: a PREFECT_ variable in it could make a good release fail.
         environment = {"PREFECT_HOME": str(home), "HOME": str(home), "DO_NOT_TRACK": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        done = self._run([str(release / "bin" / "python"), "-c", _IMPORT], environment, cwd=str(home))
+        extras = "".join(imports for name, imports in _EXTRAS.items() if pinned_version(self._plan.lock, name))
+        done = self._run([str(release / "bin" / "python"), "-c", extras + _IMPORT], environment, cwd=str(home))
         found = done.output.strip().rpartition("\n")[2]
         if done.rc != 0:
             raise BuildError(

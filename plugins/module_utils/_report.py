@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+BALANCER = "balancer"
+"""What :mod:`prefect_info` calls the one server that is none."""
+
 _SECONDS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -20,10 +23,17 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
     """
     hosts = [(str(name), answers) for name, *answers in gathered.get("hosts", [])]
     schema = gathered.get("schema") or {}
+    drained = {f"{name}:{port}" for name, answers in hosts for answer in answers for port in answer.get("drained", [])}
     report = {
         **{key: value for key, value in gathered.items() if key != "hosts"},
         "schema": {"current": schema.get("before", ""), "head": schema.get("head", ""), "pending": list(schema.get("pending", []))},
-        "processes": [{**unit, "host": name} for name, answers in hosts for answer in answers for unit in answer.get("units", [])],
+        "processes": [
+            {**unit, "host": name, "drained": f"{name}:{_port(unit['name'])}" in drained}
+            for name, answers in hosts
+            for answer in answers
+            for unit in answer.get("units", [])
+        ],
+        "servers": [{**server, "drained": server["name"] in drained} for server in gathered.get("servers", [])],
         "unreachable": [name for name, answers in hosts if any(answer.get("unreachable") for answer in answers)],
     }
     return {**report, "problems": problems(report)}
@@ -37,7 +47,7 @@ def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> st
         parts.append(columns(("PROCESS", "HOST", "STATE", "RUNNING FOR", "RESTARTS", "MEMORY", "AT BOOT", "SETTINGS"), processes))
     servers = [_server(server) for server in report.get("servers", [])]
     if servers:
-        parts.append(columns(("SERVER", "URL", "LIVE", "READY", "VERSION", "READY IN"), servers))
+        parts.append(columns(("SERVER", "URL", "LIVE", "READY", "IN SERVICE", "VERSION", "READY IN"), servers))
     state = [_database(report["database"])] if report.get("database") else []
     state += [_redis(report["redis"])] if report.get("redis") else []
     if state:
@@ -97,7 +107,14 @@ def _server(server: Mapping[str, Any]) -> tuple[str, ...]:
         return "yes" if good else "NO"
 
     taken = f"{server['milliseconds']} ms" if server["ready"] else "-"
-    return (server["name"], server["url"], word(server["live"]), word(server["ready"]), server["version"] or "-", taken)
+    service = "-" if server["name"] == BALANCER else "DRAINED" if server.get("drained") else word(server["ready"])
+    return (server["name"], server["url"], word(server["live"]), word(server["ready"]), service, server["version"] or "-", taken)
+
+
+def _port(unit: str) -> str:
+    """The port in the name of an API server's unit, ``prefect-api@4200.service``; empty for all other units."""
+    name, _at, instance = unit.removesuffix(".service").partition("@")
+    return instance if name == "prefect-api" else ""
 
 
 def _database(database: Mapping[str, Any]) -> tuple[str, ...]:
@@ -122,6 +139,8 @@ def problems(report: Mapping[str, Any]) -> list[str]:
             found.append(f"{where} runs with an older release or older settings than those on disk; run site.yml")
         if not unit["enabled"]:
             found.append(f"{where} does not start at boot")
+        if unit.get("drained"):
+            found.append(f"{where} is drained: balancers get nothing through to it; site.yml puts it back when it is healthy")
     found += [f"{server['name']}: {server['problem']}" for server in report.get("servers", []) if server["problem"]]
     found += [
         f"{server['name']} runs {server['version']}, not {report['version']}"

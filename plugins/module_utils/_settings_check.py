@@ -16,6 +16,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import 
 
 SCRIPT = """
 import inspect, json, os, re
+from importlib.util import find_spec
 import pydantic
 from pydantic_settings.exceptions import SettingsError
 from prefect.settings import Settings
@@ -47,8 +48,19 @@ def faults(kind):
         return [("".join(map(str, part["loc"][:1])), part["msg"]) for part in parts if part["type"] != "default_factory_not_called"]
     return []
 
+def groups():
+    yield from kinds(Settings)
+    # Read by its own class, where Prefect is new enough to have it.
+    try:
+        from prefect._internal.observability import LogfireSettings
+    except ImportError:
+        return
+    yield LogfireSettings
+    if not faults(LogfireSettings) and LogfireSettings().enabled and not find_spec("logfire"):
+        problems["PREFECT_LOGFIRE_ENABLED"] = ["This release was built without the package logfire"]
+
 problems = {}
-for kind in kinds(Settings):
+for kind in groups():
     found = faults(kind)
     while found:
         named = [(variable(kind, word), message) for word, message in found]
@@ -69,8 +81,8 @@ print(json.dumps({
 All at once would say no more than the first, under the name of the group around it.
 """
 
-# Read by the package prefect-redis, and by the logging configuration, which takes any path into its file.
-_ELSEWHERE = ("PREFECT_REDIS_", "PREFECT_LOGGING_")
+# Read by the package prefect-redis, by what sets up Logfire, and by the logging configuration, which takes any path into its file.
+_ELSEWHERE = ("PREFECT_REDIS_", "PREFECT_LOGGING_", "PREFECT_LOGFIRE_")
 _SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|KEY|URL|HEADERS")
 
 

@@ -36,6 +36,11 @@ options:
     type: list
     elements: str
     default: []
+  drained:
+    description:
+      - Whether to also ask which ports M(selfhosted.prefect.prefect_drain) keeps shut. Only root can.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -68,6 +73,12 @@ links:
   type: dict
   sample:
     /opt/prefect/current: /opt/prefect/releases/3.8.8-0123456789ab
+drained:
+  description: The ports that are shut, with O(drained).
+  returned: always
+  type: list
+  elements: int
+  sample: []
 units:
   description: Everything read of each unit, in the order of their names.
   returned: always
@@ -109,7 +120,17 @@ units:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, NftablesGate
 from ansible_collections.selfhosted.prefect.plugins.module_utils._units import link_targets, units
+
+
+def shut_ports(module: AnsibleModule) -> list[int]:
+    """The ports that are drained; none, with a warning, when nftables cannot be asked."""
+    try:
+        return sorted(NftablesGate(0).ports())
+    except DrainError as error:
+        module.warn(str(error))
+        return []
 
 
 def main() -> None:
@@ -118,6 +139,7 @@ def main() -> None:
             "units": {"type": "list", "elements": "str", "required": True},
             "paths": {"type": "list", "elements": "str", "default": []},
             "links": {"type": "list", "elements": "str", "default": []},
+            "drained": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -131,6 +153,7 @@ def main() -> None:
         changed=False,
         active=[unit.name for unit in ordered if unit.active],
         stale=[unit.name for unit in ordered if unit.stale],
+        drained=shut_ports(module) if module.params["drained"] else [],
         links=link_targets(module.params["links"]),
         units=[asdict(unit) for unit in ordered],
     )

@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import load
-import wire
+import load as command  # first of all, as it makes the collection importable
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _load as load
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _wire as wire
 
 Handler = Callable[["Api", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 AUTH = "admin:s3cret"
@@ -28,6 +30,8 @@ class Api:
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.made: dict[str, str] = {}
+        self.kinds: dict[str, str] = {}
+        self.twice = 0  # how many writes are still to be carried out twice
         self.forgets: set[str] = set()
         self.requests = 0
         self.connections = 0
@@ -45,14 +49,31 @@ class Api:
     def answer(self, method: str, path: str, content: Any) -> tuple[int, Any]:
         self.requests += 1
         if path.endswith("/filter"):
-            kind = path.split("/")[2]
-            wanted = content.get(kind, {}).get("id", {}).get("any_", [])
-            return 200, [{"id": one} for one in wanted if one in self.made and one not in self.forgets]
+            return 200, self.found(path.split("/")[2], content)
+        if method == "DELETE":
+            return (204, None) if self.made.pop(path.rpartition("/")[2], "") else (404, None)
         if method == "POST":
-            number = f"id-{len(self.made)}"
-            self.made[number] = content["name"]
+            number = self.make(path.split("/")[2], content["name"])
+            if self.twice and path.startswith("/api/task_runs"):
+                self.twice -= 1
+                self.make("task_runs", content["name"])
             return 201, {"id": number}
         return 200, {"id": path}
+
+    def make(self, kind: str, name: str) -> str:
+        number = f"id-{len(self.kinds)}"
+        self.made[number], self.kinds[number] = name, kind
+        return number
+
+    def found(self, kind: str, content: Any) -> list[dict[str, str]]:
+        asked = content.get(kind, {})
+        there = {one: name for one, name in self.made.items() if one not in self.forgets}
+        if "name" in asked:
+            like = asked["name"]["like_"]
+            assert like.endswith("-%") == (kind == "variables")
+            named = [one for one, name in there.items() if self.kinds[one] == kind and name.startswith(like.rstrip("%"))]
+            return [{"id": one, "name": there[one]} for one in named[content["offset"] :][: content["limit"]]]
+        return [{"id": one} for one in asked.get("id", {}).get("any_", []) if one in there]
 
 
 async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], Any]:
@@ -217,7 +238,7 @@ def test_a_service_that_is_well() -> None:
 def test_connections_are_kept() -> None:
     api, found = run(healthy, fresh=0, pausing=0, timeout=5)
     assert found["requests"] > 50
-    assert api.connections == 3  # two clients, and the reading back
+    assert api.connections == 4  # two clients, the reading back, and the search for what was carried out twice
 
 
 @pytest.mark.parametrize(
@@ -330,13 +351,46 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setenv("LOAD_AUTH", AUTH)
     report = tmp_path / "report.json"
     arguments = ["--url=http://127.0.0.1:1/api", "--auth-env=LOAD_AUTH", "--seconds=0.1", "--subscribers=0", "--rate=20"]
-    assert load.main([*arguments, f"--report={report}", "--max-p99=1"]) == 1
+    assert command.main([*arguments, f"--report={report}", "--max-p99=1"]) == 1
     found = json.loads(report.read_text())
     assert found["failed"] == found["requests"] >= 1
     printed = capsys.readouterr()
     assert f"{found['failed']} of {found['requests']} requests failed, 0 of 0 acknowledged writes lost" in printed.out
     assert "refused (new)" in printed.err
     assert AUTH not in printed.out + printed.err + report.read_text()
+
+
+@pytest.mark.parametrize("twice", [1, 3])
+def test_writes_carried_out_twice(twice: int) -> None:
+    _api, found = run(healthy, prepare=lambda api: setattr(api, "twice", twice), timeout=5)
+    assert (found["failed"], found["lost"], found["twice"]) == (0, 0, twice)
+    assert load.problems(found, 0) == [f"{twice} writes carried out twice"]
+
+
+def test_everything_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "PAGE", 7)
+    kinds = ("flow_runs", "variables", "task_runs", "flows")
+    api, found = run(healthy, timeout=5, kinds=kinds, clean=True)
+    assert found["failed"] == found["left"] == 0
+    assert set(api.kinds.values()) == set(kinds)
+    # Flow runs go with their flow.
+    assert {api.kinds[one] for one in api.made} == {"flow_runs"}
+
+
+def test_a_flow_that_cannot_be_made() -> None:
+    with pytest.raises(wire.FailedError, match='HTTP 500: "no"'):
+        run(answers(500, "no"), kinds=("flow_runs",))
+
+
+def test_the_timeline() -> None:
+    _api, found = run(drops_every_tenth, fresh=0, pausing=0, timeout=5, timeline=True)
+    line = found["timeline"]
+    assert [good for _sent, _took, good in line["samples"]].count(0) == len([one for one in found["failures"] if "loo" not in one["what"]])
+    assert len(line["samples"]) == found["requests"]
+    sent = [one[0] for one in line["samples"]]
+    assert sent == sorted(sent)
+    assert abs(line["began_at"] - time.time()) < 60
+    assert line["events"] == []
 
 
 def test_limits() -> None:
@@ -348,7 +402,7 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--url=https://here/api", "--seconds=1"], "only http:// is spoken here"),
+        (["--url=ftp://here/api", "--seconds=1"], "ftp://here/api is not an address such as"),
         (["--url=http://here/api", "--seconds=1", "--auth-env=NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE (--auth-env) is empty or not set"),
         (["--url=http://here/api", "--seconds=1", "--clients=0", "--fresh=0", "--pausing=0"], "no client"),
         (["--url=http://here/api"], "--seconds --until-file"),
@@ -356,7 +410,7 @@ def test_limits() -> None:
 )
 def test_refusals(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        load.parse(arguments)
+        command.parse(arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
 

@@ -91,8 +91,8 @@ def host(*pids: int) -> Any:
     return hand_over.Host("here", lambda pid: pid in pids)
 
 
-def queue(redis: Redis, *pids: int) -> Any:
-    return hand_over.Queue(redis, "prefect", host(*pids))
+def queue(*pids: int) -> Any:
+    return hand_over.Queue("prefect", host(*pids))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_only_own_processes_that_ended_are_lost(worker: str, lost: bool) -> None
 
 def test_what_a_killed_process_held_goes_over_at_once() -> None:
     redis = Redis({"1-0": Queued("here#7", NOW), "2-0": Queued("here#8", NOW - 900), "3-0": Queued("there#7", NOW - 900)})
-    moved = queue(redis, 8).hand_over()
+    moved = queue(8).hand_over(redis)
     assert [str(each) for each in moved] == ["schedule_deployments was held by here#7, a process of this host that has ended: handed over"]
     assert list(redis.entries) == ["2-0", "3-0"]
 
@@ -130,20 +130,32 @@ def test_what_a_killed_process_held_goes_over_at_once() -> None:
 )
 def test_who_counts_as_dead_elsewhere(beat: float | None, age: float, up: int, since: float, moved: bool) -> None:
     redis = Redis({"1-0": Queued("there#7", NOW - age)}, {} if beat is None else {"there#7": NOW - beat}, up)
-    found = queue(redis).hand_over(everywhere=True, since=NOW - since if since else 0)
+    found = queue().hand_over(redis, everywhere=True, since=NOW - since if since else 0)
     assert bool(found) is moved
     assert ("1-0" not in redis.entries) is moved
 
 
+def test_what_a_worker_held_before_it_began_anew_goes_over() -> None:
+    redis = Redis({"1-0": Queued("there#7", NOW - 9), "2-0": Queued("there#8", NOW - 9)}, {"there#8": NOW - 1})
+    same = queue()
+    assert same.hand_over(redis, everywhere=True) == []
+    redis.beats["there#7"] = NOW + 1
+    redis.entries["3-0"] = Queued("there#7", NOW + 2)
+    assert [str(each) for each in same.hand_over(redis, everywhere=True)] == [
+        "schedule_deployments was held by there#7, which began anew: handed over"
+    ]
+    assert list(redis.entries) == ["2-0", "3-0"]
+
+
 def test_who_renews_it_meanwhile_keeps_it() -> None:
     redis = Redis({"1-0": Queued("there#7", NOW - 900)}, renewed="1-0")
-    assert queue(redis).hand_over(everywhere=True) == []
+    assert queue().hand_over(redis, everywhere=True) == []
     assert "1-0" in redis.entries
 
 
 def test_asks_for_no_more_than_needed_while_nobody_holds_anything() -> None:
     redis = Redis()
-    assert queue(redis).hand_over(everywhere=True) == []
+    assert queue().hand_over(redis, everywhere=True) == []
     assert redis.asked == ["XINFO CONSUMERS"]
 
 

@@ -296,6 +296,25 @@ def test_a_stream_is_dead_when_two_probes_in_a_row_say_so(probes: list[Any], res
     assert dog.memory.restarts == ({f"{API} event_stream": 1} if restarted else {})
 
 
+def test_a_stream_that_comes_back_before_its_turn_is_left_alone() -> None:
+    site = Site(probes=[DEAD] * 5, keys={"selfhosted.prefect:deployment": "{}"})
+    dog = watch(site, services=False)
+    run(dog, site, 20)
+    assert (site.probed, dog.healthy) == (5, {API: False})
+    run(dog, site, 5)
+    site.keys = {}
+    run(dog, site, 60)
+    assert (site.stopped, dog.healthy) == ([], {API: True})
+
+
+def test_it_waits_for_redis_closely() -> None:
+    site = Site(away=True)
+    dog = watch(site)
+    assert dog.interval > 60
+    dog.round()
+    assert dog.interval == 1
+
+
 def test_streams_are_probed_at_once_when_redis_was_away_or_restarted() -> None:
     site = Site()
     dog = watch(site, services=False)

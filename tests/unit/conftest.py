@@ -11,6 +11,9 @@ IN_COLLECTIONS_TREE = ROOT.parts[-3:] == ("ansible_collections", "selfhosted", "
 
 
 def _package(name: str, *paths: str) -> None:
+    # Another folder's tests may have provided it; what they have imported since hangs on it.
+    if name in sys.modules:
+        return
     module = ModuleType(name)
     module.__path__ = list(paths)
     sys.modules[name] = module

@@ -7,12 +7,12 @@ moved only if
 
 - its worker was a process of this host that is not there any more,
 - or its worker has shown no sign of life for SILENT seconds,
-- or it was handed out before Redis was last away, and its worker has begun anew since then,
+- or it was handed out before its worker last began anew, or before Redis was last away and its worker has begun anew since,
 - or its worker has not renewed it for LOST seconds, which it does every 75.
 
 Whoever was thought dead and is not does no harm: docket accepts only one successor of a task, whoever is first, and hands
-tasks out more than once by design. Units run this when their process has ended, however it ended, and before it starts; the
-watchdog does the same all the time. It exits with 0 unless Redis cannot be asked.
+tasks out more than once by design. The unit of the background services runs this when its process has ended, however it
+ended; the watchdog does the same all the time. It exits with 0 unless Redis cannot be asked.
 """
 
 from __future__ import annotations
@@ -111,15 +111,28 @@ def pairs(flat: list[Any]) -> dict[str, Any]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def idle_needed(beat: float | None, now: float, up: float) -> tuple[float, str]:
+@dataclass(frozen=True)
+class Life:
+    """A worker's signs of life: the last one, and when it was last seen to give none, in seconds since the epoch.
+
+    A worker that has trouble with Redis gives up what it is at, gives no sign for five seconds, and begins anew.
+    """
+
+    beat: float | None
+    absent: float = 0.0
+
+
+def idle_needed(life: Life, now: float, up: float) -> tuple[float, str]:
     """For how many seconds a task must have been left alone to count as abandoned, and why.
 
-    ``beat`` is the worker's last sign of life, in seconds since the epoch; ``up`` for how many seconds Redis has been there.
+    ``up`` is for how many seconds Redis has been there.
     """
     # After an absence of Redis everybody has been silent, and gets time to come back.
-    if (beat is None or now - beat > SILENT) and up > SILENT:
+    if (life.beat is None or now - life.beat > SILENT) and up > SILENT:
         return SILENT, f"silent for more than {SILENT:g} s"
-    if beat is not None and beat > now - up and up + 1 < LOST:
+    if life.beat is not None and 0 < life.absent < life.beat and now - life.absent < LOST:
+        return now - life.absent, "which began anew"
+    if life.beat is not None and life.beat > now - up and up + 1 < LOST:
         return up + 1, "which began anew when Redis came back"
     return LOST, f"which has not renewed it for {LOST:g} s"
 
@@ -127,32 +140,35 @@ def idle_needed(beat: float | None, now: float, up: float) -> tuple[float, str]:
 class Queue:
     """One docket's queue in Redis."""
 
-    def __init__(self, redis: Redis, docket: str, host: Host) -> None:
-        self._redis = redis
+    def __init__(self, docket: str, host: Host) -> None:
         self._docket = docket
         self._host = host
         self._stream = f"{docket}:stream"
+        self._absent: dict[str, float] = {}
 
-    def hand_over(self, everywhere: bool = False, since: float = 0.0) -> list[Moved]:
+    def hand_over(self, redis: Redis, everywhere: bool = False, since: float = 0.0) -> list[Moved]:
         """Puts back what dead workers hold: of this host's processes only, or of everybody's.
 
         ``since`` is when Redis was seen to come back, in seconds since the epoch, if it has been away without a restart.
         """
-        holders = self._holders()
+        holders = self._holders(redis)
         lost = [worker for worker in holders if self._host.lost(worker)]
-        moved = [each for worker in lost for each in self._move(worker, 0.0, "a process of this host that has ended")]
+        moved = [each for worker in lost for each in self._move(redis, worker, 0.0, "a process of this host that has ended")]
         others = [worker for worker in holders if worker not in lost]
         if everywhere and others:
-            now, up = self._clock()
-            flat = self._redis.execute_command("ZRANGE", f"{self._docket}:workers", 0, -1, "WITHSCORES")
+            now, up = self._clock(redis)
+            flat = redis.execute_command("ZRANGE", f"{self._docket}:workers", 0, -1, "WITHSCORES")
             beats = {worker: float(score) for worker, score in pairs(flat).items()}
+            up = min(up, max(now - since, 0.0))
             for worker in others:
-                moved += self._move(worker, *idle_needed(beats.get(worker), now, min(up, max(now - since, 0.0))))
+                if worker not in beats:
+                    self._absent[worker] = now
+                moved += self._move(redis, worker, *idle_needed(Life(beats.get(worker), self._absent.get(worker, 0.0)), now, up))
         return moved
 
-    def _holders(self) -> list[str]:
+    def _holders(self, redis: Redis) -> list[str]:
         try:
-            consumers = self._redis.execute_command("XINFO CONSUMERS", self._stream, GROUP)
+            consumers = redis.execute_command("XINFO CONSUMERS", self._stream, GROUP)
         except Exception as error:
             # Nothing has ever been queued.
             if "no such key" in str(error) or "NOGROUP" in str(error):
@@ -160,17 +176,18 @@ class Queue:
             raise
         return [str(each["name"]) for each in map(pairs, consumers) if int(each["pending"])]
 
-    def _clock(self) -> tuple[float, float]:
-        seconds, micros = self._redis.execute_command("TIME")
-        server = str(self._redis.execute_command("INFO", "server"))
+    @staticmethod
+    def _clock(redis: Redis) -> tuple[float, float]:
+        seconds, micros = redis.execute_command("TIME")
+        server = str(redis.execute_command("INFO", "server"))
         information = dict(line.split(":", 1) for line in server.splitlines() if ":" in line)
         return int(seconds) + int(micros) / 1_000_000, float(information["uptime_in_seconds"])
 
-    def _move(self, worker: str, idle: float, why: str) -> list[Moved]:
+    def _move(self, redis: Redis, worker: str, idle: float, why: str) -> list[Moved]:
         least = int(idle * 1000)
         moved = []
-        for entry, *_rest in self._redis.execute_command("XPENDING", self._stream, GROUP, "IDLE", least, "-", "+", BATCH, worker):
-            key = self._redis.execute_command("EVAL", MOVE, 1, self._stream, GROUP, entry, worker, least, f"{self._docket}:runs:")
+        for entry, *_rest in redis.execute_command("XPENDING", self._stream, GROUP, "IDLE", least, "-", "+", BATCH, worker):
+            key = redis.execute_command("EVAL", MOVE, 1, self._stream, GROUP, entry, worker, least, f"{self._docket}:runs:")
             if key is not None:
                 moved.append(Moved(self._docket, str(key), worker, why))
         return moved
@@ -203,7 +220,7 @@ def main(environment: Mapping[str, str], redis: Callable[[Mapping[str, str]], Re
     try:
         client = redis(environment)
         for docket in dockets(environment):
-            for moved in Queue(client, docket, host).hand_over():
+            for moved in Queue(docket, host).hand_over(client):
                 print(moved, flush=True)
     except Exception as error:
         print(f"Redis cannot be asked who held which task: {reason(error, environment)}", file=sys.stderr, flush=True)

@@ -173,7 +173,7 @@ def websocket(url: str, seconds: float) -> Iterator[Channel]:
             return str(self._connection.recv(seconds))
 
     try:
-        with connect(url, subprotocols=["prefect"], open_timeout=seconds, close_timeout=1) as connection:
+        with connect(url, subprotocols=["prefect"], proxy=None, open_timeout=seconds, close_timeout=1) as connection:
             yield Open(connection)
     except WebSocketException as error:
         raise ConnectionError(str(error) or type(error).__name__) from error
@@ -419,6 +419,11 @@ class Watchdog:
                 raise
             self._lost(error)
 
+    @property
+    def interval(self) -> float:
+        """At most so many seconds until the next round. What waits for Redis waits for the watchdog, too."""
+        return 1.0 if self._away else float("inf")
+
     def _lost(self, error: Exception) -> None:
         if not self._away:
             self._world.log(f"Redis cannot be asked ({self._world.explain(error)}): nothing is judged until it can", 4)
@@ -486,15 +491,22 @@ class Watchdog:
         if stream.pid != process.pid:
             stream.pid, stream.due, stream.failed = process.pid, 0.0, 0
         if now >= stream.due and self._patience.probe_every > 0:
-            verdict, text = server.probe()
-            if verdict is not Verdict.UNKNOWN:
-                stream.failed = stream.failed + 1 if verdict is Verdict.DEAD else 0
-            stream.text = text
-            stream.due = self._world.now() + self._patience.probe_every if verdict is Verdict.WELL else 0.0
-            self._say(unit, f"{unit}: its stream of events could not be probed: {text}" if verdict is Verdict.UNKNOWN else "")
+            self._probe(unit, server, stream)
         if stream.failed:
             return Fault(f"answers, but its stream of events is dead: {stream.text}", "event_stream" if stream.failed >= PROBES else "")
         return None
+
+    def _probe(self, unit: str, server: Server, stream: Stream) -> None:
+        """Probes until it is well, or has failed too often, or nothing can be said."""
+        verdict = Verdict.DEAD
+        # One that was given up, and not restarted yet, may have come back.
+        stream.failed = min(stream.failed, PROBES - 1)
+        while verdict is Verdict.DEAD and stream.failed < PROBES:
+            verdict, stream.text = server.probe()
+            stream.failed += verdict is Verdict.DEAD
+        if verdict is Verdict.WELL:
+            stream.failed, stream.due = 0, self._world.now() + self._patience.probe_every
+        self._say(unit, f"{unit}: its stream of events could not be probed: {stream.text}" if verdict is Verdict.UNKNOWN else "")
 
     # --- what is done ---
 
@@ -613,8 +625,8 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="for figures and memory")
     parser.add_argument("--follow", type=Path, action="append", default=[], help="begin anew when this file is another one")
     parser.add_argument("--metrics", type=Path, required=True, help="the node exporter's folder: begin anew when it appears")
-    parser.add_argument("--interval", type=float, default=5.0)
-    parser.add_argument("--probe-timeout", type=float, default=6.0)
+    parser.add_argument("--interval", type=float, default=2.0)
+    parser.add_argument("--probe-timeout", type=float, default=5.0)
     for name in ("services", "api", "grace", "probe-every", "pause", "longest-pause", "stop"):
         parser.add_argument(f"--patience-{name}", type=float, default=getattr(Patience, name.replace("-", "_")))
     return parser.parse_args(words)
@@ -630,9 +642,10 @@ def main(given: argparse.Namespace) -> int:
     here = hand_over.this_host()
     environment = dict(os.environ)
 
+    queues = [hand_over.Queue(docket, here) for docket in hand_over.dockets(environment)]
+
     def everywhere(redis: Redis, since: float) -> list[object]:
-        queues = [hand_over.Queue(redis, docket, here) for docket in hand_over.dockets(environment)]
-        return [moved for queue in queues for moved in queue.hand_over(everywhere=True, since=since)]
+        return [moved for queue in queues for moved in queue.hand_over(redis, everywhere=True, since=since)]
 
     world = World(
         host=here.name,
@@ -655,7 +668,7 @@ def main(given: argparse.Namespace) -> int:
         watchdog.memory.save(remembered)
         replace(given.folder / "prefect_watchdog.prom", metrics(watchdog.memory, watchdog.healthy, time.time()))
         notify("WATCHDOG=1")
-        time.sleep(given.interval)
+        time.sleep(min(given.interval, watchdog.interval))
     log("The release, the settings or the node exporter's folder have changed: beginning anew")
     return 0
 

@@ -30,7 +30,7 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         plugin = prefect_lock.LookupModule(loader=DataLoader())
         plugin._load_name = "selfhosted.prefect.prefect_lock"
         monkeypatch.setattr(plugin, "set_options", lambda **_: None)
-        monkeypatch.setattr(plugin, "get_option", {"file": "", "problem": False, **options}.get)
+        monkeypatch.setattr(plugin, "get_option", {"file": "", "extra": "", "problem": False, **options}.get)
         return plugin.run([version], {})[0]
 
     return run
@@ -50,6 +50,27 @@ def test_a_lock_of_the_users_own(look: Any, tmp_path: Path) -> None:
     own.write_text(f"prefect==3.9.0{ENTRY}")
     assert look("3.9.0", file=str(own))["path"] == str(own)
     assert look("3.9.0", file=str(own), problem=True) == ""
+
+
+def test_a_lock_with_more(look: Any, tmp_path: Path) -> None:
+    assert "3.8.8 with logfire has no lock here, so it cannot be installed; there are locks for none." in look(
+        "3.8.8", extra="logfire", problem=True
+    )
+    path = tmp_path / "locks" / "3.8.8-logfire.txt"
+    path.write_text(f"prefect==3.8.8{ENTRY}logfire==5.1.1{ENTRY}")
+    assert look("3.8.8", extra="logfire", problem=True) == ""
+    assert look("3.8.8", extra="logfire")["path"] == str(path)
+    assert look("3.8.8", extra="logfire")["release"] != look("3.8.8")["release"]
+    # What comes with it is not a version.
+    assert "there are locks for 3.8.8. Make one" in look("9.9.9", problem=True)
+    assert "there are locks for 3.8.8. Make one" in look("9.9.9", extra="logfire", problem=True)
+
+
+def test_a_lock_of_the_users_own_without_it(look: Any, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text(f"prefect==3.9.0{ENTRY}")
+    problem = look("3.9.0", file=str(own), extra="logfire", problem=True)
+    assert problem == f"{own} does not hold logfire: `make lock VERSION=3.9.0` writes a lock with it, 3.9.0-logfire.txt"
 
 
 @pytest.mark.parametrize(

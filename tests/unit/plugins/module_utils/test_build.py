@@ -124,6 +124,13 @@ def test_build(plan: Plan) -> None:
     assert "HTTPS_PROXY" not in machine.environments["import"]
 
 
+def test_what_a_lock_has_beside_prefect_is_proved_too(plan: Plan) -> None:
+    machine = Machine()
+    more = replace(plan, lock=LOCK + f"logfire==5.1.1 --hash=sha256:{'b' * 64}\n")
+    assert Builder(more, host(machine)).build()
+    assert "import logfire, opentelemetry.instrumentation.fastapi" in machine.ran[3]
+
+
 def test_a_release_in_place_is_left_alone(plan: Plan) -> None:
     Builder(plan, host(Machine())).build()
     again = Machine()

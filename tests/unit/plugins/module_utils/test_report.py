@@ -14,11 +14,12 @@ NOW = 1000000.0
 
 def unit(**changes: Any) -> dict[str, Any]:
     state = {"name": "prefect-api@4200.service", "host": "api1", "state": "active (running)", "since": NOW - 3700, "memory_bytes": 190e6}
-    return {**state, "active": True, "enabled": True, "stale": False, "restarts": 0, **changes}
+    return {**state, "active": True, "enabled": True, "stale": False, "restarts": 0, "drained": False, **changes}
 
 
 def server(**changes: Any) -> dict[str, Any]:
     state = {"name": "api1", "url": "http://a/api", "live": True, "ready": True, "version": "3.8.8", "milliseconds": 12, "problem": ""}
+    state["drained"] = False
     return {**state, **changes}
 
 
@@ -56,6 +57,7 @@ def report(**changes: Any) -> dict[str, Any]:
         ),
         pytest.param({"processes": [unit(stale=True)]}, ["older release or older settings"], id="a restart is missing"),
         pytest.param({"processes": [unit(enabled=False)]}, ["does not start at boot"], id="gone after a reboot"),
+        pytest.param({"processes": [unit(drained=True)]}, ["api1 is drained"], id="out of service"),
         pytest.param(
             {"servers": [server(ready=False, problem="ready answered HTTP 503")]}, ["api1: ready answered HTTP 503"], id="a server is ill"
         ),
@@ -84,6 +86,9 @@ def test_table() -> None:
     ):
         assert part in words
     assert "2.0 MB of 512.0 MB" in words
+    assert "DRAINED" not in words
+    rows = table({**report(servers=[server(drained=True), server(name="balancer")]), "problems": []}, lambda: NOW).splitlines()
+    assert [row.split()[4] for row in rows if row.startswith(("api1", "balancer"))] == ["DRAINED", "-"]
     assert "PROBLEM: it burns" in table({**report(), "problems": ["it burns"]}, lambda: NOW)
 
 
@@ -109,3 +114,19 @@ def test_assemble() -> None:
     assert found["schema"] == {"current": "a", "head": "b", "pending": ["b"]}
     assert [problem.split()[0] for problem in found["problems"]] == ["api2", "the"]
     assert "hosts" not in found
+
+
+def test_drained() -> None:
+    """By host and port: another server of the same host, and the same port of another host, are not."""
+    here = {key: value for key, value in unit().items() if key not in ("host", "drained")}
+    both = [here, {**here, "name": "prefect-api@4201.service"}, {**here, "name": "prefect-services.service"}]
+    found = assemble(
+        {
+            "version": "3.8.8",
+            "hosts": [["api1", {"units": both, "drained": [4201]}, {}], ["api2", {"units": both, "drained": []}, {}]],
+            "servers": [server(name=name) for name in ("api1:4200", "api1:4201", "api2:4201", "balancer")],
+        }
+    )
+    assert [(unit["host"], unit["name"]) for unit in found["processes"] if unit["drained"]] == [("api1", "prefect-api@4201.service")]
+    assert [each["name"] for each in found["servers"] if each["drained"]] == ["api1:4201"]
+    assert next(problem for problem in found["problems"] if "drained" in problem).startswith("prefect-api@4201.service on api1 is drained")

@@ -14,6 +14,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._command import
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings, secrets_of
 
 SETTINGS = {"PREFECT_A": "1", "PREFECT_REDIS_MESSAGING_HOST": "r", "PREFECT_LOGGING_LOGGERS_X_LEVEL": "INFO", "DO_NOT_TRACK": "1"}
+SETTINGS["PREFECT_LOGFIRE_ENABLED"] = "true"
 
 
 def says(output: str, **kinds: Any) -> Any:

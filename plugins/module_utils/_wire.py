@@ -1,3 +1,6 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
 """HTTP/1.1 and websockets by hand: what happens on the wire is seen as it is, and nothing is ever sent twice."""
 
 from __future__ import annotations
@@ -7,6 +10,7 @@ import base64
 import json
 import os
 import select
+import ssl
 import struct
 import time
 from dataclasses import dataclass, field
@@ -29,18 +33,26 @@ class Target:
     port: int
     base: str
     auth: str = ""
+    tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, url: str, auth: str = "") -> Target:
-        """Take a URL apart.
+    def parse(cls, url: str, auth: str = "", ca_file: str = "") -> Target:
+        """Take a URL apart. `ca_file` holds the authorities to trust, the system's own without it.
 
         Raises:
-            ValueError: it is not http://, or has no host.
+            ValueError: it is neither http:// nor https://, or has no host.
+            OSError: `ca_file` cannot be read.
         """
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"{url} is not an address such as http://127.0.0.1:4200/api; only http:// is spoken here")
-        return cls(parts.hostname, parts.port or 80, parts.path.rstrip("/"), auth)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url} is not an address such as http://127.0.0.1:4200/api")
+        secure = parts.scheme == "https"
+        tls = ssl.create_default_context(cafile=ca_file or None) if secure else None
+        return cls(parts.hostname, parts.port or (443 if secure else 80), parts.path.rstrip("/"), auth, tls)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new connection."""
+        return await asyncio.open_connection(self.host, self.port, limit=MAX_LINE, ssl=self.tls)
 
     def head(self, method: str, path: str, *more: str) -> bytes:
         """The start line and headers of a request."""
@@ -113,13 +125,11 @@ class Connection:
         body = b"" if content is None else json.dumps(content).encode()
         head = self.target.head(method, path, "Content-Type: application/json", f"Content-Length: {len(body)}")
         try:
-            async with asyncio.timeout(self.timeout):
-                reader, writer = await self._open()
-                answer = await _exchange(reader, writer, head + body)
+            answer = await asyncio.wait_for(self._ask(head + body), self.timeout)
         except FailedError:
             self.close()
             raise
-        except TimeoutError:
+        except (TimeoutError, asyncio.TimeoutError):
             self.close()
             raise FailedError(f"no answer within {self.timeout:g} s") from None
         self._last = time.monotonic()
@@ -132,6 +142,10 @@ class Connection:
             self._streams[1].close()
         self._streams = None
 
+    async def _ask(self, request: bytes) -> Answer:
+        reader, writer = await self._open()
+        return await _exchange(reader, writer, request)
+
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._streams and not _closed_by_peer(*self._streams):
             self.used = f"kept open, idle for {time.monotonic() - self._last:.3f} s"
@@ -139,7 +153,7 @@ class Connection:
         self.close()
         self.used = "new"
         try:
-            self._streams = await asyncio.open_connection(self.target.host, self.target.port, limit=MAX_LINE)
+            self._streams = await self.target.connect()
         except ConnectionRefusedError:
             raise FailedError("refused") from None
         except TimeoutError:
@@ -210,7 +224,7 @@ class Websocket:
         Raises:
             OSError, EOFError, FailedError: it cannot be opened.
         """
-        reader, writer = await asyncio.open_connection(target.host, target.port, limit=MAX_LINE)
+        reader, writer = await target.connect()
         try:
             key = base64.b64encode(os.urandom(16)).decode()
             upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}")

@@ -1,0 +1,169 @@
+"""Drills on a cluster of three API servers: refused where they should be, passed, failed with a reason, and mended when nobody is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import ROOT, Lab
+
+LAB = Lab("drill", 4320)
+APIS = ("api1", "api2", "api3")
+HOSTS = ("state1", *APIS)
+URL = "http://172.28.12.11:4200/api"
+UNITS = {"api1": "prefect-api@4200", "api2": "prefect-api@4200", "api3": "prefect-api@4200", "state1": "prefect-services"}
+# Short faults: the limits hold for longer ones as well, and a test has to end.
+QUICK = {"prefect_drill_before": 6, "prefect_drill_seconds": 12, "prefect_drill_after": 14}
+
+
+@dataclass(frozen=True)
+class Elsewhere(Lab):
+    """The same hosts in another inventory."""
+
+    folder: str = ""
+
+    @property
+    def inventory(self) -> str:
+        return self.folder
+
+
+def drill(scenarios: str, folder: Path, **more: Any) -> dict[str, Any]:
+    """A confirmed drill's variables."""
+    given = {"prefect_drill_confirm": URL, "prefect_drill_scenarios": scenarios, "prefect_drill_directory": str(folder)}
+    return {**given, **QUICK, **more}
+
+
+def started() -> list[list[str]]:
+    return [LAB.started([host], unit) for host, unit in UNITS.items()]
+
+
+def broken(host: str) -> str:
+    """What is left of a drill on a host: stopped processes, its rules, its timer, and units that do not run."""
+    looks = (
+        "ps -eo state,args | grep '^T' || true",
+        "nft list table inet prefect_drill 2>/dev/null || true",
+        "if systemctl is-active --quiet prefect-drill-restore.timer; then echo timer; fi",
+        f"systemctl is-active {UNITS[host]} | grep -v '^active' || true",
+    )
+    return LAB.on(host, "\n".join(looks)).strip()
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        pytest.param({"prefect_drill_confirm": ""}, ("nobody has confirmed", f"-e prefect_drill_confirm={URL}"), id="nobody confirmed"),
+        pytest.param({"prefect_drill_confirm": "yes"}, ('prefect_drill_confirm is "yes"', URL), id="another cluster confirmed"),
+        pytest.param(
+            {"prefect_drill_scenarios": "kill_api,kill_everything"},
+            ("There is no scenario kill_everything", "freeze_redis"),
+            id="unknown scenario",
+        ),
+        pytest.param({"prefect_drill_api_host": "state1"}, ("state1 (prefect_drill_api_host", "no host of the group"), id="no API host"),
+        pytest.param({"prefect_drill_limits": {"kill_api": {"faild": 1}}}, ("prefect_drill_limits has faild",), id="a limit for nothing"),
+        pytest.param({"prefect_drill_rate": 0}, ("prefect_drill_rate", "1 or more"), id="no load"),
+    ],
+)
+def test_refused(variables: dict[str, Any], says: tuple[str, ...], tmp_path: Path) -> None:
+    before = started()
+    played = LAB.play("drill", expect=2, **{**drill("kill_api", tmp_path), **variables})
+    assert played.says(*says, "Nothing was changed."), played.output[-3000:]
+    assert started() == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_refused_with_one_api_host(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory"
+    inventory.mkdir()
+    text = (ROOT / LAB.inventory / "hosts.yml").read_text()
+    (inventory / "hosts.yml").write_text(text.replace("        api2:\n", "").replace("        api3:\n", ""))
+    (inventory / "group_vars").symlink_to(ROOT / "inventories/lab/group_vars")
+    lab = Elsewhere(LAB.name, LAB.port, str(inventory))
+    played = lab.play("drill", expect=2, lab_checkout=str(ROOT), **drill("kill_api", tmp_path / "reports"))
+    assert played.says("only one API host", "Nothing was changed."), played.output[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("host", "unit", "says"),
+    [
+        pytest.param("api2", "prefect-api@4200", "not healthy", id="a server is down"),
+        pytest.param("state1", "prefect-services", "prefect-services", id="the scheduler is down"),
+    ],
+)
+def test_refused_when_redundancy_is_lost(host: str, unit: str, says: str, tmp_path: Path) -> None:
+    LAB.on(host, f"systemctl stop {unit}")
+    try:
+        played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path))
+    finally:
+        LAB.on(host, f"systemctl start {unit}")
+    assert played.says("The cluster is not well", says, "Nothing was changed."), played.output[-3000:]
+    assert not list(tmp_path.iterdir())
+
+
+def report(folder: Path) -> dict[str, Any]:
+    (found,) = folder.glob("drill-*.json")
+    (page,) = folder.glob("drill-*.html")
+    assert "<svg" in page.read_text()
+    content: dict[str, Any] = json.loads(found.read_text())
+    return content
+
+
+def test_a_drill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = os.environ.get("DRILL_SCENARIOS", "kill_api,freeze_api,cut_api,kill_services,restart_redis,restart_postgres")
+    played = LAB.play("drill", expect=None, **drill(wanted, tmp_path))
+    found = report(tmp_path)
+    with capsys.disabled():
+        for one in found["scenarios"]:
+            print(f"\n{'PASS' if one['passed'] else 'FAIL'} {one['name']}: {one['measures']} {one['reasons']}")
+        print(f"{played.seconds:.0f} s")
+    assert [one["name"] for one in found["scenarios"]] == wanted.split(",")
+    assert played.code == 0, [one["reasons"] for one in found["scenarios"]]
+    assert found["passed"]
+    assert all(one["measures"]["requests"] > 500 for one in found["scenarios"])
+    assert [broken(host) for host in HOSTS] == [""] * len(HOSTS)
+    # Nothing of the load stays on the cluster.
+    assert (
+        LAB.on("state1", "runuser -u postgres -- psql -Atc \"select count(*) from variable where name like 'load-%'\" prefect").strip()
+        == "0"
+    )
+
+
+def test_a_drill_that_fails(tmp_path: Path) -> None:
+    limits = {"kill_api": {"back_after": 0.1}}
+    played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path, prefect_drill_limits=limits, prefect_drill_after=6))
+    assert played.says("The drill has failed", "FAIL kill_api on api1", "the process is back after", "the limit is 0.10 s"), played.output[
+        -3000:
+    ]
+    assert not report(tmp_path)["passed"]
+    # The next run finds the lock free.
+    assert LAB.play("drill", "--check", **drill("kill_api", tmp_path)).changed == 0
+
+
+def wait(condition: Callable[[], bool], seconds: float) -> float:
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.5)
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize("scenario", ["freeze_api", "cut_api", "stop_api"])
+def test_interrupted(scenario: str, tmp_path: Path) -> None:
+    """The machine that runs Ansible dies while something is broken: the host mends itself."""
+    process = LAB.start("drill", **drill(scenario, tmp_path, prefect_drill_before=2))
+    try:
+        wait(lambda: bool(broken("api1").replace("timer", "").strip()), 90)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    # The module on the host dies with it, at the worst moment.
+    LAB.on("api1", "pkill -9 -u root -x python3")
+    assert broken("api1")
+    assert wait(lambda: not broken("api1"), 100) > 1
+    wait(lambda: LAB.on("api1", "curl -s http://127.0.0.1:4200/api/ready || true").strip() == '{"message":"OK"}', 30)

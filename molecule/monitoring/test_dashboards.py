@@ -1,0 +1,57 @@
+"""Every query of every panel, and every metric that an alert needs, has an answer in a running cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import urllib.parse
+import urllib.request
+from typing import Any
+
+import dashboards
+import pytest
+from lab import Lab
+
+LAB = Lab("monitoring", 4310)
+# Any Prometheus that watches a cluster can be asked; by default it is the lab's.
+PROMETHEUS = os.environ.get("PREFECT_PROMETHEUS_URL") or dashboards.lab_prometheus(LAB.inventory)
+# Counted from the first one on.
+LATER = {"prefect_watchdog_restarts_total"}
+PATIENCE = 120  # seconds until a young Prometheus has what a rate needs
+
+
+def ask(expr: str) -> list[dict[str, Any]]:
+    """What Prometheus answers now."""
+    url = f"{PROMETHEUS}/api/v1/query?" + urllib.parse.urlencode({"query": expr})
+    with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310  an address of the lab
+        result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+    return result
+
+
+def has_answer(expr: str) -> bool:
+    """Whether there is an answer, now or soon."""
+    end = time.monotonic() + PATIENCE
+    while not ask(expr):
+        if time.monotonic() > end:
+            return False
+        time.sleep(5)
+    return True
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_backup() -> None:
+    """How old the newest backup is can be told once there is one."""
+    if not os.environ.get("PREFECT_PROMETHEUS_URL") and not ask("prefect_backup_timestamp_seconds"):
+        LAB.play("backup")
+
+
+@pytest.mark.parametrize("query", dashboards.queries(), ids=str)
+def test_a_panel_is_not_empty(query: dashboards.Query) -> None:
+    assert has_answer(query.expr), f"no answer for {query.expr}"
+
+
+@pytest.mark.parametrize("metric", sorted(set(dashboards.metrics_of_rules()) - LATER))
+def test_an_alert_has_its_metric(metric: str) -> None:
+    """An alert on a metric that nobody exposes never fires."""
+    assert has_answer(f"count({metric})"), f"no target exposes {metric}"

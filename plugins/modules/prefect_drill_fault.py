@@ -1,0 +1,168 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_drill_fault
+short_description: Break something on a host for some seconds, and mend it in any case
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Makes one fault, lets it last, mends it, and returns when it began and ended. For failover drills.
+  - >-
+    Before anything is broken, systemd is given a transient timer (C(prefect-drill-restore.timer)) with the command that mends it. So the
+    fault ends even when the connection to the host, the machine that runs Ansible, or this module dies meanwhile. A reboot ends it, too.
+  - While the timer of an earlier fault is there, another one is refused.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.action_group
+attributes:
+  check_mode:
+    support: full
+    details: Looks whether the fault could be made.
+  diff_mode:
+    support: none
+    details: Nothing is different afterwards.
+  idempotent:
+    support: none
+    details: A fault is made each time.
+  platform:
+    platforms: posix
+    support: full
+    details: Linux with systemd; V(kind=cut) takes nftables.
+options:
+  state:
+    description:
+      - V(made) makes a fault and mends it.
+      - V(mended) mends what an earlier call has left behind, if anything, without waiting for the timer.
+    type: str
+    choices: [made, mended]
+    default: made
+  kind:
+    description:
+      - V(kill) sends SIGKILL to the processes of O(units) and waits until systemd has started them again.
+      - V(freeze) sends SIGSTOP, and SIGCONT in the end.
+      - V(stop) stops O(units), and starts them in the end.
+      - V(restart) restarts O(units).
+      - V(cut) drops every packet to or from O(ports), except the host's own to itself, so that whoever waits for an answer waits.
+    type: str
+    choices: [kill, freeze, stop, cut, restart]
+  units:
+    description: systemd's units, by name or pattern. Those that run are hit, and at least one has to.
+    type: list
+    elements: str
+    default: []
+  ports:
+    description: TCP ports for V(kind=cut), of this host and of others that it talks to. SSH's must not be among them.
+    type: list
+    elements: int
+    default: []
+  seconds:
+    description: How long the fault lasts. With V(kind=kill) how long systemd has, at most, to start the processes again.
+    type: float
+    default: 20
+  guard:
+    description: Seconds after which the timer mends the fault. They have to exceed O(seconds).
+    type: float
+    default: 90
+"""
+
+EXAMPLES = r"""
+- name: Freeze an API server for ten seconds
+  become: true
+  selfhosted.prefect.prefect_drill_fault:
+    kind: freeze
+    units: [prefect-api@4200.service]
+    seconds: 10
+
+- name: Mend whatever a drill has left behind
+  become: true
+  selfhosted.prefect.prefect_drill_fault:
+    state: mended
+"""
+
+RETURN = r"""
+at:
+  description: When the fault began, in seconds since the epoch, by the host's clock.
+  returned: when O(state=made), outside check mode
+  type: float
+  sample: 1795000000.123
+until:
+  description: When it had ended.
+  returned: when O(state=made), outside check mode
+  type: float
+  sample: 1795000010.234
+by_itself:
+  description: Whether that took nobody's help, as when systemd starts a process again that was killed.
+  returned: when O(state=made), outside check mode
+  type: bool
+  sample: false
+units:
+  description: The units that were hit.
+  returned: when O(state=made)
+  type: list
+  elements: str
+  sample: [prefect-api@4200.service]
+"""
+
+import signal
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import KINDS, Breaker, Fault, FaultError
+
+_SSH = 22
+
+ARGUMENTS: dict[str, Any] = {
+    "state": {"type": "str", "choices": ["made", "mended"], "default": "made"},
+    "kind": {"type": "str", "choices": list(KINDS)},
+    "units": {"type": "list", "elements": "str", "default": []},
+    "ports": {"type": "list", "elements": "int", "default": []},
+    "seconds": {"type": "float", "default": 20},
+    "guard": {"type": "float", "default": 90},
+}
+
+
+def problem(params: dict[str, Any]) -> str:
+    """What is wrong with the arguments; empty when nothing is."""
+    if params["state"] != "made":
+        return ""
+    cut = params["kind"] == "cut"
+    wrong = [
+        (cut and not params["ports"], "kind=cut takes ports"),
+        (not cut and not params["units"], f"kind={params['kind']} takes units"),
+        (cut and _SSH in params["ports"], "ports must not hold 22: nobody could reach the host any more"),
+        (not 0 <= params["seconds"] < params["guard"], f"guard ({params['guard']:g} s) must exceed seconds ({params['seconds']:g} s)"),
+        (any(name.startswith("-") for name in params["units"]), "a unit's name does not begin with a dash"),
+    ]
+    return next((f"{words}. Nothing was changed." for is_so, words in wrong if is_so), "")
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_if=[["state", "made", ["kind"]]], supports_check_mode=True)
+    params = module.params
+    wrong = problem(params)
+    if wrong:
+        module.fail_json(msg=wrong)
+    # Whoever ends this module early has what it has broken mended first.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(1))
+    breaker = Breaker(Fault(params["kind"] or "", tuple(params["units"]), tuple(params["ports"])))
+    try:
+        if params["state"] == "mended":
+            module.exit_json(changed=False if module.check_mode else breaker.restore())
+        names = breaker.prepare()
+        if module.check_mode:
+            module.exit_json(changed=True, units=names)
+        module.exit_json(changed=True, units=names, **asdict(breaker.carry_out(params["seconds"], params["guard"])))
+    except FaultError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

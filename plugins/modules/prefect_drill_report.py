@@ -1,0 +1,210 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_drill_report
+short_description: Judge a failover drill, and write its report
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - Compares what M(selfhosted.prefect.prefect_load) and M(selfhosted.prefect.prefect_drill_watch) have measured around a fault of
+    M(selfhosted.prefect.prefect_drill_fault) with limits.
+  - Writes the result twice, for machines (JSON) and for people (one page of HTML that needs nothing else, with plots of the latency over
+    time).
+  - A scenario that was not good enough is part of the result, and no failure of this module.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.action_group
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+    details: The result is returned.
+  idempotent:
+    support: full
+  platform:
+    platforms: posix
+    support: full
+    details: Any with Python; usually the machine that runs Ansible.
+options:
+  directory:
+    description: The folder for the two files, which is made if it is not there.
+    type: path
+    required: true
+  name:
+    description: The files' name, without an ending.
+    type: str
+    required: true
+  about:
+    description: What else the result tells, such as C(url), C(version), C(began) and C(ended).
+    type: dict
+    default: {}
+  scenarios:
+    description: What was done, in order.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The scenario's name.
+        type: str
+        required: true
+      title:
+        description: What it is, in words.
+        type: str
+        default: ""
+      target:
+        description: On which host.
+        type: str
+        default: ""
+      kind:
+        description: The kind of fault.
+        type: str
+        default: ""
+      limits:
+        description: What is allowed, by the names of measures. A measure without a limit is only shown.
+        type: dict
+        default: {}
+      load:
+        description: What M(selfhosted.prefect.prefect_load) returned.
+        type: dict
+      watch:
+        description: What M(selfhosted.prefect.prefect_drill_watch) returned.
+        type: dict
+      fault:
+        description: What M(selfhosted.prefect.prefect_drill_fault) returned.
+        type: dict
+      unwell:
+        description: What was not well after the scenario, when the cluster had had its time. Such a scenario has failed.
+        type: str
+        default: ""
+      problem:
+        description: Why there is nothing to judge. Such a scenario has failed.
+        type: str
+        default: ""
+"""
+
+EXAMPLES = r"""
+- name: Judge the drill
+  selfhosted.prefect.prefect_drill_report:
+    directory: /var/lib/drills
+    name: drill-20261124
+    about:
+      url: http://balancer:4200/api
+    scenarios:
+      - name: kill_api
+        kind: kill
+        target: api3
+        limits: {failed: 3, lost: 0, failing_for: 1}
+        load: "{{ load }}"
+        watch: "{{ watch }}"
+        fault: "{{ fault }}"
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+passed:
+  description: Whether every scenario was good enough.
+  returned: always
+  type: bool
+  sample: true
+lines:
+  description: The result for people.
+  returned: always
+  type: list
+  elements: str
+  sample: ["PASS  kill_api on api3: 2 of 1190 requests failed"]
+measures:
+  description: What was measured, by scenario.
+  returned: always
+  type: dict
+json:
+  description: Path of the result for machines.
+  returned: always
+  type: str
+  sample: /var/lib/drills/drill-20261124.json
+html:
+  description: Path of the page.
+  returned: always
+  type: str
+  sample: /var/lib/drills/drill-20261124.html
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_page import page
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_report import result, text
+
+ARGUMENTS: dict[str, Any] = {
+    "directory": {"type": "path", "required": True},
+    "name": {"type": "str", "required": True},
+    "about": {"type": "dict", "default": {}},
+    "scenarios": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "name": {"type": "str", "required": True},
+            "title": {"type": "str", "default": ""},
+            "target": {"type": "str", "default": ""},
+            "kind": {"type": "str", "default": ""},
+            "limits": {"type": "dict", "default": {}},
+            "load": {"type": "dict"},
+            "watch": {"type": "dict"},
+            "fault": {"type": "dict"},
+            "unwell": {"type": "str", "default": ""},
+            "problem": {"type": "str", "default": ""},
+        },
+    },
+}
+
+
+def write(path: Path, content: str, check: bool) -> bool:
+    """Puts a file in place as a whole, unless it is there already; whether it was another."""
+    if path.is_file() and path.read_text(encoding="utf-8") == content:
+        return False
+    if not check:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        number, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(number, "w", encoding="utf-8") as stream:
+            stream.write(content)
+        Path(aside).chmod(0o640)
+        Path(aside).replace(path)
+    return True
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    try:
+        found = result(params["scenarios"], params["about"])
+    except (ValueError, KeyError, TypeError) as error:
+        module.fail_json(msg=f"The drill cannot be judged: {error}")
+    folder = Path(params["directory"]).expanduser()
+    paths = {ending: folder / f"{params['name']}.{ending}" for ending in ("json", "html")}
+    contents = {"json": json.dumps(found, indent=1) + "\n", "html": page(found)}
+    try:
+        changed = [write(paths[ending], contents[ending], module.check_mode) for ending in paths]
+    except OSError as error:
+        module.fail_json(msg=f"The report cannot be written to {folder}: {error.strerror or error}. {' '.join(text(found))}")
+    module.exit_json(
+        changed=any(changed),
+        passed=found["passed"],
+        lines=text(found),
+        measures={one["name"]: one["measures"] for one in found["scenarios"]},
+        **{ending: str(path) for ending, path in paths.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prefect_drill_watch
+short_description: Run flows for a while, and see whether the scheduler ticks
+version_added: 1.0.0
+author: The selfhosted.prefect maintainers (@selfhosted)
+description:
+  - For failover drills, on a host that runs Prefect. For so many seconds it runs short flows, one after the other, with the release's own
+    client and its retries, as any user's program does, and asks Redis five times a second when the scheduler's next tick is due.
+  - In the end it looks which flow runs the service holds to be complete, with all of their task runs, and removes the flow.
+extends_documentation_fragment:
+  - selfhosted.prefect.attributes
+  - selfhosted.prefect.attributes.action_group
+attributes:
+  check_mode:
+    support: full
+    details: Nothing is run and nothing is asked.
+  diff_mode:
+    support: none
+    details: Nothing is different afterwards.
+  idempotent:
+    support: none
+    details: Flows are run each time.
+  platform:
+    platforms: posix
+    support: full
+    details: A host with a release of Prefect.
+options:
+  seconds:
+    description: How long.
+    type: float
+    required: true
+  url:
+    description: Where the API is, for the flows, such as C(http://balancer:4200/api).
+    type: str
+    required: true
+  auth_string:
+    description: User and password of the API, as C(user:password).
+    type: str
+  ca_file:
+    description: Certificate authorities for a O(url) with C(https), on the host. The system's own by default.
+    type: path
+  python:
+    description: The release's Python.
+    type: path
+    default: /opt/prefect/current/bin/python
+  user:
+    description: Who runs the flows.
+    type: str
+    default: prefect
+  redis:
+    description: Where Prefect's Redis is.
+    type: dict
+    required: true
+    suboptions:
+      host:
+        description: Its address.
+        type: str
+        required: true
+      port:
+        description: Its TCP port.
+        type: int
+        default: 6379
+      username:
+        description: The ACL user to log in as.
+        type: str
+        default: ""
+      password:
+        description: The user's password.
+        type: str
+        default: ""
+      db:
+        description: Number of the database of the services' queue.
+        type: int
+        default: 1
+      tls:
+        description: TLS settings, as in M(selfhosted.prefect.prefect_info).
+        type: dict
+        suboptions:
+          enabled:
+            description: Whether to use TLS. True if there is anything else here.
+            type: bool
+          ca_file:
+            description: The authorities to trust. Without it those of the system.
+            type: path
+          cert_file:
+            description: A client's certificate.
+            type: path
+          key_file:
+            description: The key of that certificate.
+            type: path
+          check_hostname:
+            description: Whether the certificate has to be for the host's name. True without it.
+            type: bool
+"""
+
+EXAMPLES = r"""
+- name: Watch the cluster for a minute
+  become: true
+  selfhosted.prefect.prefect_drill_watch:
+    seconds: 60
+    url: http://balancer:4200/api
+    auth_string: "{{ prefect_auth_string }}"
+    redis:
+      host: 10.0.0.12
+      username: prefect
+      password: "{{ prefect_redis_password }}"
+  async: 300
+  poll: 0
+"""
+
+RETURN = r"""
+flows:
+  description: >-
+    The C(runs), each with its C(id), when it began (C(at)), how long it C(took), the C(problem) that the client ran into and the C(state)
+    that the service has; and the C(problem) with looking at them.
+  returned: outside check mode
+  type: dict
+scheduler:
+  description: >-
+    The C(changes) of the moment in which the next tick is due, each with when it was seen, the moments in which Redis was C(silent),
+    and when the watching C(ended). All are seconds since the epoch.
+  returned: outside check mode
+  type: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_watch import Flows, WatchError, ticks
+
+ARGUMENTS: dict[str, Any] = {
+    "seconds": {"type": "float", "required": True},
+    "url": {"type": "str", "required": True},
+    "auth_string": {"type": "str", "no_log": True},
+    "ca_file": {"type": "path"},
+    "python": {"type": "path", "default": "/opt/prefect/current/bin/python"},
+    "user": {"type": "str", "default": "prefect"},
+    "redis": {
+        "type": "dict",
+        "required": True,
+        "options": {
+            "host": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 6379},
+            "username": {"type": "str", "default": ""},
+            "password": {"type": "str", "default": "", "no_log": True},
+            "db": {"type": "int", "default": 1},
+            "tls": {"type": "dict", "options": TLS},
+        },
+    },
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    params = module.params
+    if module.check_mode:
+        module.exit_json(changed=False)
+    redis = {**params["redis"], "tls": given(params["redis"]["tls"])}
+    login = {
+        "PREFECT_API_URL": params["url"].rstrip("/"),
+        "PREFECT_API_AUTH_STRING": params["auth_string"] or "",
+        "PREFECT_API_SSL_CERT_FILE": params["ca_file"] or "",
+    }
+    try:
+        flows = Flows(params["python"], params["user"], login, params["seconds"])
+    except KeyError:
+        module.fail_json(msg=f"There is no user {params['user']} on this host. Nothing was changed.")
+    except WatchError as error:
+        module.fail_json(msg=f"{error}. Nothing was changed.")
+    try:
+        scheduler = ticks(redis, params["seconds"])
+        module.exit_json(changed=False, scheduler=scheduler, flows=flows.result())
+    finally:
+        flows.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The program on nginx hosts that has servers left out that say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def load() -> ModuleType:
+    path = Path(__file__).resolve().parents[2] / "roles" / "nginx" / "files" / "health_check.py"
+    spec = importlib.util.spec_from_file_location("health_check", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["health_check"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+health_check = load()
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def healthy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue")
+    writer.close()
+
+
+async def broken(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def frozen(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(3)
+    writer.close()
+
+
+@asynccontextmanager
+async def listening(handler: Handler) -> AsyncIterator[int]:
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(("handler", "said"), [(healthy, True), (broken, True), (frozen, False)])
+def test_who_says_something(handler: Handler, said: bool) -> None:
+    async def scenario() -> bool:
+        async with listening(handler) as port:
+            answered: bool = await health_check.answers("127.0.0.1", port, "/api/health", 0.3)
+            return answered
+
+    assert asyncio.run(scenario()) is said
+
+
+def test_a_refusal_is_an_answer() -> None:
+    assert asyncio.run(health_check.answers("127.0.0.1", 1, "/", 0.3)) is True
+
+
+def test_patience() -> None:
+    server = health_check.Server("a", 1)
+    states = []
+    for answered in (False, True, False, False, True, False, True, True):
+        server.saw(answered, 2)
+        states.append(server.refused)
+    assert states == [False, False, False, True, True, True, True, False]
+
+
+def test_never_the_last_one() -> None:
+    servers = [health_check.Server(name, 1, refused=True) for name in "ab"]
+    assert health_check.left_out(servers) == []
+    servers[0].refused = False
+    assert health_check.left_out(servers) == [servers[1]]
+
+
+class Commands:
+    def __init__(self) -> None:
+        self.scripts: list[str] = []
+        self.others: list[str] = []
+        self.works = True
+
+    def __call__(self, argv: Sequence[str], stdin: str) -> bool:
+        if stdin:
+            self.scripts.append(stdin)
+        else:
+            self.others.append(" ".join(argv))
+        return self.works
+
+
+def test_refusing() -> None:
+    commands = Commands()
+    firewall = health_check.Firewall(33, commands)
+    firewall.refuse([])
+    assert commands.scripts == commands.others == []
+    firewall.refuse([("10.0.0.1", 4200), ("fd00::1", 4201)])
+    assert "add element inet prefect_health_check v4 { 10.0.0.1 . 4200 timeout 5s }" in commands.scripts[0]
+    assert "add element inet prefect_health_check v6 { fd00::1 . 4201 timeout 5s }" in commands.scripts[0]
+    assert commands.others == [
+        "ss --no-header --kill --tcp dst 10.0.0.1 dport = :4200",
+        "ss --no-header --kill --tcp dst [fd00::1] dport = :4201",
+    ]
+    # Renewed while it lasts, and nothing is ended twice.
+    firewall.refuse([("10.0.0.1", 4200), ("fd00::1", 4201)])
+    assert len(commands.scripts) == 2
+    assert len(commands.others) == 2
+    firewall.refuse([])
+    assert "timeout" not in commands.scripts[2]
+    firewall.refuse([])
+    assert len(commands.scripts) == 3
+
+
+def test_a_firewall_that_does_not_take_it() -> None:
+    commands = Commands()
+    commands.works = False
+    firewall = health_check.Firewall(33, commands)
+    assert firewall.prepare() is False
+    firewall.refuse([("10.0.0.1", 4200)])
+    assert commands.others == []  # connections are only ended when no new ones are made
+    assert firewall.refused == set()
+
+
+def test_only_nginx_is_refused() -> None:
+    commands = Commands()
+    assert health_check.Firewall(33, commands).prepare()
+    rules = [line for line in commands.scripts[0].splitlines() if line.startswith("add rule")]
+    assert len(rules) == 2
+    assert all("meta skuid 33 tcp flags" in rule and rule.endswith("reject with tcp reset") for rule in rules)
+
+
+def test_watching() -> None:
+    commands = Commands()
+    firewall = health_check.Firewall(33, commands)
+
+    async def scenario() -> tuple[float, set[tuple[str, int]]]:
+        stop = asyncio.Event()
+        async with listening(healthy) as good, listening(frozen) as bad:
+            options = health_check.Options((("127.0.0.1", good), ("localhost", bad)), interval=0.05, timeout=0.2)
+            began = time.monotonic()
+            watching = asyncio.create_task(health_check.watch(options, firewall, stop))
+            while not firewall.refused:
+                await asyncio.sleep(0.01)
+            took, refused = time.monotonic() - began, set(firewall.refused)
+            stop.set()
+            await watching
+            assert ("127.0.0.1", bad) in refused
+            assert ("127.0.0.1", good) not in refused
+            return took, refused
+
+    took, _refused = asyncio.run(scenario())
+    assert took < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "server"), [("10.0.0.1:4200", ("10.0.0.1", 4200)), ("[fd00::1]:4200", ("fd00::1", 4200)), ("api1:1", ("api1", 1))]
+)
+def test_the_command_line(text: str, server: tuple[str, int]) -> None:
+    assert health_check.parse([text]).servers == (server,)
+
+
+def test_a_server_without_a_port() -> None:
+    with pytest.raises(SystemExit):
+        health_check.parse(["10.0.0.1"])

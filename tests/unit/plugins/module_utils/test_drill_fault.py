@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import Breaker, Fault, FaultError
+
+UNIT = "prefect-api@4200.service"
+
+
+class Host:
+    """As much of systemd and nftables as a fault needs. `returns` is how long systemd takes to start a killed process again."""
+
+    def __init__(self, proc: Path, returns: float = 2.0) -> None:
+        self.proc = proc
+        self.now = 1000.0
+        self.returns = returns
+        self.state = "active"
+        self.pid = 10
+        self.back_at = 0.0
+        self.guard: list[str] = []
+        self.commands: list[str] = []
+        self.scripts: list[str] = []
+        self.fails: dict[str, Finished] = {}
+        self.stop_signal_works = True
+        self.process("S")
+
+    def process(self, state: str) -> None:
+        (self.proc / str(self.pid)).mkdir(exist_ok=True)
+        (self.proc / str(self.pid) / "stat").write_text(f"{self.pid} (pre (fect) {state} 1 1")
+
+    def __call__(self, argv: Any, timeout: float, *, stdin: str = "", **_: Any) -> Finished:
+        assert timeout <= 120
+        line = " ".join(argv)
+        self.commands.append(line)
+        for words, ended in self.fails.items():
+            if line.startswith(words):
+                return ended
+        if argv[0] == "nft":
+            self.scripts.append(stdin)
+            return Finished(0, "")
+        if argv[0] == "systemd-run":
+            self.guard = argv[argv.index("--quiet") + 1 :]
+            return Finished(0, "")
+        return self.systemctl(argv[1:])
+
+    def systemctl(self, argv: list[str]) -> Finished:
+        if argv[0] == "is-active":
+            return Finished(0 if self.guard else 3, "")
+        if argv[0] == "show":
+            if self.back_at and self.now >= self.back_at:
+                self.state, self.pid, self.back_at = "active", self.pid + 1, 0.0
+            pid = self.pid if self.state == "active" else 0
+            return Finished(0, f"Id={UNIT}\nLoadState=loaded\nActiveState={self.state}\nSubState=x\nMainPID={pid}\n")
+        if argv[0] == "kill":
+            if "--signal=SIGKILL" in argv:
+                self.state, self.back_at = "activating", self.now + self.returns
+            elif self.stop_signal_works:
+                self.process("T" if "--signal=SIGSTOP" in argv else "S")
+        elif argv[0] == "stop" and argv[1].endswith(".timer"):
+            self.guard = []
+        elif argv[0] == "stop":
+            self.state = "inactive"
+        elif argv[0] == "start" and argv[1].endswith("restore.service"):
+            return self(self.guard, 1)
+        elif argv[0] in ("start", "restart"):
+            self.state, self.pid = "active", self.pid + (argv[0] == "restart")
+            self.now += 1
+        return Finished(0, "")
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def breaker(self, kind: str, **more: Any) -> Breaker:
+        fault = Fault(kind, more.get("units", () if kind == "cut" else (UNIT,)), more.get("ports", (4200, 5432) if kind == "cut" else ()))
+        return Breaker(fault, self, lambda: self.now, self.sleep, self.proc)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lasts", "by_itself", "mends"),
+    [
+        ("kill", 2.0, True, f"systemctl start {UNIT}"),
+        ("freeze", 10.0, False, f"systemctl kill --kill-who=all --signal=SIGCONT {UNIT}"),
+        ("stop", 11.0, False, f"systemctl start {UNIT}"),
+        ("restart", 1.0, True, f"systemctl start {UNIT}"),
+        ("cut", 10.0, False, "nft delete table inet prefect_drill"),
+    ],
+)
+def test_a_fault_begins_and_ends(host: Host, kind: str, lasts: float, by_itself: bool, mends: str) -> None:
+    breaker = host.breaker(kind)
+    assert breaker.prepare() == ([] if kind == "cut" else [UNIT])
+    looked = len(host.commands)
+    broken = breaker.carry_out(10, 70)
+    assert broken.at == 1000
+    assert broken.until - broken.at == pytest.approx(lasts, abs=0.2)
+    assert broken.by_itself is by_itself
+    # The way back is there before anything is broken, and it is the way that is taken.
+    assert host.commands[looked].startswith("systemd-run --unit=prefect-drill-restore --on-active=70s ")
+    assert host.commands[looked].endswith(mends)
+    assert mends in host.commands[looked + 1 :]
+    assert host.commands[-1] == "systemctl stop prefect-drill-restore.timer"
+    assert (host.state, host.guard) == ("active", [])
+
+
+def test_nobody_starts_it_again(host: Host) -> None:
+    host.returns = 1e9
+    breaker = host.breaker("kill")
+    breaker.prepare()
+    broken = breaker.carry_out(10, 70)
+    assert not broken.by_itself
+    assert broken.until - broken.at == pytest.approx(11)
+    assert host.state == "active"
+
+
+def test_the_rules_of_a_cut(host: Host) -> None:
+    breaker = host.breaker("cut")
+    breaker.prepare()
+    breaker.carry_out(1, 10)
+    assert host.commands[1] == "nft --check --file -"
+    assert host.scripts[0] == host.scripts[1]
+    rules = [line for line in host.scripts[0].splitlines() if line.startswith("add rule")]
+    assert [('"lo"' in rule, rule.endswith("counter drop"), "{ 4200, 5432 }" in rule) for rule in rules] == [(True, True, True)] * 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "prepare", "says"),
+    [
+        ("freeze", lambda host: host.guard.append("x"), "another drill is still in place"),
+        ("freeze", lambda host: setattr(host, "state", "inactive"), f"Nothing of {UNIT} runs on this host"),
+        (
+            "cut",
+            lambda host: host.fails.update({"nft --check": Finished(1, "no nft")}),
+            "does not take the rules that cut this host off: no nft",
+        ),
+        ("kill", lambda host: host.fails.update({"systemctl show": Finished(1, "no bus")}), "systemd cannot be asked: no bus"),
+    ],
+)
+def test_what_cannot_be_broken(host: Host, kind: str, prepare: Any, says: str) -> None:
+    prepare(host)
+    with pytest.raises(FaultError, match=says):
+        host.breaker(kind).prepare()
+    assert not [command for command in host.commands if "kill" in command or command == "nft --file -"]
+
+
+def test_no_fault_without_its_guard(host: Host) -> None:
+    host.fails["systemd-run"] = Finished(1, "no timers here")
+    breaker = host.breaker("stop")
+    breaker.prepare()
+    with pytest.raises(FaultError, match=r"no timers here. Nothing was changed"):
+        breaker.carry_out(10, 70)
+    assert host.state == "active"
+    assert f"systemctl stop {UNIT}" not in host.commands
+
+
+def test_a_process_that_does_not_freeze(host: Host) -> None:
+    host.stop_signal_works = False
+    breaker = host.breaker("freeze")
+    breaker.prepare()
+    with pytest.raises(FaultError, match="is not stopped"):
+        breaker.carry_out(10, 70)
+    assert any("SIGCONT" in command for command in host.commands)
+
+
+def test_interrupted_while_it_lasts(host: Host) -> None:
+    def interrupt(_seconds: float) -> None:
+        raise SystemExit(1)
+
+    breaker = host.breaker("stop")
+    breaker.prepare()
+    breaker._sleep = interrupt
+    with pytest.raises(SystemExit):
+        breaker.carry_out(10, 70)
+    assert host.state == "active"
+    assert host.guard  # nobody has seen that it is well
+
+
+def test_mending_fails(host: Host) -> None:
+    breaker = host.breaker("stop")
+    breaker.prepare()
+    host.fails["systemctl start"] = Finished(1, "Job failed")
+    with pytest.raises(FaultError, match=rf"still in place: Job failed.*by hand: systemctl start {UNIT}"):
+        breaker.carry_out(1, 70)
+    assert host.guard
+
+
+def test_mending_what_was_left(host: Host) -> None:
+    assert host.breaker("stop").restore() is False
+    host.state, host.guard = "inactive", ["systemctl", "start", UNIT]
+    assert host.breaker("stop").restore() is True
+    assert (host.state, host.guard) == ("active", [])
