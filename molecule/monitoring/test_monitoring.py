@@ -271,12 +271,12 @@ def test_a_receiver_that_is_wrong_is_refused_without_telling_its_secret() -> Non
 
 
 def test_a_log_that_cannot_be_read() -> None:
-    before = running()
+    before = LAB.on("monitor1", PROMETHEUS_FILES), running()
     log = "/var/log/nginx/prefect.log"
     with on_host("state1", f"chmod 600 {log}", f"chmod 640 {log}"):
         played = LAB.play("site", "--tags", "monitoring", expect=2, exporters_nginx_access_port=3904)
     assert played.says("nginx_access on state1 cannot read", log, "Permission denied"), played.output[-3000:]
-    assert running() == before
+    assert (LAB.on("monitor1", PROMETHEUS_FILES), running()) == before
     assert "--port=3903" in LAB.on("state1", "cat /etc/systemd/system/mtail.service")
 
 
