@@ -107,9 +107,9 @@ def main() -> int:
         problem = f"{type(error).__name__}: {error}"
     for one in runs:
         one["state"] = states.get(one["id"], "UNKNOWN" if one["id"] else "NEVER BEGAN")
-    print(json.dumps({"runs": runs, "problem": problem[:300]}))
+    sys.stdout.write(json.dumps({"runs": runs, "problem": problem[:300]}) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -109,8 +109,8 @@ units:
 """
 
 import signal
-import sys
 from dataclasses import asdict
+from types import FrameType
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -143,6 +143,11 @@ def problem(params: dict[str, Any]) -> str:
     return next((f"{words}. Nothing was changed." for is_so, words in wrong if is_so), "")
 
 
+def ended(_number: int, _frame: FrameType | None) -> None:
+    """A signal's handler: ends the module by an exception, so that what it has begun is undone."""
+    raise SystemExit(1)
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, required_if=[["state", "made", ["kind"]]], supports_check_mode=True)
     params = module.params
@@ -151,7 +156,7 @@ def main() -> None:
         module.fail_json(msg=wrong)
     # Whoever ends this module early has what it has broken mended first.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(1))
+        signal.signal(number, ended)
     breaker = Breaker(Fault(params["kind"] or "", tuple(params["units"]), tuple(params["ports"])))
     try:
         if params["state"] == "mended":

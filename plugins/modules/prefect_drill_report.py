@@ -190,7 +190,7 @@ def main() -> None:
         found = result(params["scenarios"], params["about"])
     except (ValueError, KeyError, TypeError) as error:
         module.fail_json(msg=f"The drill cannot be judged: {error}")
-    folder = Path(params["directory"]).expanduser()
+    folder = Path(params["directory"])
     paths = {ending: folder / f"{params['name']}.{ending}" for ending in ("json", "html")}
     contents = {"json": json.dumps(found, indent=1) + "\n", "html": page(found)}
     try:

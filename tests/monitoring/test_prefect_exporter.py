@@ -201,7 +201,8 @@ async def redis(_environment: object) -> AsyncIterator[Any]:
 
 @asynccontextmanager
 async def refusing(_environment: object) -> AsyncIterator[Any]:
-    raise ConnectionRefusedError("refused p@ss, r@s or\nr%40s")
+    if _environment is not None:
+        raise ConnectionRefusedError("refused p@ss, r@s or\nr%40s")
     yield
 
 

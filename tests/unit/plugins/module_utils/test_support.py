@@ -229,10 +229,13 @@ def test_redis_that_refuses() -> None:
     def refuse(*_: Any) -> Any:
         raise RedisError("NOPERM this user has no permissions")
 
+    def unreachable(*_: Any, **__: Any) -> Any:
+        raise NetError("refused")
+
     text = redis_text({}, [0], [], 1, answering(refuse))
     assert "## INFO\n\n(not available: NOPERM" in text
     assert "Redis cannot be asked: NOPERM" in text
-    assert "cannot be asked: refused" in redis_text({}, [0], [], 1, lambda *_, **__: (_ for _ in ()).throw(NetError("refused")))
+    assert "cannot be asked: refused" in redis_text({}, [0], [], 1, unreachable)
 
 
 def test_nobody_is_asked_for_what_nobody_wants() -> None:

@@ -132,7 +132,7 @@ class Flows:
 
     def __init__(self, python: str, user: str, login: dict[str, str], seconds: float) -> None:
         if self.problem:
-            raise self.problem
+            raise self.problem  # pylint: disable=raising-bad-type
         assert (python, user, seconds) == ("/opt/prefect/current/bin/python", "prefect", 5)
         assert login["PREFECT_API_URL"] == URL
 
