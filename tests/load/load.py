@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import collection  # noqa: F401  # pylint: disable=unused-import  makes the next lines work
+# Makes the next lines work.
+import collection  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.selfhosted.prefect.plugins.module_utils._load import Options, load, problems
 from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import FailedError, Target
 
