@@ -221,6 +221,7 @@ def test_a_restore_that_fails_half_way_gives_the_service_back() -> None:
     # And nothing else was started.
     assert on_host("systemctl list-units --all --plain --no-legend 'prefect-*' | cut -d' ' -f1").split() == [
         "prefect-api@4200.service",
+        "prefect-health-check.service",
         "prefect-services.service",
         "prefect-watchdog.service",
     ]
