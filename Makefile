@@ -31,7 +31,7 @@ test: venv ## Everything that CI runs
 
 .PHONY: test-full
 test-full: export PREFECT_TEST_FULL := 1
-test-full: test ## And the long scenarios: drills, monitoring, every alert from its cause to its end
+test-full: test ## And the long scenarios: rollback, drills, monitoring, every alert from its cause to its end
 
 .PHONY: test-fast
 test-fast: venv ## What needs no container and little time
