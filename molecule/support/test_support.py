@@ -156,7 +156,7 @@ def test_bundle(tmp_path: Path) -> None:
     # What programs might have written, so that there is something to find.
     words = [form for password in passwords().values() for form in written(password)]
     LAB.on("state1", f"systemd-cat -t prefect-test printf '%s\\n' {shlex.join(words)}; journalctl --sync")
-    LAB.on("state1", f"printf '%s\\n' {shlex.join(words)} >>/var/log/nginx/error.log")
+    LAB.on("state1", f"printf '%s\\n' {shlex.join(words)} >/var/log/nginx/error.log")
     texts, output = bundle(tmp_path)
     assert texts.keys() >= FILES
     assert "* nothing" in texts["README.txt"]
