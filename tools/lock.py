@@ -66,7 +66,7 @@ def index_url() -> str:
 
 def project(index: str, name: str) -> dict[str, Any]:
     """What the index says of a project, in the JSON form of the simple API (PEP 691)."""
-    request = urllib.request.Request(f"{index}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})  # noqa: S310
+    request = urllib.request.Request(f"{index}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})  # noqa: S310  the address is the user's own
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  the address is the user's own
             return dict(json.load(answer))

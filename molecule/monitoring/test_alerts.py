@@ -126,7 +126,7 @@ DISK_FILLS = Cause(
 EARLY = "310dda75f561"  # a revision that every release knows
 SCHEMA_OLD = Cause(
     POSTGRES,
-    f"{PSQL} 'CREATE TABLE test_revision AS TABLE alembic_version'; {PSQL} $'UPDATE alembic_version SET version_num = \\'{EARLY}\\''",  # noqa: S608
+    f"{PSQL} 'CREATE TABLE test_revision AS TABLE alembic_version'; {PSQL} $'UPDATE alembic_version SET version_num = \\'{EARLY}\\''",  # noqa: S608  a constant
     f"{PSQL} 'TRUNCATE alembic_version'; {PSQL} 'INSERT INTO alembic_version TABLE test_revision'; {PSQL} 'DROP TABLE test_revision'",
 )
 SERVICES_SLEEP = Cause(
@@ -200,10 +200,10 @@ def sending(request: Request, clients: int, pause: float = 0) -> Iterator[None]:
 
 def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
     """One request to the API, and what it answers."""
-    request = urllib.request.Request(f"{LAB.url}{path}", method=method, data=json.dumps(body).encode() if body is not None else None)  # noqa: S310
+    request = urllib.request.Request(f"{LAB.url}{path}", method=method, data=json.dumps(body).encode() if body is not None else None)  # noqa: S310  the lab's own
     request.add_header("Authorization", "Basic " + b64encode(LAB.auth_string.encode()).decode())
     request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  the lab's own
         return json.loads(answer.read() or b"null")
 
 
@@ -213,7 +213,7 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
 def prometheus(path: str, **query: str) -> Any:
     """What Prometheus answers; it is asked at its own address."""
     url = f"{dashboards.lab_prometheus(LAB.inventory)}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  the lab's own
         return json.load(answer)["data"]
 
 

@@ -39,7 +39,7 @@ def get(url: str, user: str = "", body: Any = None, agent: str = "test") -> str:
     if user:
         headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)  # noqa: S310  the lab's own
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  the lab's own
         return str(answer.read().decode())
 
 

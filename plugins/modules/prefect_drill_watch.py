@@ -17,6 +17,7 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
+  - selfhosted.prefect.redis
 attributes:
   check_mode:
     support: full
@@ -55,49 +56,7 @@ options:
     type: str
     default: prefect
   redis:
-    description: Where Prefect's Redis is.
-    type: dict
     required: true
-    suboptions:
-      host:
-        description: Its address.
-        type: str
-        required: true
-      port:
-        description: Its TCP port.
-        type: int
-        default: 6379
-      username:
-        description: The ACL user to log in as.
-        type: str
-        default: ""
-      password:
-        description: The user's password.
-        type: str
-        default: ""
-      db:
-        description: Number of the database of the services' queue.
-        type: int
-        default: 1
-      tls:
-        description: TLS settings, as in M(selfhosted.prefect.prefect_info).
-        type: dict
-        suboptions:
-          enabled:
-            description: Whether to use TLS. True if there is anything else here.
-            type: bool
-          ca_file:
-            description: The authorities to trust. Without it those of the system.
-            type: path
-          cert_file:
-            description: A client's certificate.
-            type: path
-          key_file:
-            description: The key of that certificate.
-            type: path
-          check_hostname:
-            description: Whether the certificate has to be for the host's name. True without it.
-            type: bool
 """
 
 EXAMPLES = r"""
@@ -133,7 +92,7 @@ scheduler:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_watch import Flows, WatchError, ticks
 
 ARGUMENTS: dict[str, Any] = {
@@ -143,18 +102,7 @@ ARGUMENTS: dict[str, Any] = {
     "ca_file": {"type": "path"},
     "python": {"type": "path", "default": "/opt/prefect/current/bin/python"},
     "user": {"type": "str", "default": "prefect"},
-    "redis": {
-        "type": "dict",
-        "required": True,
-        "options": {
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 6379},
-            "username": {"type": "str", "default": ""},
-            "password": {"type": "str", "default": "", "no_log": True},
-            "db": {"type": "int", "default": 1},
-            "tls": {"type": "dict", "options": TLS},
-        },
-    },
+    "redis": {**REDIS, "required": True},
 }
 
 
@@ -163,7 +111,7 @@ def main() -> None:
     params = module.params
     if module.check_mode:
         module.exit_json(changed=False)
-    redis = {**params["redis"], "tls": given(params["redis"]["tls"])}
+    redis = connection(params["redis"])
     login = {
         "PREFECT_API_URL": params["url"].rstrip("/"),
         "PREFECT_API_AUTH_STRING": params["auth_string"] or "",
