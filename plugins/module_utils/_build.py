@@ -14,7 +14,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class Uv:
 class Plan:
     """What to build. ``wheelhouse`` is an archive that holds every file needed; empty means the package index.
 
-    ``timeout`` bounds the whole, in seconds.
+    ``programs`` has the text of what units run beside the release, for each path. ``timeout`` bounds the whole, in seconds.
     """
 
     path: Path
@@ -62,6 +62,7 @@ class Plan:
     tools: Path
     uv: Uv
     wheelhouse: str = ""
+    programs: Mapping[Path, str] = field(default_factory=dict)
     timeout: float = 600.0
 
 
@@ -85,11 +86,11 @@ class Builder:
         self._aside = plan.path.with_name(f".building-{plan.path.name}")
 
     def present(self) -> bool:
-        """Whether the release is in place, and its Python still there (an upgrade of the system may replace it)."""
-        return (self._plan.path / "bin" / "python").exists()
+        """Whether the release is in place with its programs, and its Python still there (an upgrade of the system may replace it)."""
+        return self._installed() and not self._missing_programs()
 
     def build(self) -> bool:
-        """Builds the release unless it is in place; whether it did.
+        """Builds what is not in place of the release and its programs; whether there was anything.
 
         Raises:
             BuildError: it could not be built; nothing is in place then.
@@ -103,12 +104,28 @@ class Builder:
         with _alone(self._plan.path.parent):
             if self.present():
                 return False
-            self._remove_leftovers()
-            try:
-                self._build_aside()
-            finally:
+            for path in self._missing_programs():
+                self._write_program(path)
+            if not self._installed():
                 self._remove_leftovers()
+                try:
+                    self._build_aside()
+                finally:
+                    self._remove_leftovers()
         return True
+
+    def _installed(self) -> bool:
+        return (self._plan.path / "bin" / "python").exists()
+
+    def _missing_programs(self) -> list[Path]:
+        return [path for path in self._plan.programs if not path.exists()]
+
+    def _write_program(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}")
+        partial.write_text(self._plan.programs[path], encoding="utf-8")
+        partial.chmod(0o755)
+        partial.rename(path)
 
     def _build_aside(self) -> None:
         self._aside.mkdir(mode=0o755)

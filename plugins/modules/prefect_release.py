@@ -16,6 +16,7 @@ description:
   - The release is built aside, its bytecode compiled, and the server's application imported as proof. Only then is it put in place,
     whole, by a rename. Whatever goes wrong before that leaves nothing behind; what an interrupted build left, the next one removes.
   - The installing is done by C(uv), which is downloaded once, checked against its pinned hash. The host needs no C(pip) and no C(venv).
+  - Programs that the units of the release need are written with it, each under a name of its own for each content.
   - A release in place is never changed. It is built anew only if its Python has gone, as it does when the system is upgraded.
   - The package index, proxies and certificates are those of the environment (C(UV_DEFAULT_INDEX), C(HTTPS_PROXY), C(SSL_CERT_FILE)),
     for which the keyword C(environment) is the place.
@@ -70,6 +71,12 @@ options:
   wheelhouse:
     description: Archive on the host that holds every wheel of the lock, and that of C(uv). Without one the package index is asked.
     type: path
+  programs:
+    description:
+      - What the units of the release run beside it, each path on the host with its text. One that is there is left alone, so a path has to
+        be another for another text.
+    type: dict
+    default: {}
   timeout:
     description: Seconds that the whole may take.
     type: int
@@ -131,6 +138,7 @@ def main() -> None:
             "tools": {"type": "path", "required": True},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "wheelhouse": {"type": "path"},
+            "programs": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 600},
         },
         supports_check_mode=True,
@@ -144,12 +152,14 @@ def main() -> None:
         tools=Path(given["tools"]),
         uv=Uv(given["uv"]["version"], given["uv"]["wheels"]),
         wheelhouse=given["wheelhouse"] or "",
+        programs={Path(path): text for path, text in given["programs"].items()},
         timeout=given["timeout"],
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     builder = Builder(plan, Host(run, os.uname().machine, environment, environment_index()))
-    # The lock is long, and on disk: it has no place among the arguments of a verbose run.
-    result = {"path": given["path"], "invocation": {"module_args": {**given, "lock": f"({len(given['lock'])} characters)"}}}
+    # They are long, and on disk: they have no place among the arguments of a verbose run.
+    shown = {**given, "lock": f"({len(given['lock'])} characters)", "programs": list(given["programs"])}
+    result = {"path": given["path"], "invocation": {"module_args": shown}}
     present = builder.present()
     if not present and not module.check_mode:
         started = time.monotonic()

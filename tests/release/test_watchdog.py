@@ -21,7 +21,7 @@ import pytest
 
 
 def load() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "roles" / "prefect_watchdog" / "files" / "watchdog.py"
+    path = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "watchdog.py"
     spec = importlib.util.spec_from_file_location("watchdog", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -138,6 +138,26 @@ def test_a_release_in_place_is_left_alone(plan: Plan) -> None:
     assert again.ran == []
 
 
+def test_programs_come_with_it(plan: Plan) -> None:
+    program = plan.tools / "python-abc" / "sitecustomize.py"
+    more = replace(plan, programs={program: "print()\n"})
+    assert Builder(more, host(Machine())).build()
+    assert program.read_text() == "print()\n"
+    assert program.stat().st_mode & 0o777 == 0o755
+    assert names(program.parent) == ["sitecustomize.py"]
+
+
+def test_a_program_that_is_missing_is_written_without_another_build(plan: Plan) -> None:
+    Builder(plan, host(Machine())).build()
+    again, more = Machine(), replace(plan, programs={plan.tools / "watchdog-abc": "newer"})
+    builder = Builder(more, host(again, unreachable))
+    assert not builder.present()
+    assert builder.build()
+    assert builder.present()
+    assert again.ran == []
+    assert not Builder(replace(more, programs={plan.tools / "watchdog-abc": "other"}), host(again)).build(), "what is there stays"
+
+
 def test_a_release_whose_python_has_gone_is_built_anew(plan: Plan) -> None:
     (plan.path / "bin").mkdir(parents=True)
     (plan.path / "bin" / "python").symlink_to("/nowhere/python3.9")

@@ -58,8 +58,10 @@ def test_changes(run_module: Any, builder: type[Builder], there: bool, check: bo
     assert result["path"] == ARGUMENTS["path"]
 
 
-def test_the_lock_is_not_repeated(run_module: Any) -> None:
-    assert run_module(prefect_release.main, **ARGUMENTS)["invocation"]["module_args"]["lock"] == "(14 characters)"
+def test_what_is_long_is_not_repeated(run_module: Any) -> None:
+    shown = run_module(prefect_release.main, **ARGUMENTS, programs={"/opt/prefect/tools/watchdog": "import os"})["invocation"]["module_args"]
+    assert shown["lock"] == "(14 characters)"
+    assert shown["programs"] == ["/opt/prefect/tools/watchdog"]
 
 
 @pytest.mark.parametrize("error", [BuildError("no route"), OSError(28, "No space left on device"), ValueError("no lock")])
