@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError, OpenStream, open_stream
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
@@ -230,7 +231,11 @@ class Units:
     """The systemd units that must be active. ``show`` runs systemctl and returns its output."""
 
     names: Sequence[str]
-    show: Callable[[list[str]], str]
+    show: Callable[[list[str]], str] = field(default_factory=lambda: systemctl)
+
+    def conditions(self) -> list[Condition]:
+        """They run; nothing if there are none."""
+        return [Condition("units", self.active)] if self.names else []
 
     def active(self, _timeout: float) -> str:
         shown = systemd_units(self.names, [], self.show)
@@ -246,6 +251,14 @@ class Units:
     def started(self) -> float:
         """When the last of them started, in seconds since the epoch; 0 if none ever did."""
         return max((unit.since for unit in systemd_units(self.names, [], self.show)), default=0.0)
+
+
+def systemctl(argv: list[str]) -> str:
+    """What systemctl prints. Raises UnmetError when it cannot be asked."""
+    ended = run(argv, 10)
+    if ended.rc:
+        raise UnmetError(f"systemd cannot be asked: {ended.tail(1)}")
+    return ended.output
 
 
 def probe_name(host: str) -> str:

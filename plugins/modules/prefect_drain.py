@@ -17,6 +17,7 @@ description:
     that a balancer keeps open, further requests still come in.
   - Connections of the host with itself are let in, so that health checks go on; a balancer on the same host is named by O(local_users).
   - Websockets are not waited for. They end when the server stops, and their clients come back through another server.
+  - With O(healthy) a server is let in only once it is healthy, at that very moment.
   - A balancer that was refused leaves the server out for a while even after it is back. With O(balancers) the module waits until requests
     sent through them reach this server again.
   - The rules are a table C(inet prefect_drain) of nftables, before those of any firewall. A reboot removes them.
@@ -26,7 +27,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nothing is waited for, and nothing is sent.
+    details: Nothing is asked or waited for, and nothing is sent.
   diff_mode:
     support: full
   idempotent:
@@ -58,6 +59,35 @@ options:
     type: list
     elements: str
     default: []
+  healthy:
+    description:
+      - With O(state=active), what has to hold twice in a row before connections are let in, as in M(selfhosted.prefect.prefect_health).
+      - When it does not within its O(healthy.timeout) the module fails with the last answer and the journal's last lines, and connections
+        are refused or let in as they were before.
+    type: dict
+    suboptions:
+      url:
+        description: URL of the API server, over an address of this host.
+        type: str
+        required: true
+      auth_string:
+        description: User and password that it asks for, as C(user:password).
+        type: str
+      version:
+        description: Version that must answer, such as V(3.8.8). Any by default.
+        type: str
+      unit:
+        description: Its systemd unit, which must be active.
+        type: str
+        required: true
+      timeout:
+        description: Seconds that it may take.
+        type: float
+        default: 60
+      interval:
+        description: Seconds between two rounds of questions.
+        type: float
+        default: 0.2
   balancers:
     description:
       - With O(state=active), URLs of the API through every balancer, such as C(http://balancer:4200/api). C(/api) is added to a URL without
@@ -98,16 +128,14 @@ EXAMPLES = r"""
     name: prefect-api@4200.service
     state: restarted
 
-- name: Wait until it is healthy
-  selfhosted.prefect.prefect_health:
-    url: http://127.0.0.1:4200/api
-    unit: prefect-api@4200.service
-
-- name: Put it back into service, and wait until it takes part again
+- name: Put it back into service when it is healthy, and wait until it takes part again
   become: true
   selfhosted.prefect.prefect_drain:
     port: 4200
     state: active
+    healthy:
+      url: http://127.0.0.1:4200/api
+      unit: prefect-api@4200.service
     balancers: [http://balancer1:4200/api, http://balancer2:4200/api]
     auth_string: "{{ prefect_auth_string }}"
 """
@@ -139,6 +167,11 @@ elapsed:
   returned: when O(state=drained), outside check mode
   type: float
   sample: 0.2
+healthy_after:
+  description: Seconds until it was healthy, or until that was given up.
+  returned: when O(state=active) with O(healthy), outside check mode
+  type: float
+  sample: 4.1
 taking_traffic:
   description: Whether a request sent through each balancer has arrived.
   returned: when O(state=active) with O(balancers), outside check mode
@@ -163,19 +196,41 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Arrivals, Confirmed, ask, confirm
 from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import connections
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Gate, NftablesGate, wait_for_quiet
-from ansible_collections.selfhosted.prefect.plugins.module_utils._health import api_base
+from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
+    Outcome,
+    Patience,
+    Server,
+    Units,
+    api_base,
+    failure_message,
+    wait_until,
+)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import last_lines
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
 
 ARGUMENTS: dict[str, Any] = {
     "port": {"type": "int", "required": True},
     "state": {"type": "str", "choices": ["drained", "active"], "default": "drained"},
     "timeout": {"type": "float", "default": 30},
     "local_users": {"type": "list", "elements": "str", "default": []},
+    "healthy": {
+        "type": "dict",
+        "options": {
+            "url": {"type": "str", "required": True},
+            "auth_string": {"type": "str", "no_log": True},
+            "version": {"type": "str"},
+            "unit": {"type": "str", "required": True},
+            "timeout": {"type": "float", "default": 60},
+            "interval": {"type": "float", "default": 0.2},
+        },
+    },
     "balancers": {"type": "list", "elements": "str", "default": []},
     "auth_string": {"type": "str", "no_log": True},
     "ca_file": {"type": "path"},
     "confirm_timeout": {"type": "float", "default": 15},
     "confirm_required": {"type": "bool", "default": False},
 }
+_JOURNAL_LINES = 30
 _WORDS = {False: "active", True: "drained"}
 
 
@@ -194,6 +249,19 @@ def move(gate: Gate, shut: bool, check: bool) -> bool:
 def drained_ports(gate: Gate, port: int, shut: bool) -> list[int]:
     """All that are drained once the gate of this one is where it belongs, which in check mode it is not."""
     return sorted(gate.ports() | {port} if shut else gate.ports() - {port})
+
+
+def health(wanted: dict[str, Any]) -> Outcome:
+    """How the waiting for a server's health ended."""
+    server = Server(api_base(wanted["url"]), wanted["auth_string"] or "", wanted["version"] or "")
+    conditions = Units([wanted["unit"]]).conditions() + server.conditions()
+    return wait_until(conditions, Patience(timeout=wanted["timeout"], interval=wanted["interval"]))
+
+
+def unhealthy(wanted: dict[str, Any], outcome: Outcome) -> str:
+    """What to say of a server that did not get healthy."""
+    secrets = auth_secrets(wanted["auth_string"] or "")
+    return redact(failure_message(wanted["url"], outcome, last_lines([wanted["unit"]], _JOURNAL_LINES, secrets)), secrets)
 
 
 def confirmation(params: dict[str, Any], balancers: list[str]) -> Confirmed:
@@ -229,6 +297,14 @@ def main() -> None:
         balancers = [api_base(url) for url in params["balancers"]]
     except ValueError as error:
         module.fail_json(msg=f"{error} (balancers). Nothing was changed.")
+    if params["healthy"] and not shut and not module.check_mode:
+        try:
+            outcome = health(params["healthy"])
+        except ValueError as error:
+            module.fail_json(msg=f"{error} (healthy). Nothing was changed.")
+        result["healthy_after"] = round(outcome.elapsed, 3)
+        if not outcome.healthy:
+            module.fail_json(msg=unhealthy(params["healthy"], outcome), healthy_after=result["healthy_after"])
     try:
         gate = NftablesGate(port, params["local_users"])
         if shut:

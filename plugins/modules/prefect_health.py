@@ -157,14 +157,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Condition,
     Patience,
     Scheduler,
     Server,
     Units,
-    UnmetError,
     api_base,
     failure_message,
     probe_name,
@@ -190,20 +188,10 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-def show(argv: list[str]) -> str:
-    """What systemctl prints. Raises UnmetError when it cannot be asked."""
-    ended = run(argv, 10)
-    if ended.rc:
-        raise UnmetError(f"systemd cannot be asked: {ended.tail(1)}")
-    return ended.output
-
-
 def conditions(params: dict[str, Any]) -> list[Condition]:
     """What must hold, cheapest first."""
-    wanted: list[Condition] = []
-    units = Units(params["units"], show)
-    if params["units"]:
-        wanted.append(Condition("units", units.active))
+    units = Units(params["units"])
+    wanted = units.conditions()
     server = None
     if params["url"]:
         tls = {"ca_file": params["ca_file"]}

@@ -24,7 +24,7 @@ LAB = ["-i", "inventories/lab"]
 GROWN = [*LAB, "-i", "tests/bench/grow.yml"]
 VARIABLES = ["-e", f"lab_name={NAME}", "-e", f"lab_network={NETWORK}", "-e", f"lab_port={PORT}"]
 # What a start costs is Prefect's, not ours; these tasks do nothing but start servers and wait for them.
-STARTS = ("Start the servers, now and at every boot", "Wait for health")
+STARTS = ("Start the servers, now and at every boot", "Wait for health, and have the server in service")
 
 
 @dataclass(frozen=True)

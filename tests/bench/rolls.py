@@ -2,36 +2,38 @@
 """Three upgrades in a row while people use the service: what they notice of it, and how long a server is away.
 
 Deploys the older version to the hosts of the molecule scenario `upgrade`, which this run creates and removes, and upgrades them under a
-load that never retries, with the way back in between. A server's time out of service is compared with what its bare restart takes until
-it is healthy, in the same run. Prints a table, writes ``build/bench-rolls.json``, and exits 1 when a limit is missed.
+load that never retries, with the way back in between. A server is out of service from the first connection that it refuses, seen from
+outside, until it answers the balancer's first request after that, seen in the balancer's log. That is compared with what its bare restart
+takes until it is healthy, in the same run. Prints a table, writes ``build/bench-rolls.json``, and exits 1 when a limit is missed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import re
+import socket
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 
-from lab import NEW, OLD, Lab, Played  # noqa: E402  it is where the scenarios have it
+from lab import NEW, OLD, Lab  # noqa: E402  it is where the scenarios have it
 
 LAB = Lab("upgrade", 4270)
+PORT = 4200
 APIS = ("api1", "api2", "api3")
 ROLLS = 3
 LEAST_REQUESTS, MOST_P99, MOST_RATIO = 3000, 1.5, 1.5
-AWAY, BACK = "Take the server out of service", "Put the server into service"
-# profile_tasks says how long the run has lasted when a task begins; the task's name comes after that, once a host has answered.
-LASTED = re.compile(r"^\w+ \d+ \w+ \d+ .*\([\d:.]+\) +(\d+):(\d+):([\d.]+) ")
-TASK = re.compile(r"^TASK \[(?:.* : )?(.*?)\]")
+LOOK_EVERY = 0.05
 
 
 @dataclass(frozen=True)
@@ -83,31 +85,83 @@ def main() -> int:
 
 def roll(number: int, bare: float) -> Roll:
     """One upgrade under load, and, unless it is the last, the way back without one."""
-    with tempfile.TemporaryDirectory() as folder, LAB.load(Path(folder), flow=OLD) as load:
-        played = LAB.play("upgrade", prefect_version=NEW, callbacks="ansible.posix.profile_tasks")
+    addresses = [LAB.on(host, "hostname -I").split()[0] for host in APIS]
+    with tempfile.TemporaryDirectory() as folder, LAB.load(Path(folder), flow=OLD) as load, watched(addresses) as absence:
+        LAB.play("upgrade", prefect_version=NEW)
+    if sorted(address for address, _ in absence.spans) != sorted(addresses):
+        raise SystemExit(f"each of {', '.join(addresses)} should have been away once; seen: {absence.spans}")
     if number + 1 < ROLLS:
         LAB.play("rollback", prefect_version=NEW, prefect_rollback_schema=True)
     counted = {key: load.report[key] for key in ("requests", "writes", "failed", "lost")}
-    done = Roll(**counted, p99=load.report["latency"]["p99"], flow=load.flow["state"], away=away(played), bare=bare)
+    done = Roll(
+        **counted, p99=load.report["latency"]["p99"], flow=load.flow["state"], away=max(span for _, span in absence.spans), bare=bare
+    )
     print(f"upgrade {number + 1}: {done}", flush=True)
     return done
 
 
-def away(played: Played) -> float:
-    """The seconds from the beginning of a drain to the beginning of whatever comes after the server was put back, the longest of all."""
-    lasted, left, spans = 0.0, 0.0, []
-    name = ""
-    for line in played.output.splitlines():
-        if match := LASTED.match(line):
-            hours, minutes, seconds = match.groups()
-            lasted = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-            if name == BACK and left:
-                spans.append(lasted - left)
-                left = 0.0
-        elif match := TASK.match(line):
-            name = match[1]
-            left = lasted if name == AWAY else left
-    return max(spans)
+@dataclass
+class Absence:
+    """The times, in seconds of the monotonic clock, at which servers went and came back."""
+
+    addresses: Sequence[str]
+    spans: list[tuple[str, float]] = field(default_factory=list)
+    """For each absence, whose it was and how long it lasted."""
+    _gone: dict[str, float] = field(default_factory=dict)
+    _open: dict[str, float] = field(default_factory=dict)
+
+    def seen(self, address: str, accepts: bool, now: float) -> None:
+        """Takes note of whether a server accepts connections."""
+        if not accepts:
+            self._gone.setdefault(address, now)
+            self._open.pop(address, None)
+        elif address in self._gone:
+            self._open.setdefault(address, now)
+
+    def answered(self, address: str, now: float) -> None:
+        """Takes note of a request that the balancer had answered by a server."""
+        if address in self._open:
+            del self._open[address]
+            self.spans.append((address, now - self._gone.pop(address)))
+
+
+@contextlib.contextmanager
+def watched(addresses: Sequence[str]) -> Iterator[Absence]:
+    """Watches the servers, and the balancer's log, for as long as the context lasts."""
+    absence, over = Absence(addresses), threading.Event()
+    command = ["docker", "exec", f"prefect-{LAB.name}-state1", "tail", "-n0", "-F", "/var/log/nginx/prefect.log"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as log:
+        threads = [threading.Thread(target=knock, args=(absence, over)), threading.Thread(target=read, args=(absence, log))]
+        for thread in threads:
+            thread.start()
+        try:
+            yield absence
+        finally:
+            over.set()
+            log.terminate()
+            for thread in threads:
+                thread.join()
+
+
+def knock(absence: Absence, over: threading.Event) -> None:
+    """Tries to connect to each server again and again."""
+    while not over.wait(LOOK_EVERY):
+        for address in absence.addresses:
+            try:
+                socket.create_connection((address, PORT), 0.5).close()
+                accepts = True
+            except OSError:
+                accepts = False
+            absence.seen(address, accepts, time.monotonic())
+
+
+def read(absence: Absence, log: subprocess.Popen[str]) -> None:
+    """Follows the balancer's log, whose lines come as the requests are answered."""
+    for line in log.stdout or ():
+        with contextlib.suppress(ValueError):  # a line that is cut off by the end
+            entry = json.loads(line)
+            if entry["status"].startswith("2"):
+                absence.answered(entry["upstream"].rpartition(":")[0], time.monotonic())
 
 
 def bare_restart() -> float:
@@ -120,9 +174,9 @@ def restart_to_healthy(host: str) -> float:
     """The seconds from a bare restart of a server to its health."""
     address = LAB.on(host, "hostname -I").split()[0]
     begun = time.monotonic()
-    LAB.on(host, "systemctl restart prefect-api@4200")
+    LAB.on(host, f"systemctl restart prefect-api@{PORT}")
     while time.monotonic() < begun + 120:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}:4200/api/ready", timeout=2):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}:{PORT}/api/ready", timeout=2):
             return time.monotonic() - begun
         time.sleep(0.05)
     raise SystemExit(f"{host} did not get healthy within 120 s of its restart")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Confirmed
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import Drained, DrainError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, Patience
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain
 
 
@@ -89,6 +90,48 @@ def test_failures_leave_the_gate_open(gate: Gate, request: pytest.FixtureRequest
     result = request.getfixturevalue("run_module")(prefect_drain.main, port=4200)
     assert result["failed"]
     assert message in result["msg"]
+    assert gate.moves == []
+
+
+HEALTHY = {"url": "http://127.0.0.1:4200", "unit": "prefect-api@4200.service", "auth_string": "admin:secret", "version": "3.8.8"}
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("answer", ["", "HTTP 503 of admin:secret"])
+def test_nobody_is_let_in_before_it_is_healthy(
+    run_module: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch, closed: bool, answer: str
+) -> None:
+    def wait_until(conditions: list[Condition], patience: Patience) -> Outcome:
+        assert [condition.name for condition in conditions] == ["units", "live", "ready", "version"]
+        assert (patience.successes, patience.timeout, patience.interval) == (2, 7.0, 0.2)
+        assert gate.is_closed is closed
+        return Outcome(not answer, 5, 1.23456, "ready" if answer else "", answer)
+
+    gate.is_closed = closed
+    monkeypatch.setattr(prefect_drain, "wait_until", wait_until)
+    monkeypatch.setattr(prefect_drain, "last_lines", lambda units, _lines, _secrets: f"journal of {units}")
+    result = run_module(prefect_drain.main, port=4200, state="active", healthy={**HEALTHY, "timeout": 7})
+    assert (result.get("failed", False), result["healthy_after"]) == (bool(answer), 1.235)
+    assert gate.moves == (["open"] if closed and not answer else [])
+    if answer:
+        assert "127.0.0.1:4200 is not healthy after 1 s and 5 attempts.\nFailed: ready. Last answer: HTTP 503 of" in result["msg"]
+        assert "journal of ['prefect-api@4200.service']" in result["msg"]
+        assert "secret" not in result["msg"]
+
+
+@pytest.mark.usefixtures("gate")
+@pytest.mark.parametrize(("check", "state"), [(True, "active"), (False, "drained")])
+def test_health_is_asked_only_before_letting_in(run_module: Any, monkeypatch: pytest.MonkeyPatch, check: bool, state: str) -> None:
+    monkeypatch.setattr(prefect_drain, "wait_until", lambda *_: pytest.fail("asked"))
+    result = run_module(prefect_drain.main, check=check, port=4200, state=state, healthy=HEALTHY)
+    assert "healthy_after" not in result
+    assert not result.get("failed")
+
+
+def test_a_url_that_is_none(run_module: Any, gate: Gate) -> None:
+    gate.is_closed = True
+    result = run_module(prefect_drain.main, port=4200, state="active", healthy={**HEALTHY, "url": "host:4200"})
+    assert result["msg"].endswith("not 'host:4200' (healthy). Nothing was changed.")
     assert gate.moves == []
 
 

@@ -59,7 +59,8 @@ def test_changes(run_module: Any, builder: type[Builder], there: bool, check: bo
 
 
 def test_what_is_long_is_not_repeated(run_module: Any) -> None:
-    shown = run_module(prefect_release.main, **ARGUMENTS, programs={"/opt/prefect/tools/watchdog": "import os"})["invocation"]["module_args"]
+    result = run_module(prefect_release.main, **ARGUMENTS, programs={"/opt/prefect/tools/watchdog": "import os"})
+    shown = result["invocation"]["module_args"]
     assert shown["lock"] == "(14 characters)"
     assert shown["programs"] == ["/opt/prefect/tools/watchdog"]
 
