@@ -12,7 +12,7 @@ author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - One entry for each API server (a host may run several), for example as the upstream servers of a balancer.
   - A host's own inventory variables C(prefect_api_port) and C(prefect_api_instances) win over O(port) and O(instances).
-positional: _input, hostvars, port, instances
+positional: _input, hostvars, port, instances, asker
 options:
   _input:
     description: The hosts of a group, as in C(groups['postgres']). It may be empty.
@@ -31,12 +31,18 @@ options:
     description: How many API servers each host runs.
     type: int
     default: 1
+  asker:
+    description:
+      - The host that O(port) and O(instances) are of, as in C(inventory_hostname).
+      - What it has of its own in the inventory does not hold for others, which then have the default.
+    type: string
+    default: ""
 """
 
 EXAMPLES = r"""
 - name: Two hosts, the second with two API servers
   ansible.builtin.debug:
-    msg: "{{ groups['prefect_api'] | selfhosted.prefect.api_servers(hostvars, 4200, 1) }}"
+    msg: "{{ groups['prefect_api'] | selfhosted.prefect.api_servers(hostvars, 4200, 1, inventory_hostname) }}"
     # => [{"host": "api1", "address": "10.0.0.11", "port": 4200, "instance": 1},
     #     {"host": "api2", "address": "10.0.0.12", "port": 4200, "instance": 1},
     #     {"host": "api2", "address": "10.0.0.12", "port": 4201, "instance": 2}]

@@ -10,6 +10,9 @@ from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import port_number, text, whole_number
 
+PORT, INSTANCES = 4200, 1
+"""The defaults of ``prefect_api_port`` and ``prefect_api_instances``, for hosts that have none of their own."""
+
 
 def group_addresses(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
     """How other hosts reach each host of a group, in its order.
@@ -33,15 +36,20 @@ def first_host(groups: Mapping[str, Iterable[str]], *names: str) -> str:
     return next((text(host) for name in names for host in groups.get(name, ())), "")
 
 
-def api_servers(hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any = 4200, instances: Any = 1) -> list[dict[str, Any]]:
+def api_servers(
+    hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any = PORT, instances: Any = INSTANCES, asker: str = ""
+) -> list[dict[str, Any]]:
     """Every API server: ``host``, ``address``, ``port`` and ``instance`` (n from 1, on the host's port + n - 1).
 
-    A host's own ``prefect_api_port`` and ``prefect_api_instances`` win over ``port`` and ``instances``.
+    A host's own ``prefect_api_port`` and ``prefect_api_instances`` win over ``port`` and ``instances``. These are the values of ``asker``,
+    where the filter is used; when they are its own in the inventory they say nothing of other hosts, which then have 4200 and 1.
 
     Raises:
         ValueError: a port is not 1 to 65535, or a number of instances is below 1.
     """
-    return [server for host in hosts for server in _servers_of(text(host), hostvars, port, instances)]
+    own = hostvars[asker] if asker in hostvars else {}
+    elsewhere = (PORT if "prefect_api_port" in own else port, INSTANCES if "prefect_api_instances" in own else instances)
+    return [server for host in hosts for server in _servers_of(text(host), hostvars, *elsewhere)]
 
 
 def group_listeners(hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any, what: str) -> list[dict[str, Any]]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._topology import (
+    INSTANCES,
+    PORT,
     api_servers,
     connection_budget,
     first_host,
@@ -61,6 +64,20 @@ def test_a_stranger_is_named() -> None:
 def test_api_servers(hosts: Any, port: Any, instances: Any, servers: Any) -> None:
     keys = ("host", "address", "port", "instance")
     assert api_servers(hosts, HOSTVARS, port, instances) == [dict(zip(keys, server, strict=True)) for server in servers]
+
+
+def test_what_a_host_has_of_its_own_says_nothing_of_the_others() -> None:
+    hostvars = {"own": {"prefect_api_port": 5200, "prefect_api_instances": 2}, "other": {}}
+    for asker, port, instances in (("own", 5200, 2), ("other", 4200, 1)):
+        servers = api_servers(["own", "other"], hostvars, port, instances, asker)
+        assert [(server["host"], server["port"]) for server in servers] == [("own", 5200), ("own", 5201), ("other", 4200)]
+    # A variable of a play is in nobody's inventory, and holds for all.
+    assert api_servers(["a", "b"], {"a": {}, "b": {}}, 4300, 1, "a")[1]["port"] == 4300
+
+
+def test_the_defaults_are_those_of_the_role() -> None:
+    defaults = (Path(__file__).parents[4] / "roles/prefect_api/defaults/main.yml").read_text().splitlines()
+    assert {f"prefect_api_port: {PORT}", f"prefect_api_instances: {INSTANCES}"} <= set(defaults)
 
 
 @pytest.mark.parametrize(
