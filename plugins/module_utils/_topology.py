@@ -47,7 +47,7 @@ def api_servers(
     Raises:
         ValueError: a port is not 1 to 65535, or a number of instances is below 1.
     """
-    own = hostvars[asker] if asker in hostvars else {}
+    own = hostvars[asker] if asker in hostvars else {}  # noqa: SIM401  Ansible's mapping has no such default
     elsewhere = (PORT if "prefect_api_port" in own else port, INSTANCES if "prefect_api_instances" in own else instances)
     return [server for host in hosts for server in _servers_of(text(host), hostvars, *elsewhere)]
 
