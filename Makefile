@@ -13,7 +13,7 @@ playbook := ansible-playbook -i inventories/lab
 
 .PHONY: help
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: venv
 venv: ## Make the virtual environment from pinned requirements
@@ -67,6 +67,11 @@ wheelhouse: venv ## Everything a host without a network needs to install Prefect
 bench: venv ## Deployment measured against a hand-written parallel shell script, and three upgrades under load
 	@# The second is measured whatever the first said.
 	@python tests/bench/bench.py; deployed=$$?; python tests/bench/rolls.py && exit $$deployed
+
+.PHONY: bench-sizing
+bench-sizing: venv ## What servers, instances, connections, nginx and PgBouncer do to requests a second: docs/sizing.md
+	@tools/docker-engine
+	@python tests/bench/sizing.py
 
 .PHONY: lab-up
 lab-up: venv ## Only the seven hosts, with nothing on them
