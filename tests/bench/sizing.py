@@ -69,7 +69,10 @@ class Bench(Lab):
         return "inventories/lab"
 
     def start(self, playbook: str, *arguments: str, callbacks: str = "", **variables: Any) -> subprocess.Popen[str]:
-        return super().start(playbook, "-i", "tests/bench/sizing.yml", *arguments, callbacks=callbacks, **variables)
+        process: subprocess.Popen[str] = super().start(
+            playbook, "-i", "tests/bench/sizing.yml", *arguments, callbacks=callbacks, **variables
+        )
+        return process
 
 
 LAB = Bench("sizing", 4350)
@@ -325,7 +328,8 @@ def limit(host: str, cores: float) -> None:
 @cache
 def address(host: str) -> str:
     """The address of one of the hosts."""
-    return LAB.on(host, "hostname -I").split()[0]
+    addresses: list[str] = LAB.on(host, "hostname -I").split()
+    return addresses[0]
 
 
 @contextmanager
