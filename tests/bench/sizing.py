@@ -124,6 +124,8 @@ CASES = (
     Case("3 servers", (ONE, TWO, THREE), 0.3),
     Case("1 server, again", (ONE,), 0.3),
     Case("2 servers", (ONE, TWO), 0.3),
+    # The same settings, but started anew, as those of the next cases are.
+    Case("2 servers, restarted", (ONE, TWO), 0.3, settings=pool(5, 10)),
     Case("2 servers, pool 1+0", (ONE, TWO), 0.3, settings=pool(1, 0), may_fail=True),
     Case("2 servers, pool 3+0", (ONE, TWO), 0.3, settings=pool(3, 0), may_fail=True),
     Case("2 servers, pool 20+0", (ONE, TWO), 0.3, settings=pool(20, 0)),
