@@ -19,6 +19,22 @@ APIS = ("api1", "api2", "api3")
 HOSTS = ("state1", *APIS)
 URL = "http://172.28.12.11:4200/api"
 UNITS = {"api1": "prefect-api@4200", "api2": "prefect-api@4200", "api3": "prefect-api@4200", "state1": "prefect-services"}
+SIGNAL = "kill --signal="
+REDIS = """
+import json, os, sys, time
+from redis import Redis
+redis = Redis.from_url(os.environ['PREFECT_SERVER_DOCKET_URL'])
+"""
+# As if the scheduler had been silent for longer than it is: waiting for that would only take time.
+AGE = REDIS + "redis.hset('prefect:runs:schedule_recent_deployments', 'when', time.time() - 60)"
+LOCK = f"""{REDIS}
+now = time.time()
+run = dict(user='somebody', machine='elsewhere', boot='b', pid=7, started=7, playbook='upgrade.yml', since=now, refreshed=now, token='t')
+if 'hold' in sys.argv:
+    assert redis.set('selfhosted.prefect:deployment', json.dumps(run), nx=True, px=300000)
+else:
+    redis.delete('selfhosted.prefect:deployment')
+"""
 # Short faults: the limits hold for longer ones as well, and a test has to end.
 QUICK = {"prefect_drill_before": 6, "prefect_drill_seconds": 12, "prefect_drill_after": 14}
 
@@ -53,6 +69,19 @@ def broken(host: str) -> str:
         f"systemctl is-active {UNITS[host]} | grep -v '^active' || true",
     )
     return LAB.on(host, "\n".join(looks)).strip()
+
+
+def ready(host: str) -> bool:
+    """Whether the host's server answers, and reaches its database."""
+    return LAB.on(host, "curl -s http://127.0.0.1:4200/api/ready || true").strip() == '{"message":"OK"}'
+
+
+def wait(condition: Callable[[], bool], seconds: float) -> float:
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds
+        time.sleep(0.5)
+    return time.monotonic() - begun
 
 
 @pytest.mark.parametrize(
@@ -90,19 +119,36 @@ def test_refused_with_one_api_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "unit", "says"),
+    ("host", "breaks", "mends", "says"),
     [
-        pytest.param("api2", "prefect-api@4200", "not healthy", id="a server is down"),
-        pytest.param("state1", "prefect-services", "prefect-services", id="the scheduler is down"),
+        pytest.param("api2", "stop prefect-api@4200", "start prefect-api@4200", "not healthy", id="a server is down"),
+        pytest.param("state1", "stop prefect-services", "start prefect-services", "prefect-services", id="the services are down"),
+        pytest.param("state1", f"{SIGNAL}STOP prefect-services", f"{SIGNAL}CONT prefect-services", "last tick", id="no scheduler ticks"),
     ],
 )
-def test_refused_when_redundancy_is_lost(host: str, unit: str, says: str, tmp_path: Path) -> None:
-    LAB.on(host, f"systemctl stop {unit}")
+def test_refused_when_redundancy_is_lost(host: str, breaks: str, mends: str, says: str, tmp_path: Path) -> None:
+    LAB.on(host, f"systemctl {breaks}")
+    try:
+        if SIGNAL in breaks:
+            LAB.printed("api1", AGE)
+        played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path))
+    finally:
+        LAB.on(host, f"systemctl {mends}")
+        wait(lambda: all(map(ready, APIS)), 60)
+    assert played.says("The cluster is not well", says, "Nothing was changed."), played.output[-3000:]
+    assert not list(tmp_path.iterdir())
+
+
+def test_refused_while_another_run_holds_the_lock(tmp_path: Path) -> None:
+    before = started()
+    LAB.printed("api1", LOCK, "hold")
     try:
         played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path))
     finally:
-        LAB.on(host, f"systemctl start {unit}")
-    assert played.says("The cluster is not well", says, "Nothing was changed."), played.output[-3000:]
+        LAB.printed("api1", LOCK)
+    holder = "upgrade.yml, by somebody on elsewhere"
+    assert played.says(f"Another run holds this deployment's lock: {holder}", "Nothing was changed."), played.output[-3000:]
+    assert started() == before
     assert not list(tmp_path.iterdir())
 
 
@@ -145,18 +191,10 @@ def test_a_drill_that_fails(tmp_path: Path) -> None:
     assert LAB.play("drill", "--check", **drill("kill_api", tmp_path)).changed == 0
 
 
-def wait(condition: Callable[[], bool], seconds: float) -> float:
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < seconds
-        time.sleep(0.5)
-    return time.monotonic() - begun
-
-
 @pytest.mark.parametrize("scenario", ["freeze_api", "cut_api", "stop_api"])
 def test_interrupted(scenario: str, tmp_path: Path) -> None:
     """The machine that runs Ansible dies while something is broken: the host mends itself."""
-    process = LAB.start("drill", **drill(scenario, tmp_path, prefect_drill_before=2))
+    process = LAB.start("drill", **drill(scenario, tmp_path, prefect_drill_before=2, prefect_drill_seconds=8))
     try:
         wait(lambda: bool(broken("api1").replace("timer", "").strip()), 90)
     finally:
@@ -166,4 +204,4 @@ def test_interrupted(scenario: str, tmp_path: Path) -> None:
     LAB.on("api1", "pkill -9 -u root -x python3")
     assert broken("api1")
     assert wait(lambda: not broken("api1"), 100) > 1
-    wait(lambda: LAB.on("api1", "curl -s http://127.0.0.1:4200/api/ready || true").strip() == '{"message":"OK"}', 30)
+    wait(lambda: ready("api1"), 30)
