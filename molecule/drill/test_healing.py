@@ -60,6 +60,25 @@ while server.probe()[0] is not module.Verdict.WELL:
     time.sleep(0.2)
 print(time.monotonic() - begun)
 """
+# A subscription as the task queue has it, whose connection the kernel has given up on; prints after how many seconds that is noticed.
+GIVEN_UP = """
+import asyncio, os, time
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+async def main():
+    async with Redis.from_url(os.environ['PREFECT_SERVER_DOCKET_URL']).pubsub() as subscription:
+        await subscription.psubscribe('test:*')
+        await subscription.get_message(ignore_subscribe_messages=False, timeout=1)
+        subscription.connection._reader.set_exception(TimeoutError(110, 'Connection timed out'))
+        begun = time.monotonic()
+        while time.monotonic() < begun + 10:
+            try:
+                await subscription.get_message(timeout=0.1)
+            except RedisError:
+                break
+        print(time.monotonic() - begun)
+asyncio.run(main())
+"""
 # A server that is told to by SIGUSR2 goes round in circles in the thread that answers requests, and takes no notice of SIGTERM.
 SPIN = """
 import signal
@@ -236,6 +255,11 @@ def test_what_is_frozen_or_spins_is_restarted(ticks: Ticks, capsys: pytest.Captu
     assert "does not answer, for" in said
     assert f"{SERVER}: it ended on SIGKILL" in said
     assert resumed < 75
+
+
+def test_a_connection_that_was_given_up_is_noticed() -> None:
+    """Otherwise the server reads it again and again, and answers nobody any more."""
+    assert float(LAB.printed(API, GIVEN_UP)) < 5
 
 
 def test_all_resumes_after_a_restart_of_redis(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
