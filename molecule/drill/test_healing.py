@@ -17,7 +17,7 @@ from lab import Lab
 HERE = Path(__file__).parent
 INVENTORY = yaml.safe_load((HERE / "inventory" / "hosts.yml").read_text())["all"]
 LAB = Lab(INVENTORY["vars"]["lab_name"], INVENTORY["vars"]["lab_port"])
-STATE, API, OTHER = "state1", "api1", "api2"
+STATE, API, OTHER, THIRD = "state1", "api1", "api2", "api3"
 SERVICES = "prefect-services.service"
 SERVER = "prefect-api@4200.service"
 METRICS = "/run/prefect-watchdog/prefect_watchdog.prom"
@@ -60,20 +60,34 @@ while server.probe()[0] is not module.Verdict.WELL:
     time.sleep(0.2)
 print(time.monotonic() - begun)
 """
+# A subscription as the task queue has it, whose connection the kernel has given up on; prints after how many seconds that is noticed.
+GIVEN_UP = """
+import asyncio, os, time
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+async def main():
+    async with Redis.from_url(os.environ['PREFECT_SERVER_DOCKET_URL']).pubsub() as subscription:
+        await subscription.psubscribe('test:*')
+        await subscription.get_message(ignore_subscribe_messages=False, timeout=1)
+        subscription.connection._reader.set_exception(TimeoutError(110, 'Connection timed out'))
+        begun = time.monotonic()
+        while time.monotonic() < begun + 10:
+            try:
+                await subscription.get_message(timeout=0.1)
+            except RedisError:
+                break
+        print(time.monotonic() - begun)
+asyncio.run(main())
+"""
+# A server that is told to by SIGUSR2 goes round in circles in the thread that answers requests, and takes no notice of SIGTERM.
+SPIN = """
+import signal
+def spin(*_):
+    while True:
+        pass
+signal.signal(signal.SIGUSR2, spin)
+"""
 HOLD = "runuser -u postgres -- psql --quiet prefect --command 'BEGIN; LOCK TABLE deployment; SELECT pg_sleep(7); COMMIT'"
-
-
-def as_prefect(host: str, script: str, *arguments: str, unit: str = "") -> list[str]:
-    """The command that runs a Python script with the servers' settings on a host."""
-    properties = ["--property=User=prefect", "--property=EnvironmentFile=/etc/prefect/prefect.env"]
-    name = [f"--unit={unit}"] if unit else []
-    python = ["/opt/prefect/current/bin/python", "-c", script, *arguments]
-    return ["docker", "exec", f"prefect-{LAB.name}-{host}", "systemd-run", "--quiet", "--wait", "--pipe", *name, *properties, *python]
-
-
-def printed(host: str, script: str) -> str:
-    """What a script prints there."""
-    return subprocess.run(as_prefect(host, script), capture_output=True, text=True, check=True).stdout
 
 
 class Ticks:
@@ -81,7 +95,7 @@ class Ticks:
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, int, str]] = []
-        self._process = subprocess.Popen(as_prefect(STATE, WATCH, unit="watch-ticks"), stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(LAB.as_prefect(STATE, WATCH, unit="watch-ticks"), stdout=subprocess.PIPE, text=True)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -139,12 +153,6 @@ def wait(what: str, seconds: float, is_so: Any) -> float:
     return time.monotonic() - begun
 
 
-def answers(host: str) -> bool:
-    """Whether the host's server answers."""
-    ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:4200/api/health', timeout=2).status)"
-    return bool(LAB.on(host, f'python3 -c "{ask}" 2>/dev/null || true') == "200\n")
-
-
 def hold() -> subprocess.Popen[bytes]:
     """Makes the scheduler's work last, so that it is at work within five seconds and has ended after seven."""
     return subprocess.Popen(["docker", "exec", f"prefect-{LAB.name}-{STATE}", "bash", "-c", HOLD])
@@ -171,7 +179,7 @@ def second_services() -> Iterator[None]:
     )
     LAB.on(API, f"systemctl daemon-reload; systemctl start {SERVICES}")
     try:
-        wait("the second worker", 60, lambda: f"{API}#" in printed(API, WORKERS))
+        wait("the second worker", 60, lambda: f"{API}#" in LAB.printed(API, WORKERS))
         yield
     finally:
         LAB.on(API, f"systemctl stop {SERVICES}; rm {file}; systemctl daemon-reload")
@@ -203,17 +211,49 @@ def test_two_services_leave_no_gap(ticks: Ticks, capsys: pytest.CaptureFixture[s
     assert resumed < 3
 
 
-def test_frozen_services_are_restarted(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def spinner() -> Iterator[None]:
+    """A server that can be made to spin. It is there from the beginning, as one that is young is left alone."""
+    folder, module = f"/etc/systemd/system/{SERVER}.d", "/etc/prefect-test-spin"
+    LAB.on(THIRD, f"mkdir -p {folder} {module}; cat > {module}/sitecustomize.py <<'END'\n{SPIN}END")
+    LAB.on(THIRD, f"printf '[Service]\\nEnvironment=PYTHONPATH={module}\\n' > {folder}/test.conf; systemctl daemon-reload")
+    LAB.on(THIRD, f"systemctl restart {SERVER}")
+    try:
+        wait("the server", 60, lambda: LAB.ready(THIRD))
+        yield
+    finally:
+        LAB.on(THIRD, f"rm -r {folder} {module}; systemctl daemon-reload; systemctl restart {SERVER}")
+        wait("the server", 60, lambda: LAB.ready(THIRD))
+
+
+def test_what_is_frozen_or_spins_is_restarted(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both at once, as it takes its time."""
     pid, before, frozen = main_pid(STATE, SERVICES), restarts(STATE), time.time()
+    spinning, spins = main_pid(THIRD, SERVER), restarts(THIRD)
     LAB.on(STATE, f"kill -STOP {pid}")
+    LAB.on(THIRD, f"kill -USR2 {spinning}")
+    wait("the server that spins", 10, lambda: not LAB.ready(THIRD))
     seconds = wait("a restart", 90, lambda: main_pid(STATE, SERVICES) not in (pid, 0))
     resumed = ticks.after(frozen + seconds, 30) + seconds
+    wait("a restart", 120, lambda: main_pid(THIRD, SERVER) not in (spinning, 0))
+    replaced = time.time() - frozen
+    wait("the server", 60, lambda: LAB.ready(THIRD))
     with capsys.disabled():
         print(f"\nservices frozen: restarted after {seconds:.0f} s, the scheduler resumes after {resumed:.0f} s")
-    name = f'unit="{SERVICES}",reason="silent"'
-    wait("the count", 10, lambda: restarts(STATE).get(name, 0) == before.get(name, 0) + 1)
+        print(f"API server spinning: ended after {replaced:.0f} s, answers again after {time.time() - frozen:.0f} s")
+    silent, unresponsive = f'unit="{SERVICES}",reason="silent"', f'unit="{SERVER}",reason="unresponsive"'
+    wait("the count", 10, lambda: restarts(STATE).get(silent, 0) == before.get(silent, 0) + 1)
+    wait("the other count", 10, lambda: restarts(THIRD).get(unresponsive, 0) == spins.get(unresponsive, 0) + 1)
     assert "asked to stop, and systemd starts it again" in journal(STATE, "prefect-watchdog", frozen)
+    said = journal(THIRD, "prefect-watchdog", frozen)
+    assert "does not answer, for" in said
+    assert f"{SERVER}: it ended on SIGKILL" in said
     assert resumed < 75
+
+
+def test_a_connection_that_was_given_up_is_noticed() -> None:
+    """Otherwise the server reads it again and again, and answers nobody any more."""
+    assert float(LAB.printed(API, GIVEN_UP)) < 5
 
 
 def test_all_resumes_after_a_restart_of_redis(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,7 +265,7 @@ def test_all_resumes_after_a_restart_of_redis(ticks: Ticks, capsys: pytest.Captu
     time.sleep(2)
     LAB.on(STATE, "systemctl start redis-server")
     back = time.time()
-    streams = [subprocess.Popen(as_prefect(host, PROBE, "30"), stdout=subprocess.PIPE, text=True) for host in (API, OTHER)]
+    streams = [subprocess.Popen(LAB.as_prefect(host, PROBE, "30"), stdout=subprocess.PIPE, text=True) for host in (API, OTHER)]
     resumed = ticks.after(back, 30)
     seconds = [float(process.communicate(timeout=60)[0]) for process in streams]
     with capsys.disabled():
@@ -244,7 +284,7 @@ def test_a_server_without_its_stream_is_restarted(capsys: pytest.CaptureFixture[
     try:
         LAB.on(STATE, "systemctl stop redis-server")
         LAB.on(API, f"systemctl restart {SERVER}")
-        wait("the server", 60, lambda: answers(API))
+        wait("the server", 60, lambda: LAB.ready(API))
         pid = main_pid(API, SERVER)
         # Its reader tries for a while before it gives up.
         time.sleep(20)
@@ -252,7 +292,7 @@ def test_a_server_without_its_stream_is_restarted(capsys: pytest.CaptureFixture[
         LAB.on(API, f"rm -r {folder}; systemctl daemon-reload")
         LAB.on(STATE, "systemctl start redis-server")
     seconds = wait("a restart", 60, lambda: main_pid(API, SERVER) not in (pid, 0))
-    stream = float(subprocess.run(as_prefect(API, PROBE, "60"), capture_output=True, text=True, check=True).stdout)
+    stream = float(subprocess.run(LAB.as_prefect(API, PROBE, "60"), capture_output=True, text=True, check=True).stdout)
     with capsys.disabled():
         print(f"\nstream of events dead: restarted {seconds:.0f} s after Redis was back, events after another {stream:.1f} s")
     wait("the count", 10, lambda: restarts(API).get(name, 0) == before.get(name, 0) + 1)

@@ -98,6 +98,23 @@ class Lab:
         command = ["docker", "exec", f"prefect-{self.name}-{host}", "bash", "-euc", script]
         return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120).stdout
 
+    def as_prefect(self, host: str, script: str, *arguments: str, unit: str = "") -> list[str]:
+        """The command that runs a Python script on one of the hosts, as Prefect's user and with the servers' settings."""
+        properties = ["--property=User=prefect", "--property=EnvironmentFile=/etc/prefect/prefect.env"]
+        name = [f"--unit={unit}"] if unit else []
+        python = ["/opt/prefect/current/bin/python", "-c", script, *arguments]
+        return ["docker", "exec", f"prefect-{self.name}-{host}", "systemd-run", "--quiet", "--wait", "--pipe", *name, *properties, *python]
+
+    def printed(self, host: str, script: str, *arguments: str) -> str:
+        """What such a script prints."""
+        command = self.as_prefect(host, script, *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    def ready(self, host: str) -> bool:
+        """Whether an API host's server answers, and reaches its database."""
+        ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:4200/api/ready', timeout=2).status)"
+        return self.on(host, f'python3 -c "{ask}" 2>/dev/null || true') == "200\n"
+
     def versions(self, hosts: Sequence[str]) -> list[str]:
         """The version of Prefect that each host points at."""
         return [self.on(host, "basename $(readlink /opt/prefect/current)").strip().rpartition("-")[0] for host in hosts]

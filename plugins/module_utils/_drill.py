@@ -17,6 +17,8 @@ MEASURES: dict[str, tuple[str, str]] = {
     "longest": ("longest wait for an answer, or for a failure", "s"),
     "failing_for": ("last failed request after the fault", "s"),
     "normal_after": ("nothing failed and p99 normal again after", "s"),
+    "normal_meanwhile": ("while the fault lasted, nothing failed and p99 normal again after", "s"),
+    "normal_after_return": ("nothing failed and p99 normal again after the return of what was missing", "s"),
     "degraded": ("seconds with failures or a p99 above normal", "s"),
     "serving_after_return": ("last failed request after the service that was restarted had returned", "s"),
     "p99_before": ("p99 before the fault", "s"),
@@ -32,6 +34,9 @@ MEASURES: dict[str, tuple[str, str]] = {
     "by_itself": ("the process came back by itself", ""),
 }
 """What is measured: a name, its words, and its unit."""
+
+LASTING = ("freeze", "stop", "cut")
+"""Faults during which others have to take over. Their end is a second change, which has a time of its own to become normal in."""
 
 FLOOR = 0.5  # seconds; what is no slower is no slow request, however fast the service is otherwise
 FACTOR = 2.0  # a request is slow when it takes so many times the p99 of before
@@ -68,6 +73,7 @@ class Scenario:
     watched: float = 0.0  # until when ticks were looked for
     flows: Sequence[Mapping[str, Any]] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    released: float | None = None  # when a fault that lasts was let go
     by_itself: bool = True
     restarted: bool = False
     killed: bool = False
@@ -89,6 +95,7 @@ def scenario(name: str, kind: str, load: Mapping[str, Any], watch: Mapping[str, 
         watched=float(scheduler.get("ended") or at) - at,
         flows=[{**run, "at": run["at"] - at} for run in (watch.get("flows") or {}).get("runs", [])],
         counts={name: int(load[name]) for name in ("acknowledged", "lost", "twice")},
+        released=float(fault["released"]) - at if kind in LASTING else None,
         by_itself=bool(fault.get("by_itself")),
         restarted=kind == "restart",
         killed=kind == "kill",
@@ -120,6 +127,10 @@ def measure(one: Scenario) -> dict[str, Any]:
         "scheduling_after": scheduling_after(one.ticks, one.watched),
         "events_after": events_after(one.events, one.ended),
     }
+    if one.released is not None:
+        found["normal_meanwhile"] = normal_after(meanwhile(after, one.released), normal, one.released)
+        again = normal_after([sample for sample in after if sample.ended >= one.released], normal, one.ended)
+        found["normal_after_return"] = None if again is None else max(again - one.released, 0.0)
     if one.restarted:
         found["serving_after_return"] = max(found["failing_for"] - one.until, 0.0)
     if one.killed:
@@ -151,6 +162,12 @@ def normal_after(after: Sequence[Sample], normal: float, ended: float) -> float 
         if any(not each.good for each in bad) or len(bad) > SHARE * len(window):
             last = max(last, bad[-1].ended)
     return None if last and last > ended - WINDOW else last
+
+
+def meanwhile(after: Sequence[Sample], released: float) -> list[Sample]:
+    """What was seen until then: those that had not ended had waited for so long."""
+    sent = [sample for sample in after if sample.sent < released]
+    return [sample if sample.ended < released else Sample(sample.sent, released - sample.sent, True) for sample in sent]
 
 
 def degraded(after: Sequence[Sample], normal: float) -> int:

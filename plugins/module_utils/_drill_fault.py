@@ -57,9 +57,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Broken:
-    """What happened, in seconds since the epoch: when the fault began and when it had ended, and whether that took nobody's help."""
+    """What happened, in seconds since the epoch: when the fault began, was let go, and had ended, and whether that took nobody's help."""
 
     at: float
+    released: float
     until: float
     by_itself: bool
 
@@ -114,14 +115,13 @@ class Breaker:
         try:
             at = self._clock()
             self._make()
-            until, by_itself = self._last(at + hold)
+            released, by_itself = self._last(at + hold)
         finally:
             # Whatever happened, and as often as it takes: the guard stays armed when this fails.
             self._mend()
-        if not by_itself:
-            until = self._clock()
+        until = released if by_itself else self._clock()
         self._disarm()
-        return Broken(at, until, by_itself)
+        return Broken(at, released, until, by_itself)
 
     def restore(self) -> bool:
         """Mends what an earlier run has left behind; whether there was anything."""

@@ -113,9 +113,12 @@ def _summary(one: Mapping[str, Any]) -> str:
     measures = one["measures"]
     if not measures:
         return ""
+    normal = shown(measures["normal_after"], "s")
+    if "normal_meanwhile" in measures:
+        normal = f"{shown(measures['normal_meanwhile'], 's')} and {shown(measures['normal_after_return'], 's')} after the return"
     return (
         f": {measures['failed']} of {measures['requests']} requests failed, longest {shown(measures['longest'], 's')},"
-        f" normal after {shown(measures['normal_after'], 's')}, {measures['lost']} of {measures['acknowledged']} writes lost,"
+        f" normal after {normal}, {measures['lost']} of {measures['acknowledged']} writes lost,"
         f" {measures['twice']} twice, {measures['incomplete']} of {measures['flows']} flows incomplete,"
         f" scheduling after {shown(measures['scheduling_after'], 's')}, events after {shown(measures['events_after'], 's')}"
     )

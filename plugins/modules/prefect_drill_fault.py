@@ -90,6 +90,11 @@ at:
   returned: when O(state=made), outside check mode
   type: float
   sample: 1795000000.123
+released:
+  description: When the module began to mend it, or it had ended by itself.
+  returned: when O(state=made), outside check mode
+  type: float
+  sample: 1795000010.123
 until:
   description: When it had ended.
   returned: when O(state=made), outside check mode

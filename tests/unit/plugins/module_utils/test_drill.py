@@ -60,6 +60,27 @@ def test_requests(samples: list[Sample], measures: dict[str, Any]) -> None:
         assert found[name] == (value if value is None else pytest.approx(value)), name
 
 
+@pytest.mark.parametrize(
+    ("samples", "meanwhile", "after_return"),
+    [
+        ([], 0, 0),
+        # The return has a time of its own.
+        ([Sample(3, 0.2, False), Sample(11, 0.5, False)], 3.2, 1.5),
+        ([Sample(2, 0.2, False), *(Sample(10.2 + number / 10, 1.5, True) for number in range(10))], 2.2, 2.6),
+        # Not normal until the fault has ended: what waits for that is slow meanwhile.
+        ([Sample(3 + number / 10, 7.5, True) for number in range(10)], None, 1.4),
+        # Nor after it.
+        ([Sample(11, 8.5, False)], 0, None),
+    ],
+)
+def test_a_fault_that_lasts(samples: list[Sample], meanwhile: float | None, after_return: float | None) -> None:
+    found = drill.measure(one(samples, released=10.0, until=10.5))
+    for name, value in (("normal_meanwhile", meanwhile), ("normal_after_return", after_return)):
+        assert found[name] == (value if value is None else pytest.approx(value)), name
+    assert set(found) <= set(drill.MEASURES)
+    assert "normal_meanwhile" not in drill.measure(one(samples))
+
+
 def test_what_is_slow_depends_on_what_is_normal() -> None:
     assert drill.normal_seconds(0.05) == 0.5
     assert drill.normal_seconds(0.6) == 1.2
@@ -151,3 +172,5 @@ def test_three_clocks_become_one() -> None:
     assert (found.until, found.ended, found.watched, found.killed, found.restarted) == (2.0, 20.0, 20.0, True, False)
     assert (list(found.events), list(found.ticks), found.flows[0]["at"]) == ([[-0.5, 2.0]], [(-2.0, 3.0)], 1.0)
     assert found.counts == {"acknowledged": 7, "lost": 1, "twice": 0}
+    assert found.released is None
+    assert drill.scenario("cut_api", "cut", load, watch, {"at": 1000.0, "released": 1010.0, "until": 1011.0}).released == 10.0

@@ -101,6 +101,7 @@ def test_a_fault_begins_and_ends(host: Host, kind: str, lasts: float, by_itself:
     assert broken.at == 1000
     assert broken.until - broken.at == pytest.approx(lasts, abs=0.2)
     assert broken.by_itself is by_itself
+    assert broken.released == pytest.approx(broken.until if by_itself else 1010, abs=0.2)
     # The way back is there before anything is broken, and it is the way that is taken.
     assert host.commands[looked].startswith("systemd-run --unit=prefect-drill-restore --on-active=70s ")
     assert host.commands[looked].endswith(mends)

@@ -31,7 +31,7 @@ class Breaker:
 
     def carry_out(self, hold: float, guard: float) -> Broken:
         assert (hold, guard) == (20, 90)
-        return Broken(1.0, 2.0, True)
+        return Broken(1.0, 2.0, 2.0, True)
 
     def restore(self) -> bool:
         return True
