@@ -97,6 +97,38 @@ def test_the_overview_lists_every_alert() -> None:
     assert sorted(listed) == sorted((name, name, rule["labels"]["severity"], rule["for"]) for name, (_topic, rule) in ALERTS.items())
 
 
+INHIBITIONS = yaml.safe_load((ROOT / "roles/monitoring/files/inhibit_rules.yml").read_text(encoding="utf-8"))
+
+
+def matched(matcher: str) -> set[str]:
+    """The alerts that a matcher of names stands for."""
+    name, operator, pattern = re.fullmatch(r'(\w+)(=~?)"(.*)"', matcher).groups()  # type: ignore[union-attr]
+    assert name == "alertname"
+    return {alert for alert in ALERTS if (re.fullmatch(pattern, alert) if operator == "=~" else pattern == alert)}
+
+
+@pytest.mark.parametrize("rule", INHIBITIONS, ids=lambda rule: rule["source_matchers"][0])
+def test_what_is_inhibited_exists_and_is_no_more_urgent(rule: dict[str, Any]) -> None:
+    """Whether Alertmanager heeds it is tested in the scenario `monitoring`."""
+    (sources, targets) = (matched(rule[key][0]) for key in ("source_matchers", "target_matchers"))
+    assert len(sources) == 1
+    assert targets
+    assert not sources & targets, "an alert would silence itself"
+    urgency = {"warning": 0, "critical": 1}
+    (source,) = sources
+    assert all(urgency[ALERTS[target][1]["labels"]["severity"]] <= urgency[ALERTS[source][1]["labels"]["severity"]] for target in targets)
+
+
+def test_what_is_inhibited() -> None:
+    found = {source: matched(rule["target_matchers"][0]) for rule in INHIBITIONS for source in matched(rule["source_matchers"][0])}
+    burns = {name for name in ALERTS if "BudgetBurn" in name}
+    assert found == {
+        "PrefectErrorBudgetBurnFast": {"PrefectErrorBudgetBurnSlow"},
+        "PrefectLatencyBudgetBurnFast": {"PrefectLatencyBudgetBurnSlow"},
+        "PrefectNoHealthyApi": {"PrefectApiDown", "PrefectEndpointSlow", *burns},
+    }
+
+
 def broken(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Ways in which a rule could be wrong."""
     yield "never fires", {**rule, "expr": "vector(0) > 1"}
