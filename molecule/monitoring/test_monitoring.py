@@ -242,6 +242,23 @@ def test_who_reads_versions_of_clients_reads_the_log_of_json() -> None:
     assert LAB.on("state1", "stat -c '%U %G %a' /var/log/nginx/prefect.log") == "www-data adm 640\n"
 
 
+def test_the_status_names_who_watches(tmp_path: Path) -> None:
+    def found() -> dict[str, Any]:
+        (line,) = [line for line in LAB.play("status", output="json").output.splitlines() if line.startswith("{")]
+        return dict(json.loads(line))
+
+    watchers = {(host, f"{unit}.service") for host in ("monitor1", "api2") for unit in ("prometheus", "prometheus-alertmanager")}
+    assert {(unit["host"], unit["name"]) for unit in found()["processes"]} >= watchers
+    with on_host("monitor1", "systemctl stop prometheus-alertmanager", "systemctl start prometheus-alertmanager"):
+        assert [problem for problem in found()["problems"] if problem.startswith("prometheus-alertmanager.service on monitor1 is ")]
+    assert found()["problems"] == []
+    page = tmp_path / "status.html"
+    LAB.play("status", output="html", status_page=str(page))
+    text = page.read_text()
+    assert "no history" not in text
+    assert text.count("<svg") > 1
+
+
 def running() -> list[str]:
     return LAB.started(["monitor1", "api2"], "prometheus prometheus-alertmanager") + LAB.started(
         ["state1"], "mtail prometheus-redis-exporter"

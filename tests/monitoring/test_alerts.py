@@ -65,6 +65,28 @@ def test_an_alert_has_a_test_for_firing_and_one_for_silence(name: str) -> None:
     assert [check for check in checks if not check["exp_alerts"]], f"no test in {topic}.yml sees {name} not fire"
 
 
+def seconds(text: str) -> int:
+    """A time as Prometheus writes it, such as 1h30m."""
+    return sum(int(number) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([dhms])", str(text)))
+
+
+@pytest.mark.parametrize("name", sorted(ALERTS))
+def test_an_alert_is_seen_to_resolve(name: str) -> None:
+    """Also those whose windows are longer than any lab lives."""
+    topic, _rule = ALERTS[name]
+    times = [
+        (
+            [seconds(check["eval_time"]) for check in checks if check["exp_alerts"]],
+            [seconds(check["eval_time"]) for check in checks if not check["exp_alerts"]],
+        )
+        for case in load(CASES / f"{topic}.yml")["tests"]
+        if (checks := [check for check in case["alert_rule_test"] if check["alertname"] == name])
+    ]
+    assert any(fires and silent and min(fires) < max(silent) for fires, silent in times), (
+        f"no case in {topic}.yml has {name} fire and then end"
+    )
+
+
 @pytest.mark.parametrize("name", sorted(ALERTS))
 def test_an_alert_says_who_acts_on_what(name: str) -> None:
     _topic, rule = ALERTS[name]
