@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -37,3 +37,19 @@ def test_an_inventory_without_the_group(commands: Commands, tmp_path: Path) -> N
     everywhere = [part.split("tasks:")[0] for part in told.split("pattern: ") if "monitoring" in part.splitlines()[0]]
     assert len(everywhere) >= 6
     assert all("hosts (7)" in part for part in everywhere)
+
+
+@pytest.mark.parametrize(("off", "left"), [({}, 7), ({"exporters_enabled": False}, 6), ({"exporters_enabled": "no"}, 6)])
+def test_a_host_without_exporters_is_not_asked(commands: Commands, tmp_path: Path, off: dict[str, Any], left: int) -> None:
+    inventory = yaml.safe_load((ROOT / "inventories/ha/hosts.yml").read_text(encoding="utf-8"))
+    inventory["all"]["vars"] |= {"exporters_enabled": True, "prefect_auth_string": "admin:x", "prefect_redis_host": "x"}
+    inventory["all"]["children"]["redis"]["hosts"]["redis1"] |= off
+    hosts, written = tmp_path / "hosts.yml", tmp_path / "scrape.yml"
+    hosts.write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    commands.run(
+        ["ansible-playbook", "-i", hosts, "playbooks/scrape_config.yml", "-e", f"scrape_config_file={written}"],
+        env={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+    )
+    jobs = {job["job_name"]: job["static_configs"] for job in yaml.safe_load(written.read_text(encoding="utf-8"))["scrape_configs"]}
+    assert len(jobs["node"]) == left
+    assert ("redis" in jobs) == (not off)
