@@ -95,7 +95,7 @@ FAST, SLOW = "PrefectErrorBudgetBurnFast", "PrefectErrorBudgetBurnSlow"
     ("source", "inhibited", "heard"),
     [
         (FAST, {SLOW}, {"PrefectLatencyBudgetBurnSlow", "PrefectApiDown"}),
-        ("PrefectLatencyBudgetBurnFast", {"PrefectLatencyBudgetBurnSlow"}, {FAST, SLOW}),
+        ("PrefectLatencyBudgetBurnFast", {"PrefectLatencyBudgetBurnSlow"}, {FAST, "PrefectApiDown"}),
         (
             "PrefectNoHealthyApi",
             {"PrefectApiDown", "PrefectEndpointSlow", FAST, SLOW, "PrefectLatencyBudgetBurnFast", "PrefectLatencyBudgetBurnSlow"},
