@@ -33,7 +33,7 @@ def ask(expr: str) -> list[dict[str, Any]]:
 def somebody_asks() -> None:
     """Requests are counted by who reads nginx's log, from its own start on: a lab that nobody uses has none."""
     if not OWN:
-        urllib.request.urlopen(f"{LAB.url}/health", timeout=20).close()
+        urllib.request.urlopen(f"{LAB.url}/health", timeout=20).close()  # noqa: S310  the lab's own
 
 
 def has_answer(expr: str) -> bool:
