@@ -168,7 +168,7 @@ def test_exporters_that_are_turned_off_stop() -> None:
     )
     try:
         assert LAB.play("site", "--tags", "monitoring", exporters_enabled=False).changed == 3
-        assert LAB.on("state1", f"systemctl is-active {units}; systemctl is-enabled {units}", check=False).split() == [
+        assert LAB.on("state1", f"systemctl is-active {units} || true; systemctl is-enabled {units} || true").split() == [
             *["inactive"] * 6,
             *["disabled"] * 6,
         ]
