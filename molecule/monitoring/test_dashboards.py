@@ -54,7 +54,7 @@ def _a_backup() -> None:
         LAB.play("backup")
 
 
-@pytest.mark.parametrize("query", dashboards.queries(), ids=str)
+@pytest.mark.parametrize("query", list(dashboards.queries()), ids=str)
 def test_a_panel_is_not_empty(query: dashboards.Query) -> None:
     assert has_answer(query.expr), f"no answer for {query.expr}"
 
