@@ -68,7 +68,7 @@ def everywhere(name: str, *units: str) -> list[Cause]:
     return [stopped(host, *units) for host in group(name)]
 
 
-POSTGRES, REDIS, NGINX, SERVICES, MONITORING = (group(name)[0] for name in ("postgres", "redis", "nginx", "prefect_services", "monitoring"))
+POSTGRES, REDIS, NGINX, SERVICES = (group(name)[0] for name in ("postgres", "redis", "nginx", "prefect_services"))
 PSQL = "runuser -u postgres -- psql --quiet --no-psqlrc prefect --command"
 # With the settings, and so the passwords, of Prefect itself.
 PYTHON = "systemd-run --quiet {how} --property=EnvironmentFile=/etc/prefect/prefect.env /opt/prefect/current/bin/python -c"
@@ -165,6 +165,7 @@ class Request:
 
 
 LONGEST = 900.0
+HEALTH = Request("GET", "/api/health", b"")
 VARIABLES = Request("POST", "/api/variables/filter", b"{}")
 
 
@@ -333,8 +334,8 @@ STAGES: dict[str, list[Trial]] = {
             },
             [TABLE_LOCKED],
             meanwhile=(VARIABLES, 2, 0),
-            # A thousand good ones for each that failed.
-            mending=(VARIABLES, 6),
+            # A thousand good ones, of the cheapest, for each that failed.
+            mending=(HEALTH, 8),
             resolves=400,
         ),
     ],
@@ -345,7 +346,9 @@ STAGES: dict[str, list[Trial]] = {
             [many_connections(175)],
         ),
         # It resolves when nothing was lost for five minutes.
-        Trial("Alertmanager is stopped", {"PrefectMonitoringBroken": 75}, [stopped(MONITORING, "prometheus-alertmanager")], resolves=420),
+        Trial(
+            "Alertmanager is stopped", {"PrefectMonitoringBroken": 75}, everywhere("monitoring", "prometheus-alertmanager"), resolves=420
+        ),
         Trial("there is no backup", {"PrefectBackupTooOld": 0}, mends=backup),
         Trial("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),
     ],

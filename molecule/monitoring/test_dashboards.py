@@ -15,7 +15,8 @@ from lab import Lab
 
 LAB = Lab("monitoring", 4310)
 # Any Prometheus that watches a cluster can be asked; by default it is the lab's.
-PROMETHEUS = os.environ.get("PREFECT_PROMETHEUS_URL") or dashboards.lab_prometheus(LAB.inventory)
+OWN = os.environ.get("PREFECT_PROMETHEUS_URL")
+PROMETHEUS = OWN or dashboards.lab_prometheus(LAB.inventory)
 # Counted from the first one on.
 LATER = {"prefect_watchdog_restarts_total"}
 PATIENCE = 120  # seconds until a young Prometheus has what a rate needs
@@ -29,12 +30,19 @@ def ask(expr: str) -> list[dict[str, Any]]:
     return result
 
 
+def somebody_asks() -> None:
+    """Requests are counted by who reads nginx's log, from its own start on: a lab that nobody uses has none."""
+    if not OWN:
+        urllib.request.urlopen(f"{LAB.url}/health", timeout=20).close()  # noqa: S310  the lab's own
+
+
 def has_answer(expr: str) -> bool:
     """Whether there is an answer, now or soon."""
     end = time.monotonic() + PATIENCE
     while not ask(expr):
         if time.monotonic() > end:
             return False
+        somebody_asks()
         time.sleep(5)
     return True
 
@@ -42,11 +50,11 @@ def has_answer(expr: str) -> bool:
 @pytest.fixture(scope="module", autouse=True)
 def _a_backup() -> None:
     """How old the newest backup is can be told once there is one."""
-    if not os.environ.get("PREFECT_PROMETHEUS_URL") and not ask("prefect_backup_timestamp_seconds"):
+    if not OWN and not ask("prefect_backup_timestamp_seconds"):
         LAB.play("backup")
 
 
-@pytest.mark.parametrize("query", dashboards.queries(), ids=str)
+@pytest.mark.parametrize("query", list(dashboards.queries()), ids=str)
 def test_a_panel_is_not_empty(query: dashboards.Query) -> None:
     assert has_answer(query.expr), f"no answer for {query.expr}"
 

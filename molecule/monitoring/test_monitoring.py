@@ -11,14 +11,16 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from lab import ROOT, SUFFIX, Lab
 
 LAB = Lab("monitoring", 4310)
-STATE, MONITOR = "172.28.11.11", "172.28.11.51"
+STATE, MONITOR, SECOND = "172.28.11.11", "172.28.11.51", "172.28.11.22"
 PROMETHEUS = f"http://{MONITOR}:9090"
 HOSTS = ("state1", "api1", "api2", "monitor1")
 EXPORTERS = {"node": 9100, "postgres": 9187, "redis": 9121, "nginx": 9113, "nginx_access": 3903, "prefect": 9420}
@@ -26,8 +28,7 @@ TARGETS = {
     *(("node", host) for host in HOSTS),
     *((job, "state1") for job in EXPORTERS if job != "node"),
     *(("prefect_api", f"{host}:4200") for host in ("api1", "api2")),
-    ("prometheus", "monitor1"),
-    ("alertmanager", "monitor1"),
+    *((job, host) for job in ("prometheus", "alertmanager") for host in ("monitor1", "api2")),
 }
 MOST_OF_A_CORE = 0.05
 PROMETHEUS_FILES = "cd /etc/prometheus && sha256sum prefect.yml prefect-rules.yml prefect-alertmanager.yml"
@@ -65,6 +66,58 @@ def names(*wanted: str) -> set[str]:
 def test_everything_is_asked_and_answers() -> None:
     until(lambda: all(value for _metric, value in query("up")) and len(query("up")) == len(TARGETS))
     assert {(metric["job"], metric["instance"]): value for metric, value in query("up")} == dict.fromkeys(TARGETS, 1)
+
+
+def test_several_hosts_of_the_group_watch_the_same_and_each_other() -> None:
+    def asked(host: str) -> set[tuple[str, str]]:
+        targets = json.loads(get(f"http://{host}:9090/api/v1/targets"))["data"]["activeTargets"]
+        return {(target["labels"]["job"], target["labels"]["instance"]) for target in targets if target["health"] == "up"}
+
+    until(lambda: asked(SECOND) == TARGETS)
+    assert asked(MONITOR) == asked(SECOND) == TARGETS
+    # Each tells both Alertmanagers, and these tell each other what they have sent.
+    for host in (MONITOR, SECOND):
+        assert len(json.loads(get(f"http://{host}:9090/api/v1/alertmanagers"))["data"]["activeAlertmanagers"]) == 2
+        until(lambda host=host: len(cluster(host)["peers"]) == 2)  # type: ignore[misc]
+        assert (cluster(host)["status"], len(cluster(host)["peers"])) == ("ready", 2)
+
+
+def cluster(host: str) -> dict[str, Any]:
+    """What an Alertmanager says of the others."""
+    answer: dict[str, Any] = json.loads(get(f"http://{host}:9093/api/v2/status"))["cluster"]
+    return answer
+
+
+FAST, SLOW = "PrefectErrorBudgetBurnFast", "PrefectErrorBudgetBurnSlow"
+
+
+@pytest.mark.parametrize(
+    ("source", "inhibited", "heard"),
+    [
+        (FAST, {SLOW}, {"PrefectLatencyBudgetBurnSlow", "PrefectApiDown"}),
+        ("PrefectLatencyBudgetBurnFast", {"PrefectLatencyBudgetBurnSlow"}, {FAST, "PrefectApiDown"}),
+        (
+            "PrefectNoHealthyApi",
+            {"PrefectApiDown", "PrefectEndpointSlow", FAST, SLOW, "PrefectLatencyBudgetBurnFast", "PrefectLatencyBudgetBurnSlow"},
+            {"PrefectBalancerDown", "PrefectDatabaseDown", "PrefectTargetDown"},
+        ),
+    ],
+)
+def test_an_alert_that_says_nothing_new_is_not_sent(source: str, inhibited: set[str], heard: set[str]) -> None:
+    """Alertmanager itself is asked, with alerts that end by themselves."""
+    trial = f"trial of {source}"
+    ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 20))
+    names_ = {source, *inhibited, *heard}
+    get(f"http://{MONITOR}:9093/api/v2/alerts", body=[{"labels": {"alertname": name, "trial": trial}, "endsAt": ends} for name in names_])
+
+    def suppressed() -> set[str]:
+        alerts = json.loads(get(f"http://{MONITOR}:9093/api/v2/alerts?filter={urllib.parse.quote(f'trial={json.dumps(trial)}')}"))
+        assert {alert["labels"]["alertname"] for alert in alerts} == names_
+        return {alert["labels"]["alertname"] for alert in alerts if alert["status"]["inhibitedBy"]}
+
+    # It is found out when a group is about to be sent, ten seconds later.
+    until(lambda: suppressed() == inhibited, 15)
+    assert suppressed() == inhibited
 
 
 def test_every_metric_of_the_exporter_of_prefect() -> None:
@@ -189,8 +242,27 @@ def test_who_reads_versions_of_clients_reads_the_log_of_json() -> None:
     assert LAB.on("state1", "stat -c '%U %G %a' /var/log/nginx/prefect.log") == "www-data adm 640\n"
 
 
+def test_the_status_names_who_watches(tmp_path: Path) -> None:
+    def found() -> dict[str, Any]:
+        (line,) = [line for line in LAB.play("status", output="json").output.splitlines() if line.startswith("{")]
+        return dict(json.loads(line))
+
+    watchers = {(host, f"{unit}.service") for host in ("monitor1", "api2") for unit in ("prometheus", "prometheus-alertmanager")}
+    assert {(unit["host"], unit["name"]) for unit in found()["processes"]} >= watchers
+    with on_host("monitor1", "systemctl stop prometheus-alertmanager", "systemctl start prometheus-alertmanager"):
+        assert [problem for problem in found()["problems"] if problem.startswith("prometheus-alertmanager.service on monitor1 is ")]
+    assert found()["problems"] == []
+    page = tmp_path / "status.html"
+    LAB.play("status", output="html", status_page=str(page))
+    text = page.read_text()
+    assert "no history" not in text
+    assert text.count("<svg") > 1
+
+
 def running() -> list[str]:
-    return LAB.started(["monitor1"], "prometheus prometheus-alertmanager") + LAB.started(["state1"], "mtail prometheus-redis-exporter")
+    return LAB.started(["monitor1", "api2"], "prometheus prometheus-alertmanager") + LAB.started(
+        ["state1"], "mtail prometheus-redis-exporter"
+    )
 
 
 def test_a_second_run_changes_and_restarts_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -309,3 +381,45 @@ def test_a_prometheus_of_your_own_is_told_what_to_ask(tmp_path: Path) -> None:
     encoded = base64.b64encode(config.encode()).decode()
     checked = LAB.on("monitor1", f"echo {encoded} | base64 -d > /run/yours.yml && promtool check config /run/yours.yml")
     assert "SUCCESS" in checked
+
+
+@dataclass(frozen=True)
+class Changed(Lab):
+    """The same hosts with another inventory."""
+
+    folder: str = ""
+
+    @property
+    def inventory(self) -> str:
+        return self.folder
+
+
+def test_turned_off_it_stops_and_turned_on_again_it_runs(tmp_path: Path) -> None:
+    """As docs/monitoring.md says: the group leaves the inventory. A host that was nothing else is out of reach then."""
+    inventory = yaml.safe_load((ROOT / LAB.inventory / "hosts.yml").read_text())
+    del inventory["all"]["children"]["monitoring"], inventory["all"]["hosts"]["monitor1"]
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
+    (tmp_path / "group_vars").symlink_to((ROOT / LAB.inventory / "group_vars").resolve())
+    without = Changed(LAB.name, LAB.port, str(tmp_path))
+    secret = "/etc/prometheus-redis-exporter.json /etc/prometheus/prefect-api.password /etc/prometheus/prefect-alertmanager.yml"
+    somebodys = "/etc/systemd/system/mtail.service"
+    LAB.on("api1", f"printf '[Service]\nExecStart=/bin/sleep infinity\n' >{somebodys}; systemctl daemon-reload; systemctl start mtail")
+
+    def alive(host: str) -> set[str]:
+        listed = LAB.on(
+            host, "systemctl list-units --plain --no-legend --state=active,activating 'prometheus*' mtail.service prefect-exporter.service"
+        )
+        return {line.split()[0] for line in listed.splitlines()}
+
+    try:
+        assert {len(alive(host)) for host in ("state1", "api1", "api2")} == {6, 2, 3}
+        played = without.play("site", "--tags", "monitoring")
+        assert "Could not match supplied host pattern" not in played.output
+        assert [alive(host) for host in ("state1", "api1", "api2")] == [set(), {"mtail.service"}, set()]
+        assert "enabled" not in LAB.on("state1", "systemctl is-enabled mtail prefect-exporter prometheus-node-exporter || true").split()
+        assert "".join(LAB.on(host, f"ls {secret} 2>/dev/null || true") for host in ("state1", "api2")) == ""
+        assert without.play("site", "--tags", "monitoring").changed == 0
+    finally:
+        LAB.on("api1", f"systemctl stop mtail; rm {somebodys}; systemctl daemon-reload")
+        LAB.play("site", "--tags", "monitoring")
+    test_everything_is_asked_and_answers()

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import tarfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+import yaml
 from lab import ROOT, SUFFIX, Lab
 
 LAB = Lab("support", 4340)
@@ -128,6 +130,54 @@ def test_all_well() -> None:
     assert {unit["name"] for unit in found["processes"]} >= {"prefect-api@4200.service", "prefect-services.service", "nginx.service"}
 
 
+def told(port: int) -> str:
+    """What an exporter on the host of Debian 13 says."""
+    with urllib.request.urlopen(f"http://172.28.14.11:{port}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+# What the alerts and dashboards take from each; versions of a package call things by other names now and then.
+EXPORTERS = {
+    9100: ("node_filesystem_avail_bytes", 'node_systemd_unit_state{name="prefect-services.service",state="active"'),
+    9187: ("pg_up 1", "pg_stat_activity_count", "pg_settings_max_connections"),
+    9121: ("redis_up 1", "redis_memory_used_bytes", "redis_memory_max_bytes"),
+    9113: ("nginx_up 1", "nginx_connections_active"),
+    3903: ("prefect_http_requests_total{", "prefect_http_request_seconds_bucket{"),
+    9420: ('prefect_exporter_target_up{target="database"} 1', 'prefect_exporter_target_up{target="redis"} 1'),
+}
+
+
+@pytest.mark.parametrize("port", EXPORTERS)
+def test_exporters_run_without_a_host_that_watches(port: int) -> None:
+    found = told(port)
+    assert [word for word in EXPORTERS[port] if word not in found] == []
+
+
+def test_whoever_watches_is_told_what_to_ask(tmp_path: Path) -> None:
+    written_ = tmp_path / "scrape.yml"
+    LAB.play("scrape_config", scrape_config_file=str(written_))
+    jobs = {job["job_name"]: job for job in yaml.safe_load(written_.read_text())["scrape_configs"]}
+    assert set(jobs) == {"node", "postgres", "redis", "nginx", "nginx_access", "prefect", "prefect_api"}
+    asked = {target.rpartition(":")[2] for job in jobs.values() for each in job["static_configs"] for target in each["targets"]}
+    assert asked == {*map(str, EXPORTERS), "4200", "4201"}
+
+
+def test_exporters_that_are_turned_off_stop() -> None:
+    units = (
+        "prometheus-node-exporter prometheus-postgres-exporter prometheus-redis-exporter prometheus-nginx-exporter mtail prefect-exporter"
+    )
+    try:
+        assert LAB.play("site", "--tags", "monitoring", exporters_enabled=False).changed == 3
+        assert LAB.on("state1", f"systemctl is-active {units} || true; systemctl is-enabled {units} || true").split() == [
+            *["inactive"] * 6,
+            *["disabled"] * 6,
+        ]
+        assert LAB.play("site", "--tags", "monitoring", exporters_enabled=False).changed == 0
+    finally:
+        LAB.play("site", "--tags", "monitoring")
+    assert LAB.on("state1", f"systemctl is-active {units}").split() == ["active"] * 6
+
+
 def test_drained_servers_are_shown() -> None:
     with drained("state1", 4201):
         found = status()
@@ -175,7 +225,7 @@ def test_bundle(tmp_path: Path) -> None:
 
 def test_this_would_see_a_leak() -> None:
     assert all(leaks({"x": word}) for password in passwords().values() for word in written(password))
-    assert set(passwords()) == {"database", "redis", "auth", "ops", "reader"}
+    assert set(passwords()) == {"database", "redis", "auth", "ops", "reader", "exporter"}
 
 
 def test_a_host_that_is_gone(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def page(report: Mapping[str, Any], history: Mapping[str, Any], now: float | Non
 
 
 def parts(report: Mapping[str, Any]) -> dict[str, list[Part]]:
-    """The parts of the deployment by the column that they stand in: ``balancers``, ``servers``, ``services``, ``state``."""
+    """The parts of the deployment by the column that they stand in: ``watchers``, ``balancers``, ``servers``, ``services``, ``state``."""
     groups = report.get("groups", {})
     balancer = next((server for server in report.get("servers", []) if server["name"] == BALANCER), None)
     balancers = [_of_unit(report, host, "nginx.service", "nginx") for host in groups.get("nginx", [])]
@@ -65,6 +65,7 @@ def parts(report: Mapping[str, Any]) -> dict[str, list[Part]]:
     # Without anybody who could ask them, the servers are not in the report, but their units are.
     servers += [_of_unit(report, host, "prefect-api@", "API server") for host in groups.get("prefect_api", []) if host not in asked]
     return {
+        "watchers": [_of_unit(report, host, "prometheus", "monitoring") for host in groups.get("monitoring", [])],
         "balancers": balancers,
         "servers": servers,
         "services": [_of_unit(report, host, "prefect-services.service", "services") for host in groups.get("prefect_services", [])],
@@ -134,7 +135,8 @@ def topology(report: Mapping[str, Any]) -> str:
     """Who talks to whom, as a drawing."""
     found = parts(report)
     columns = [
-        [Part("clients", "workers, browsers", "plain", "")],
+        # Those who watch ask everybody; their lines would hide the others.
+        [Part("clients", "workers, browsers", "plain", ""), *found["watchers"]],
         found["balancers"],
         [*found["servers"], *found["services"]],
         found["state"],
@@ -145,12 +147,12 @@ def topology(report: Mapping[str, Any]) -> str:
     places = [_places(column, number, height) for number, column in enumerate(columns)]
     servers, services = places[2][: len(found["servers"])], places[2][len(found["servers"]) :]
     lines = [
-        *(_line(source, target) for source in places[0] for target in places[1]),
+        *(_line(source, target) for source in places[0][:1] for target in places[1]),
         *(_line(source, target) for source in places[1] for target in servers),
         *(_line(source, target) for source in [*servers, *services] for target in places[3]),
     ]
     boxes = [_box(place) for column in places for place in column]
-    said = "; ".join(f"{part.what} {part.name}: {part.detail}" for column in columns[1:] for part in column)
+    said = "; ".join(f"{part.what} {part.name}: {part.detail}" for column in columns for part in column if part.detail)
     return (
         f'<svg class="topology" viewBox="0 0 {width} {height}" role="img" aria-label="{_text(said)}">{"".join(lines)}{"".join(boxes)}</svg>'
     )

@@ -65,6 +65,28 @@ def test_an_alert_has_a_test_for_firing_and_one_for_silence(name: str) -> None:
     assert [check for check in checks if not check["exp_alerts"]], f"no test in {topic}.yml sees {name} not fire"
 
 
+def seconds(text: str) -> int:
+    """A time as Prometheus writes it, such as 1h30m."""
+    return sum(int(number) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[unit] for number, unit in re.findall(r"(\d+)([dhms])", str(text)))
+
+
+@pytest.mark.parametrize("name", sorted(ALERTS))
+def test_an_alert_is_seen_to_resolve(name: str) -> None:
+    """Also those whose windows are longer than any lab lives."""
+    topic, _rule = ALERTS[name]
+    times = [
+        (
+            [seconds(check["eval_time"]) for check in checks if check["exp_alerts"]],
+            [seconds(check["eval_time"]) for check in checks if not check["exp_alerts"]],
+        )
+        for case in load(CASES / f"{topic}.yml")["tests"]
+        if (checks := [check for check in case["alert_rule_test"] if check["alertname"] == name])
+    ]
+    assert any(fires and silent and min(fires) < max(silent) for fires, silent in times), (
+        f"no case in {topic}.yml has {name} fire and then end"
+    )
+
+
 @pytest.mark.parametrize("name", sorted(ALERTS))
 def test_an_alert_says_who_acts_on_what(name: str) -> None:
     _topic, rule = ALERTS[name]
@@ -95,6 +117,38 @@ def test_every_page_belongs_to_an_alert() -> None:
 def test_the_overview_lists_every_alert() -> None:
     listed = re.findall(r"^\| \[(\w+)\]\((\w+)\.md\) \| (\w+) \| (\w+) \|", (RUNBOOKS / "README.md").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted((name, name, rule["labels"]["severity"], rule["for"]) for name, (_topic, rule) in ALERTS.items())
+
+
+INHIBITIONS = yaml.safe_load((ROOT / "roles/monitoring/files/inhibit_rules.yml").read_text(encoding="utf-8"))
+
+
+def matched(matcher: str) -> set[str]:
+    """The alerts that a matcher of names stands for."""
+    name, operator, pattern = re.fullmatch(r'(\w+)(=~?)"(.*)"', matcher).groups()  # type: ignore[union-attr]
+    assert name == "alertname"
+    return {alert for alert in ALERTS if (re.fullmatch(pattern, alert) if operator == "=~" else pattern == alert)}
+
+
+@pytest.mark.parametrize("rule", INHIBITIONS, ids=lambda rule: rule["source_matchers"][0])
+def test_what_is_inhibited_exists_and_is_no_more_urgent(rule: dict[str, Any]) -> None:
+    """Whether Alertmanager heeds it is tested in the scenario `monitoring`."""
+    (sources, targets) = (matched(rule[key][0]) for key in ("source_matchers", "target_matchers"))
+    assert len(sources) == 1
+    assert targets
+    assert not sources & targets, "an alert would silence itself"
+    urgency = {"warning": 0, "critical": 1}
+    (source,) = sources
+    assert all(urgency[ALERTS[target][1]["labels"]["severity"]] <= urgency[ALERTS[source][1]["labels"]["severity"]] for target in targets)
+
+
+def test_what_is_inhibited() -> None:
+    found = {source: matched(rule["target_matchers"][0]) for rule in INHIBITIONS for source in matched(rule["source_matchers"][0])}
+    burns = {name for name in ALERTS if "BudgetBurn" in name}
+    assert found == {
+        "PrefectErrorBudgetBurnFast": {"PrefectErrorBudgetBurnSlow"},
+        "PrefectLatencyBudgetBurnFast": {"PrefectLatencyBudgetBurnSlow"},
+        "PrefectNoHealthyApi": {"PrefectApiDown", "PrefectEndpointSlow", *burns},
+    }
 
 
 def broken(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

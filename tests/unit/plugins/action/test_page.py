@@ -64,6 +64,11 @@ def server(name: str, **changes: Any) -> dict[str, Any]:
     return {**state, **changes}
 
 
+def watched(**changes: Any) -> list[Any]:
+    """A host with Prometheus and an Alertmanager that is as it is said to be."""
+    return [["m1", {}, {"units": [unit("prometheus.service"), unit("prometheus-alertmanager.service", **changes)]}]]
+
+
 def report(**changes: Any) -> dict[str, Any]:
     """Two API servers and everything else once, all well."""
     redis = {"address": "r:6379", "version": "7.0.15", "memory_bytes": 2e6, "max_memory_bytes": 512e6, "clients": 9, "appends": True}
@@ -193,6 +198,10 @@ def test_nothing_is_taken_for_markup() -> None:
         pytest.param({"database": {**report()["database"], "problem": "refused"}}, "state", BAD, "does not answer", id="database gone"),
         pytest.param({"database": {}}, "state", GOOD, "running", id="only its unit is known"),
         pytest.param({"database": {}, "groups": {}}, "state", UNKNOWN, "was not asked", id="nobody asked the database"),
+        pytest.param({"groups": {"monitoring": ["m1"]}, "hosts": watched()}, "watchers", GOOD, "running", id="watched"),
+        pytest.param(
+            {"groups": {"monitoring": ["m1"]}, "hosts": watched(active=False, state="failed")}, "watchers", BAD, "failed", id="unseen"
+        ),
     ],
 )
 def test_parts(changes: dict[str, Any], column: str, health: str, detail: str) -> None:
