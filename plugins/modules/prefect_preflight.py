@@ -93,6 +93,11 @@ options:
         description: The variable that chooses the port, for the message.
         type: str
         default: ""
+  leftovers:
+    description: Files that would be there no longer if all was as wanted. They are no problem; RV(found.leftovers) tells which there are.
+    type: list
+    elements: path
+    default: []
   connect:
     description: Servers that must answer.
     type: list
@@ -217,6 +222,11 @@ found:
       type: dict
       sample:
         db.example.com:5432: 15.18 (Debian 15.18-0+deb12u1)
+    leftovers:
+      description: Those of O(leftovers) that are there.
+      type: list
+      elements: str
+      sample: [/etc/systemd/system/prometheus.service]
 """
 
 from pathlib import Path
@@ -263,6 +273,7 @@ ARGUMENTS: dict[str, Any] = {
             "setting": {"type": "str", "default": ""},
         },
     },
+    "leftovers": {"type": "list", "elements": "path", "default": []},
     "connect": {
         "type": "list",
         "elements": "dict",
@@ -310,7 +321,9 @@ def main() -> None:
     for wanted in params["connect"]:
         port = wanted["port"] or _PORTS[wanted["kind"]]
         problems += connector.problems({**wanted, "port": port, "username": wanted["user"], "tls": given(wanted["tls"])})
-    module.exit_json(changed=False, problems=problems, found={"system": system, "python": python, "servers": connector.found})
+    leftovers = [path for path in params["leftovers"] if Path(path).exists()]
+    found = {"system": system, "python": python, "servers": connector.found, "leftovers": leftovers}
+    module.exit_json(changed=False, problems=problems, found=found)
 
 
 if __name__ == "__main__":

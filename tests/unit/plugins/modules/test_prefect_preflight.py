@@ -38,9 +38,9 @@ def test_problems_are_returned_not_raised(run_module: Any, monkeypatch: pytest.M
 
 def test_nothing_wrong(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefect_preflight, "os_release", lambda: 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 13"\n')
-    result = run_module(prefect_preflight.main, systemd=False, disk=[{"path": "/", "bytes": 1}])
+    result = run_module(prefect_preflight.main, systemd=False, disk=[{"path": "/", "bytes": 1}], leftovers=["/nowhere", __file__])
     assert result["problems"] == []
-    assert result["found"] == {"system": "Debian GNU/Linux 13 (debian)", "python": "", "servers": {}}
+    assert result["found"] == {"system": "Debian GNU/Linux 13 (debian)", "python": "", "servers": {}, "leftovers": [__file__]}
 
 
 @pytest.mark.parametrize(("kind", "port"), [("postgresql", 5432), ("redis", 6379)])
