@@ -36,7 +36,7 @@ else:
     redis.delete('selfhosted.prefect:deployment')
 """
 # Short faults: the limits hold for longer ones as well, and a test has to end.
-QUICK = {"prefect_drill_before": 6, "prefect_drill_seconds": 12, "prefect_drill_after": 14}
+QUICK = {"prefect_drill_before": 5, "prefect_drill_seconds": 10, "prefect_drill_after": 12}
 
 
 @dataclass(frozen=True)
@@ -84,25 +84,36 @@ def wait(condition: Callable[[], bool], seconds: float) -> float:
     return time.monotonic() - begun
 
 
+# Whatever is wrong is said at once.
+WRONG = {
+    "prefect_drill_confirm": "yes",
+    "prefect_drill_scenarios": "kill_api,kill_everything",
+    "prefect_drill_api_host": "state1",
+    "prefect_drill_limits": {"kill_api": {"faild": 1}},
+    "prefect_drill_rate": 0,
+}
+SAID = (
+    'prefect_drill_confirm is "yes"',
+    "There is no scenario kill_everything",
+    "freeze_redis",
+    "state1 (prefect_drill_api_host",
+    "no host of the group",
+    "prefect_drill_limits has faild",
+    "prefect_drill_rate and prefect_drill_clients have to be 1 or more",
+)
+
+
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        pytest.param({"prefect_drill_confirm": ""}, ("nobody has confirmed", f"-e prefect_drill_confirm={URL}"), id="nobody confirmed"),
-        pytest.param({"prefect_drill_confirm": "yes"}, ('prefect_drill_confirm is "yes"', URL), id="another cluster confirmed"),
-        pytest.param(
-            {"prefect_drill_scenarios": "kill_api,kill_everything"},
-            ("There is no scenario kill_everything", "freeze_redis"),
-            id="unknown scenario",
-        ),
-        pytest.param({"prefect_drill_api_host": "state1"}, ("state1 (prefect_drill_api_host", "no host of the group"), id="no API host"),
-        pytest.param({"prefect_drill_limits": {"kill_api": {"faild": 1}}}, ("prefect_drill_limits has faild",), id="a limit for nothing"),
-        pytest.param({"prefect_drill_rate": 0}, ("prefect_drill_rate", "1 or more"), id="no load"),
+        pytest.param({"prefect_drill_confirm": ""}, ("nobody has confirmed",), id="nobody confirmed"),
+        pytest.param(WRONG, SAID, id="all is wrong"),
     ],
 )
 def test_refused(variables: dict[str, Any], says: tuple[str, ...], tmp_path: Path) -> None:
     before = started()
     played = LAB.play("drill", expect=2, **{**drill("kill_api", tmp_path), **variables})
-    assert played.says(*says, "Nothing was changed."), played.output[-3000:]
+    assert played.says(*says, f"-e prefect_drill_confirm={URL}", "Nothing was changed."), played.output[-3000:]
     assert started() == before
     assert not list(tmp_path.iterdir())
 
@@ -161,7 +172,8 @@ def report(folder: Path) -> dict[str, Any]:
 
 
 def test_a_drill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wanted = os.environ.get("DRILL_SCENARIOS", "kill_api,freeze_api,cut_api,kill_services,restart_redis,restart_postgres")
+    # Services that were killed and Redis that was away are test_healing.py's; DRILL_SCENARIOS has others drilled, too.
+    wanted = os.environ.get("DRILL_SCENARIOS", "kill_api,freeze_api,cut_api,restart_postgres,restart_nginx")
     played = LAB.play("drill", expect=None, **drill(wanted, tmp_path))
     found = report(tmp_path)
     with capsys.disabled():
@@ -182,7 +194,8 @@ def test_a_drill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_drill_that_fails(tmp_path: Path) -> None:
     limits = {"kill_api": {"back_after": 0.1}}
-    played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path, prefect_drill_limits=limits, prefect_drill_after=6))
+    short = {"prefect_drill_before": 2, "prefect_drill_seconds": 5, "prefect_drill_after": 2}
+    played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path, prefect_drill_limits=limits, **short))
     assert played.says("The drill has failed", "FAIL kill_api on api1", "the process is back after", "the limit is 0.10 s"), played.output[
         -3000:
     ]
@@ -191,17 +204,19 @@ def test_a_drill_that_fails(tmp_path: Path) -> None:
     assert LAB.play("drill", "--check", **drill("kill_api", tmp_path)).changed == 0
 
 
-@pytest.mark.parametrize("scenario", ["freeze_api", "cut_api", "stop_api"])
-def test_interrupted(scenario: str, tmp_path: Path) -> None:
+def test_interrupted(tmp_path: Path) -> None:
     """The machine that runs Ansible dies while something is broken: the host mends itself."""
-    process = LAB.start("drill", **drill(scenario, tmp_path, prefect_drill_before=2, prefect_drill_seconds=8))
+    process = LAB.start("drill", **drill("cut_api", tmp_path, prefect_drill_before=2, prefect_drill_seconds=8))
     try:
-        wait(lambda: bool(broken("api1").replace("timer", "").strip()), 90)
+        wait(lambda: "table inet prefect_drill" in broken("api1"), 90)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     # The module on the host dies with it, at the worst moment.
     LAB.on("api1", "pkill -9 -u root -x python3")
-    assert broken("api1")
-    assert wait(lambda: not broken("api1"), 100) > 1
+    assert "table inet prefect_drill" in broken("api1")
+    # The fault was to last for 8 s, and the timer waits for half a minute more.
+    assert 15 < wait(lambda: not broken("api1"), 60) < 45
     wait(lambda: ready("api1"), 30)
+    # The next run finds the lock free.
+    assert LAB.play("drill", "--check", **drill("kill_api", tmp_path)).changed == 0
