@@ -215,6 +215,8 @@ def test_interrupted(tmp_path: Path) -> None:
     # The module on the host dies with it, at the worst moment.
     LAB.on("api1", "pkill -9 -u root -x python3")
     assert "table inet prefect_drill" in broken("api1")
+    # Nobody gives its lock back, which keeps the watchdog from restarting anything.
+    assert 0 < float(LAB.printed("api2", f"{REDIS}print(redis.ttl('selfhosted.prefect:deployment'))")) < 600
     # The fault was to last for 8 s, and the timer waits for half a minute more.
     assert 15 < wait(lambda: not broken("api1"), 60) < 45
     wait(lambda: ready("api1"), 30)
