@@ -71,11 +71,6 @@ def broken(host: str) -> str:
     return LAB.on(host, "\n".join(looks)).strip()
 
 
-def ready(host: str) -> bool:
-    """Whether the host's server answers, and reaches its database."""
-    return LAB.on(host, "curl -s http://127.0.0.1:4200/api/ready || true").strip() == '{"message":"OK"}'
-
-
 def wait(condition: Callable[[], bool], seconds: float) -> float:
     begun = time.monotonic()
     while not condition():
@@ -145,7 +140,7 @@ def test_refused_when_redundancy_is_lost(host: str, breaks: str, mends: str, say
         played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path))
     finally:
         LAB.on(host, f"systemctl {mends}")
-        wait(lambda: all(map(ready, APIS)), 60)
+        wait(lambda: all(map(LAB.ready, APIS)), 60)
     assert played.says("The cluster is not well", says, "Nothing was changed."), played.output[-3000:]
     assert not list(tmp_path.iterdir())
 
@@ -219,6 +214,6 @@ def test_interrupted(tmp_path: Path) -> None:
     assert 0 < float(LAB.printed("api2", f"{REDIS}print(redis.ttl('selfhosted.prefect:deployment'))")) < 600
     # The fault was to last for 8 s, and the timer waits for half a minute more.
     assert 15 < wait(lambda: not broken("api1"), 60) < 45
-    wait(lambda: ready("api1"), 30)
+    wait(lambda: LAB.ready("api1"), 30)
     # The next run finds the lock free.
     assert LAB.play("drill", "--check", **drill("kill_api", tmp_path)).changed == 0

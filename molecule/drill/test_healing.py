@@ -153,12 +153,6 @@ def wait(what: str, seconds: float, is_so: Any) -> float:
     return time.monotonic() - begun
 
 
-def answers(host: str) -> bool:
-    """Whether the host's server answers."""
-    ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:4200/api/health', timeout=2).status)"
-    return bool(LAB.on(host, f'python3 -c "{ask}" 2>/dev/null || true') == "200\n")
-
-
 def hold() -> subprocess.Popen[bytes]:
     """Makes the scheduler's work last, so that it is at work within five seconds and has ended after seven."""
     return subprocess.Popen(["docker", "exec", f"prefect-{LAB.name}-{STATE}", "bash", "-c", HOLD])
@@ -225,11 +219,11 @@ def spinner() -> Iterator[None]:
     LAB.on(THIRD, f"printf '[Service]\\nEnvironment=PYTHONPATH={module}\\n' > {folder}/test.conf; systemctl daemon-reload")
     LAB.on(THIRD, f"systemctl restart {SERVER}")
     try:
-        wait("the server", 60, lambda: answers(THIRD))
+        wait("the server", 60, lambda: LAB.ready(THIRD))
         yield
     finally:
         LAB.on(THIRD, f"rm -r {folder} {module}; systemctl daemon-reload; systemctl restart {SERVER}")
-        wait("the server", 60, lambda: answers(THIRD))
+        wait("the server", 60, lambda: LAB.ready(THIRD))
 
 
 def test_what_is_frozen_or_spins_is_restarted(ticks: Ticks, capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,12 +232,12 @@ def test_what_is_frozen_or_spins_is_restarted(ticks: Ticks, capsys: pytest.Captu
     spinning, spins = main_pid(THIRD, SERVER), restarts(THIRD)
     LAB.on(STATE, f"kill -STOP {pid}")
     LAB.on(THIRD, f"kill -USR2 {spinning}")
-    wait("the server that spins", 10, lambda: not answers(THIRD))
+    wait("the server that spins", 10, lambda: not LAB.ready(THIRD))
     seconds = wait("a restart", 90, lambda: main_pid(STATE, SERVICES) not in (pid, 0))
     resumed = ticks.after(frozen + seconds, 30) + seconds
     wait("a restart", 120, lambda: main_pid(THIRD, SERVER) not in (spinning, 0))
     replaced = time.time() - frozen
-    wait("the server", 60, lambda: answers(THIRD))
+    wait("the server", 60, lambda: LAB.ready(THIRD))
     with capsys.disabled():
         print(f"\nservices frozen: restarted after {seconds:.0f} s, the scheduler resumes after {resumed:.0f} s")
         print(f"API server spinning: ended after {replaced:.0f} s, answers again after {time.time() - frozen:.0f} s")
@@ -290,7 +284,7 @@ def test_a_server_without_its_stream_is_restarted(capsys: pytest.CaptureFixture[
     try:
         LAB.on(STATE, "systemctl stop redis-server")
         LAB.on(API, f"systemctl restart {SERVER}")
-        wait("the server", 60, lambda: answers(API))
+        wait("the server", 60, lambda: LAB.ready(API))
         pid = main_pid(API, SERVER)
         # Its reader tries for a while before it gives up.
         time.sleep(20)

@@ -110,6 +110,11 @@ class Lab:
         command = self.as_prefect(host, script, *arguments)
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
+    def ready(self, host: str) -> bool:
+        """Whether an API host's server answers, and reaches its database."""
+        ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:4200/api/ready', timeout=2).status)"
+        return self.on(host, f'python3 -c "{ask}" 2>/dev/null || true') == "200\n"
+
     def versions(self, hosts: Sequence[str]) -> list[str]:
         """The version of Prefect that each host points at."""
         return [self.on(host, "basename $(readlink /opt/prefect/current)").strip().rpartition("-")[0] for host in hosts]
