@@ -152,6 +152,10 @@ POISON = Cause(
 )
 
 
+# Whichever host has taken one.
+NO_BACKUP = [Cause(host, "rm -f /var/lib/prometheus/node-exporter/prefect_backup.prom", "true") for host in HOSTS["hosts"]]
+
+
 # --- requests through the balancer ---
 
 
@@ -349,7 +353,7 @@ STAGES: dict[str, list[Trial]] = {
         Trial(
             "Alertmanager is stopped", {"PrefectMonitoringBroken": 75}, everywhere("monitoring", "prometheus-alertmanager"), resolves=420
         ),
-        Trial("there is no backup", {"PrefectBackupTooOld": 0}, mends=backup),
+        Trial("there is no backup", {"PrefectBackupTooOld": 0}, NO_BACKUP, mends=backup),
         Trial("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),
     ],
     "nobody serves": [
