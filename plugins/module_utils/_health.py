@@ -226,12 +226,20 @@ class Scheduler:
             raise UnmetError(f"{self.where()} answered {error}") from error
 
 
+def systemctl(argv: list[str]) -> str:
+    """What systemctl prints. Raises UnmetError when it cannot be asked."""
+    ended = run(argv, 10)
+    if ended.rc:
+        raise UnmetError(f"systemd cannot be asked: {ended.tail(1)}")
+    return ended.output
+
+
 @dataclass(frozen=True)
 class Units:
     """The systemd units that must be active. ``show`` runs systemctl and returns its output."""
 
     names: Sequence[str]
-    show: Callable[[list[str]], str] = field(default_factory=lambda: systemctl)
+    show: Callable[[list[str]], str] = systemctl
 
     def conditions(self) -> list[Condition]:
         """They run; nothing if there are none."""
@@ -251,14 +259,6 @@ class Units:
     def started(self) -> float:
         """When the last of them started, in seconds since the epoch; 0 if none ever did."""
         return max((unit.since for unit in systemd_units(self.names, [], self.show)), default=0.0)
-
-
-def systemctl(argv: list[str]) -> str:
-    """What systemctl prints. Raises UnmetError when it cannot be asked."""
-    ended = run(argv, 10)
-    if ended.rc:
-        raise UnmetError(f"systemd cannot be asked: {ended.tail(1)}")
-    return ended.output
 
 
 def probe_name(host: str) -> str:
