@@ -88,7 +88,8 @@ class Report:
     """Where the schema was and is.
 
     ``pending`` is what is still to be applied, or, on the way down, to be undone; ``ahead`` means that it is past the target.
-    ``tables`` are those that the work touches, as they were before it, the largest first.
+    ``tables`` are those that the work touches, as they were before it, the largest first. ``registered`` says that block types were,
+    beside a schema that was where it should be.
     """
 
     before: tuple[str, ...]
@@ -98,10 +99,11 @@ class Report:
     ahead: bool
     invalid_indexes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    registered: bool = False
 
     @property
     def changed(self) -> bool:
-        return self.before != self.after
+        return self.before != self.after or self.registered
 
     def values(self) -> dict[str, Any]:
         """As a module returns it."""
@@ -113,6 +115,7 @@ class Report:
             "pending": list(self.pending),
             "ahead": self.ahead,
             "invalid_indexes": list(self.invalid_indexes),
+            "registered": self.registered,
             "tables": [asdict(table) for table in self.tables],
         }
 
@@ -187,8 +190,8 @@ class Migration:
     """One attempt to have a database at a revision of a release.
 
     ``where`` names the database in messages (``database NAME on HOST:PORT``), ``connect`` opens a session,
-    ``command`` does what Prefect's own command does, for at most the seconds given. ``down`` means that the target is an older
-    revision, and the schema above it is to be taken back.
+    ``command`` does what Prefect's own command does, for at most the seconds given, and ``registration`` registers block types.
+    ``down`` means that the target is an older revision, and the schema above it is to be taken back.
     """
 
     release: Release
@@ -196,6 +199,7 @@ class Migration:
     where: str
     connect: Callable[[], Schema]
     command: Callable[[float], Finished]
+    registration: Callable[[float], Finished]
     deadline: Deadline
     sleep: Callable[[float], None] = time.sleep
     down: bool = False
@@ -226,6 +230,20 @@ class Migration:
             ended = self.command(self.deadline.left())
             reached = self._reached(schema, report, ended)
         return self._judge(reached, ended)
+
+    def register(self) -> None:
+        """Registers the block types of the release, over a schema that is where it should be.
+
+        Raises:
+            MigrationError: that went wrong.
+        """
+        ended = self.registration(max(self.deadline.left(), 1.0))
+        if ended.rc or ended.timed_out:
+            raise MigrationError(
+                f"The schema of the {self.where} is where it should be, but the block types of Prefect {self.release.version} were not"
+                f" registered ({'it took too long' if ended.timed_out else f'exit code {ended.rc}'}). Servers that are running were not"
+                f" touched. Mend the cause and run the same again.\nThe last of its output:\n{ended.tail() or '(none)'}"
+            )
 
     def wait(self) -> Report:
         """Waits until somebody else has brought the schema to the target.

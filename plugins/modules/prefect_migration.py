@@ -19,8 +19,9 @@ description:
   - It is bounded as a whole. When time is up the command and what it left running in the server are ended.
   - A failure says which revision was reached, which indexes are invalid, and what to do. Running the same again goes on from there;
     the invalid indexes of the migrations still to come are dropped first, because those would fail on them or skip them.
-  - After the schema has moved, the block types of the release are registered, too, so that servers that then start together do not
-    race to do it (one of them would die of a C(UniqueViolation) on C(block_type) and be started once more).
+  - After the schema has moved, and with O(current) before servers run another release, the block types of the release are registered, too.
+    Servers that start together and do it themselves race (one of them dies of a C(UniqueViolation) on C(block_type) and is started once
+    more), and each takes 1 s and more longer to start.
   - On the way down columns and tables that the older release does not know are dropped with what is in them. Take a backup first.
   - A schema that is past the wanted revision is left alone, which is no error (RV(ahead)); Prefect runs on a newer schema.
   - In check mode it tells where the schema is and what is pending. When that cannot be known yet, because the release is not installed
@@ -66,6 +67,12 @@ options:
     type: str
     choices: [upgraded, awaited, downgraded]
     default: upgraded
+  current:
+    description:
+      - With O(state=upgraded), a link to the release that the servers of this host run, such as C(/opt/prefect/current). When that is
+        another one than O(release), or none, the block types are registered even if the schema is where it should be.
+      - For servers with C(PREFECT_SERVER_REGISTER_BLOCKS_ON_START=false).
+    type: path
   revision:
     description: The wanted revision, in full; V(head) is the newest that the release has.
     type: str
@@ -89,6 +96,7 @@ EXAMPLES = r"""
     release: /opt/prefect/releases/3.8.8-0a1b2c3d4e5f
     environment: "{{ prefect_environment }}"
     user: prefect
+    current: /opt/prefect/current
   run_once: true
 
 - name: Wait until the schema is there
@@ -145,6 +153,11 @@ invalid_indexes:
   type: list
   elements: str
   sample: []
+registered:
+  description: Whether the block types were registered, or would be, although the schema was where it should be.
+  returned: when the database could be asked
+  type: bool
+  sample: false
 tables:
   description:
     - The existing tables that the work touches, as they were before it; the largest first. Empty when there is nothing to do.
@@ -208,6 +221,7 @@ ARGUMENTS: dict[str, Any] = {
     "environment": {"type": "dict", "default": {}, "no_log": True},
     "environment_file": {"type": "path"},
     "state": {"type": "str", "choices": ["upgraded", "awaited", "downgraded"], "default": "upgraded"},
+    "current": {"type": "path"},
     "revision": {"type": "str", "default": "head"},
     "revision_of": {"type": "path"},
     "timeout": {"type": "int", "default": 600},
@@ -216,32 +230,36 @@ ARGUMENTS: dict[str, Any] = {
 _CONNECT_SECONDS = 10.0
 
 
-MIGRATED = "selfhosted.prefect: the schema is there"
-"""What the command prints between its two parts. Whatever goes wrong later is no failure of the migration."""
-
-COMMAND = f"""
+COMMAND = """
 import asyncio, sys
+import prefect.plugins
 from prefect.server.database import alembic_commands, provide_database_interface
+from prefect.server.models.block_registration import run_block_auto_registration
 from prefect.utilities.asyncutils import run_sync_in_worker_thread
 
 async def migrate(direction, revision):
-    database = provide_database_interface()
-    await database.engine()
-    print(f"Running {{direction}} migrations ...", flush=True)
-    await run_sync_in_worker_thread(getattr(alembic_commands, f"alembic_{{direction}}"), revision=revision)
-    if direction == "downgrade":
-        return
-    print({MIGRATED!r}, flush=True)
-    from prefect.server.models.block_registration import run_block_auto_registration
+    print(f"Running {direction} migrations ...", flush=True)
+    await run_sync_in_worker_thread(getattr(alembic_commands, f"alembic_{direction}"), revision=revision)
+
+async def register(database):
+    print("Registering block types ...", flush=True)
+    prefect.plugins.load_prefect_collections()
     async with await database.session() as session:
         await run_block_auto_registration(session=session)
 
-asyncio.run(migrate(*sys.argv[1:]))
+async def main(direction, revision):
+    database = provide_database_interface()
+    await database.engine()
+    if direction != "register":
+        await migrate(direction, revision)
+    if direction != "downgrade":
+        await register(database)
+
+asyncio.run(main(*sys.argv[1:]))
 """
-"""What C(prefect server database upgrade) and C(downgrade) do, and, after an upgrade, what every server does when it starts.
+"""What C(prefect server database upgrade) and C(downgrade) do, and, after an upgrade or by itself, what every server does when it starts.
 
 In one process, because each import of Prefect takes 3 s of CPU.
-Several servers that start together on a new schema would meet in the registration of block types, and all but one die.
 """
 
 
@@ -294,7 +312,8 @@ class Attempt:
             target=target,
             where=where(parts),
             connect=lambda: self.connect(parts),
-            command=lambda seconds: self.command(release, target, seconds),
+            command=lambda seconds: self.command(release, ["downgrade" if self.down else "upgrade", target], seconds),
+            registration=lambda seconds: self.command(release, ["register", target], seconds),
             deadline=self.deadline,
             down=self.down,
         )
@@ -327,27 +346,30 @@ class Attempt:
             self.fail(f"{error}.{newer} Nothing was changed.")
 
     def act(self, migration: Migration) -> Report:
-        if self.module.check_mode:
-            return migration.look()
-        return migration.wait() if self.params["state"] == "awaited" else migration.run()
+        if self.params["state"] == "awaited":
+            return migration.look() if self.module.check_mode else migration.wait()
+        report = migration.look() if self.module.check_mode else migration.run()
+        if not self.new_to_servers(migration.release) or report.changed or report.pending:
+            return report
+        if not self.module.check_mode:
+            migration.register()
+        return replace(report, registered=True)
+
+    def new_to_servers(self, release: Release) -> bool:
+        """Whether servers have not run it yet, as far as is to be looked at."""
+        current = self.params["current"]
+        return not self.down and bool(current) and os.path.realpath(current) != os.path.realpath(release.path)
 
     def connect(self, parts: Mapping[str, Any]) -> Schema:
         options = {"application_name": WAITING, **parts["options"]}
         return Schema(connect_postgres(parts, _CONNECT_SECONDS, options=options))
 
-    def command(self, release: Release, target: str, seconds: float) -> Finished:
-        argv = [f"{release.path}/bin/python", "-c", COMMAND, "downgrade" if self.down else "upgrade", target]
+    def command(self, release: Release, arguments: list[str], seconds: float) -> Finished:
+        argv = [f"{release.path}/bin/python", "-c", COMMAND, *arguments]
         user = self.params["user"] or ""
         with scratch(user) as folder:
             environment = command_environment(self.environment, release, self.params["timeout"], folder)
-            ended = run(argv, seconds, env=environment, user=user, cwd=folder)
-        _migration, migrated, later = ended.output.partition(MIGRATED)
-        if not migrated or not ended.rc:
-            return ended
-        # The servers would do it as well; two at once may meet, and systemd restarts the one that loses.
-        why = "it took too long" if ended.timed_out else replace(ended, output=later).tail(3)
-        self.module.warn(redact(f"The block types were not registered: {why}", self.secrets))
-        return replace(ended, rc=0)
+            return run(argv, seconds, env=environment, user=user, cwd=folder)
 
     def exit(self, report: Report, facts: Mapping[str, Any]) -> NoReturn:
         if self.module.check_mode and report.pending and self.params["state"] != "awaited":

@@ -3,8 +3,9 @@
 
 Deploys the older version to the hosts of the molecule scenario `upgrade`, which this run creates and removes, and upgrades them under a
 load that never retries, with the way back in between. A server is out of service from the first connection that it refuses, seen from
-outside, until it answers the balancer's first request after that, seen in the balancer's log. That is compared with what its bare restart
-takes until it is healthy, in the same run. Prints a table, writes ``build/bench-rolls.json``, and exits 1 when a limit is missed.
+outside, until it answers the balancer's first request after that, seen in the balancer's log. That is compared with what a bare restart of
+the newer version takes until it is healthy, in the same run under the same load. Prints what it finds, writes ``build/bench-rolls.json``, and
+exits 1 when a limit is missed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -47,7 +48,7 @@ class Roll:
     p99: float
     flow: str
     away: float
-    bare: float
+    bare: float = float("nan")
 
     @property
     def good(self) -> bool:
@@ -63,8 +64,7 @@ class Roll:
     def __str__(self) -> str:
         return (
             f"{self.requests} requests ({self.writes} writes), {self.failed} failed, {self.lost} acknowledged writes lost,"
-            f" p99 {self.p99:.2f} s, flow {self.flow},"
-            f" a server away for {self.away:.1f} s ({self.away / self.bare:.2f} x){'' if self.good else '  MISSED'}"
+            f" p99 {self.p99:.2f} s, flow {self.flow}, a server away for {self.away:.1f} s"
         )
 
 
@@ -74,29 +74,31 @@ def main() -> int:
     try:
         LAB.play("../molecule/shared/create")
         LAB.play("site", prefect_version=OLD)
+        measured = [roll(number) for number in range(ROLLS)]
         bare = bare_restart()
-        print(f"bare restart until healthy, under the same load: {bare:.1f} s (median of {len(APIS)})", flush=True)
-        rolls = [roll(number, bare) for number in range(ROLLS)]
     finally:
         LAB.play("../molecule/shared/destroy")
+    print(f"bare restart until healthy, under the same load: {bare:.1f} s (median of {len(APIS)})")
+    rolls = [replace(each, bare=bare) for each in measured]
+    for number, each in enumerate(rolls, 1):
+        print(f"upgrade {number}: {each}: {each.away / bare:.2f} x{'' if each.good else '  MISSED'}")
     (ROOT / "build" / "bench-rolls.json").write_text(json.dumps([{**asdict(each), "good": each.good} for each in rolls], indent=2) + "\n")
     return 0 if all(each.good for each in rolls) else 1
 
 
-def roll(number: int, bare: float) -> Roll:
-    """One upgrade under load, and, unless it is the last, the way back without one."""
+def roll(number: int) -> Roll:
+    """One upgrade under load, after the way back from the one before without any."""
+    if number:
+        LAB.play("rollback", prefect_version=NEW, prefect_rollback_schema=True)
     addresses = [LAB.on(host, "hostname -I").split()[0] for host in APIS]
     with tempfile.TemporaryDirectory() as folder, LAB.load(Path(folder), flow=OLD) as load, watched(addresses) as absence:
         LAB.play("upgrade", prefect_version=NEW)
-    if sorted(address for address, _ in absence.spans) != sorted(addresses):
+    if sorted(address for address, _span in absence.spans) != sorted(addresses):
         raise SystemExit(f"each of {', '.join(addresses)} should have been away once; seen: {absence.spans}")
-    if number + 1 < ROLLS:
-        LAB.play("rollback", prefect_version=NEW, prefect_rollback_schema=True)
     counted = {key: load.report[key] for key in ("requests", "writes", "failed", "lost")}
-    done = Roll(
-        **counted, p99=load.report["latency"]["p99"], flow=load.flow["state"], away=max(span for _, span in absence.spans), bare=bare
-    )
-    print(f"upgrade {number + 1}: {done}", flush=True)
+    away = max(span for _address, span in absence.spans)
+    done = Roll(**counted, p99=load.report["latency"]["p99"], flow=load.flow["state"], away=away)
+    print(f"upgrade {number + 1} of {ROLLS}: {done}", flush=True)
     return done
 
 

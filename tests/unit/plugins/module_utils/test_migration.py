@@ -122,6 +122,7 @@ def migration(
         where="database prefect on db:5432",
         connect=lambda: Schema(database, clock.sleep),
         command=run,
+        registration=run,
         deadline=Deadline(timeout, clock),
         sleep=clock.sleep,
         down=down,
@@ -171,6 +172,7 @@ def test_upgrade(current: list[str], before: str, tables: Any) -> None:
         "pending": [],
         "ahead": False,
         "invalid_indexes": [],
+        "registered": False,
         "tables": tables,
     }
     assert database.said == ["lock", "end 0", "upgrade", "close"]

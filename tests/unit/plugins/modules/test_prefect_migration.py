@@ -27,6 +27,7 @@ ENVIRONMENT = {
 RELEASE = Release("/opt/r", "3.8.8", {"a": Revision("a", (), ""), "b": Revision("b", ("a",), "")})
 OLD = Release("/opt/old", "3.7.8", {"a": Revision("a", (), "")})
 BEHIND = Report(("a",), ("a",), "b", ("b",), ahead=False)
+THERE = Report(("b",), ("b",), "b", (), ahead=False)
 DONE = Report(("a",), ("b",), "b", (), ahead=False)
 
 
@@ -150,7 +151,7 @@ class Command:
 
     def __init__(self) -> None:
         self.seen: list[dict[str, Any]] = []
-        self.ended = Finished(0, f"Running upgrade migrations ...\n{prefect_migration.MIGRATED}\n")
+        self.ended = Finished(0, "Running upgrade migrations ...\n")
         self.came_to: list[Finished] = []
 
     def __call__(self, argv: Any, timeout: float, **options: Any) -> Finished:
@@ -195,13 +196,60 @@ def test_the_command_is_python() -> None:
     compile(prefect_migration.COMMAND, "command", "exec")
 
 
-@pytest.mark.parametrize(("timed_out", "why"), [(False, "boom"), (True, "it took too long")])
-def test_block_types_that_cannot_be_registered_are_no_failure(run_module: Any, command: Command, timed_out: bool, why: str) -> None:
-    command.ended = Finished(1, f"{command.ended.output}Traceback\nboom: {PASSWORD}", timed_out)
-    result = run(run_module)
-    assert [(each.rc, each.timed_out) for each in command.came_to] == [(0, timed_out)]
-    assert (result["changed"], result.get("failed")) == (True, None)
-    assert why in result["warnings"][0]
+@pytest.fixture
+def links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Links to what servers run: the release itself, another one, and nothing."""
+    release = tmp_path / "r"
+    release.mkdir()
+    monkeypatch.setattr(prefect_migration, "load_release", lambda _: Release(str(release), "3.8.8", RELEASE.revisions))
+    for name, target in (("this", release), ("another", tmp_path / "old"), ("nothing", tmp_path / "gone")):
+        (tmp_path / name).symlink_to(target)
+    return {name: str(tmp_path / name) for name in ("this", "another", "nothing")}
+
+
+@pytest.mark.parametrize(
+    ("current", "state", "report", "registered"),
+    [
+        ("this", "upgraded", THERE, False),
+        ("another", "upgraded", THERE, True),
+        ("nothing", "upgraded", THERE, True),
+        ("another", "upgraded", DONE, False),  # it was part of the upgrade
+        ("another", "awaited", THERE, False),
+        (None, "upgraded", THERE, False),
+    ],
+)
+@pytest.mark.parametrize("check", [False, True])
+def test_block_types_are_registered_for_a_release_that_is_new_to_the_servers(
+    *,
+    run_module: Any,
+    act: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    links: dict[str, str],
+    check: bool,
+    current: str | None,
+    state: str,
+    report: Report,
+    registered: bool,
+) -> None:
+    command = Command()
+    monkeypatch.setattr(prefect_migration, "run", command)
+    act["look"] = act["run"] = act["wait"] = report
+    result = run(run_module, check=check, state=state, **({"current": links[current]} if current else {}))
+    assert (result["registered"], result["changed"]) == (registered, registered or report.changed)
+    assert [each["argv"][-2:] for each in command.seen] == ([["register", "b"]] if registered and not check else [])
+
+
+@pytest.mark.parametrize(("timed_out", "why"), [(False, "exit code 1"), (True, "it took too long")])
+def test_block_types_that_cannot_be_registered(
+    *, run_module: Any, act: Any, monkeypatch: pytest.MonkeyPatch, links: dict[str, str], timed_out: bool, why: str
+) -> None:
+    command = Command()
+    command.ended = Finished(1, f"Traceback\nboom: {PASSWORD}", timed_out)
+    monkeypatch.setattr(prefect_migration, "run", command)
+    act["run"] = THERE
+    result = run(run_module, current=links["another"])
+    assert result["failed"]
+    assert why in result["msg"] and "boom" in result["msg"]
 
 
 def test_a_migration_that_fails_is_one(run_module: Any, command: Command) -> None:
