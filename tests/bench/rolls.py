@@ -4,8 +4,8 @@
 Deploys the older version to the hosts of the molecule scenario `upgrade`, which this run creates and removes, and upgrades them under a
 load that never retries, with the way back in between. A server is out of service from the first connection that it refuses, seen from
 outside, until it answers the balancer's first request after that, seen in the balancer's log. That is compared with what a bare restart of
-the newer version takes until it is healthy, in the same run under the same load. Prints what it finds, writes ``build/bench-rolls.json``, and
-exits 1 when a limit is missed.
+the newer version takes until it is healthy, in the same run under the same load. Prints what it finds, writes
+``build/bench-rolls.json``, and exits 1 when a limit is missed.
 """
 
 from __future__ import annotations
