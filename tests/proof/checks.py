@@ -341,9 +341,10 @@ class Proof:
     async def _create_deployment(self) -> UUID:
         flow_id = await self._client.create_flow(on_schedule.with_options(name=f"{self.name}-on-schedule"))
         self._remove_later("the scheduled flow", lambda: self._client.delete_flow(flow_id))
-        # Several occurrences: the scheduler looks every few seconds, and must not find them all in the past.
+        # Two minutes of occurrences: Prefect's quick scheduler looks for deployments that changed within its 5 s and 1 s more, so it misses
+        # one when its turn comes late; the other one looks every minute, and must not find them all in the past.
         start = (now("UTC") + timedelta(seconds=4)).strftime("%Y%m%dT%H%M%SZ")
-        schedule = RRuleSchedule(rrule=f"DTSTART:{start}\nRRULE:FREQ=SECONDLY;INTERVAL=4;COUNT=10")
+        schedule = RRuleSchedule(rrule=f"DTSTART:{start}\nRRULE:FREQ=SECONDLY;INTERVAL=4;COUNT=30")
         deployment: UUID = await self._client.create_deployment(
             flow_id=flow_id,
             name=self.name,
