@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_drain
-short_description: Take an API server out of service, or put it back
+short_description: Take an API server out of service, put it back, or both with a restart in between
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
@@ -45,8 +45,11 @@ options:
     description:
       - V(drained) refuses new connections and waits until no request is in flight.
       - V(active) lets connections in again, whoever refused them, an interrupted run for example.
+      - V(restarted) is V(drained), a restart of the unit, and V(active), in one step on the host, so that the server is away for hardly
+        longer than it takes to start, and comes back even if the connection to the host is lost meanwhile. It needs O(healthy). When the
+        server does not get healthy, connections go on being refused.
     type: str
-    choices: [drained, active]
+    choices: [drained, active, restarted]
     default: drained
   timeout:
     description:
@@ -61,7 +64,7 @@ options:
     default: []
   healthy:
     description:
-      - With O(state=active), what has to hold twice in a row before connections are let in, as in M(selfhosted.prefect.prefect_health).
+      - Unless O(state=drained), what has to hold twice in a row before connections are let in, as in M(selfhosted.prefect.prefect_health).
       - When it does not within its O(healthy.timeout) the module fails with the last answer and the journal's last lines, and connections
         are refused or let in as they were before.
     type: dict
@@ -77,7 +80,7 @@ options:
         description: Version that must answer, such as V(3.8.8). Any by default.
         type: str
       unit:
-        description: Its systemd unit, which must be active.
+        description: Its systemd unit, which must be active, and which is restarted with O(state=restarted).
         type: str
         required: true
       timeout:
@@ -90,8 +93,8 @@ options:
         default: 0.2
   balancers:
     description:
-      - With O(state=active), URLs of the API through every balancer, such as C(http://balancer:4200/api). C(/api) is added to a URL without
-        a path.
+      - Unless O(state=drained), URLs of the API through every balancer, such as C(http://balancer:4200/api). C(/api) is added to a URL
+        without a path.
       - Requests for C(/admin/version) are sent through each, marked by a parameter C(prefect-drain), until one of them arrives at the port.
         That needs no help of the balancer's, and cannot be mistaken for its health checks or for the traffic of others.
       - They must arrive as plain HTTP.
@@ -138,6 +141,15 @@ EXAMPLES = r"""
       unit: prefect-api@4200.service
     balancers: [http://balancer1:4200/api, http://balancer2:4200/api]
     auth_string: "{{ prefect_auth_string }}"
+
+- name: Restart it without a failed request
+  become: true
+  selfhosted.prefect.prefect_drain:
+    port: 4200
+    state: restarted
+    healthy:
+      url: http://127.0.0.1:4200/api
+      unit: prefect-api@4200.service
 """
 
 RETURN = r"""
@@ -169,31 +181,32 @@ elapsed:
   sample: 0.2
 healthy_after:
   description: Seconds until it was healthy, or until that was given up.
-  returned: when O(state=active) with O(healthy), outside check mode
+  returned: unless O(state=drained), with O(healthy), outside check mode
   type: float
   sample: 4.1
 taking_traffic:
   description: Whether a request sent through each balancer has arrived.
-  returned: when O(state=active) with O(balancers), outside check mode
+  returned: unless O(state=drained), with O(balancers), outside check mode
   type: bool
   sample: true
 confirmed_after:
   description: Seconds until then, or until it was given up.
-  returned: when O(state=active) with O(balancers), outside check mode
+  returned: unless O(state=drained), with O(balancers), outside check mode
   type: float
   sample: 0.4
 unconfirmed:
   description: The last answer through each balancer whose requests did not arrive, by its URL.
-  returned: when O(state=active) with O(balancers), outside check mode
+  returned: unless O(state=drained), with O(balancers), outside check mode
   type: dict
   sample: {}
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Arrivals, Confirmed, ask, confirm
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import connections
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Gate, NftablesGate, wait_for_quiet
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
@@ -210,7 +223,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import 
 
 ARGUMENTS: dict[str, Any] = {
     "port": {"type": "int", "required": True},
-    "state": {"type": "str", "choices": ["drained", "active"], "default": "drained"},
+    "state": {"type": "str", "choices": ["drained", "active", "restarted"], "default": "drained"},
     "timeout": {"type": "float", "default": 30},
     "local_users": {"type": "list", "elements": "str", "default": []},
     "healthy": {
@@ -232,23 +245,19 @@ ARGUMENTS: dict[str, Any] = {
 }
 _JOURNAL_LINES = 30
 _WORDS = {False: "active", True: "drained"}
+_PASSIVES = {"active": "put back into service", "drained": "drained", "restarted": "restarted"}
+_STOP_SECONDS = 60.0
+"""What a restart may take beside the start."""
 
 
-def move(gate: Gate, shut: bool, check: bool) -> bool:
-    """Shuts or opens the gate and returns whether it was the other way before."""
+def move(gate: Gate, *, shut: bool) -> None:
+    """Shuts or opens the gate, unless it is where it should be."""
     if gate.is_shut() == shut:
-        return False
-    if not check:
-        if shut:
-            gate.shut()
-        else:
-            gate.open()
-    return True
-
-
-def drained_ports(gate: Gate, port: int, shut: bool) -> list[int]:
-    """All that are drained once the gate of this one is where it belongs, which in check mode it is not."""
-    return sorted(gate.ports() | {port} if shut else gate.ports() - {port})
+        return
+    if shut:
+        gate.shut()
+    else:
+        gate.open()
 
 
 def health(wanted: dict[str, Any]) -> Outcome:
@@ -260,8 +269,12 @@ def health(wanted: dict[str, Any]) -> Outcome:
 
 def unhealthy(wanted: dict[str, Any], outcome: Outcome) -> str:
     """What to say of a server that did not get healthy."""
-    secrets = auth_secrets(wanted["auth_string"] or "")
-    return redact(failure_message(wanted["url"], outcome, last_lines([wanted["unit"]], _JOURNAL_LINES, secrets)), secrets)
+    return redact(failure_message(wanted["url"], outcome, journal(wanted)), auth_secrets(wanted["auth_string"] or ""))
+
+
+def journal(wanted: dict[str, Any]) -> str:
+    """The last lines of the unit's journal, without secrets."""
+    return last_lines([wanted["unit"]], _JOURNAL_LINES, auth_secrets(wanted["auth_string"] or ""))
 
 
 def confirmation(params: dict[str, Any], balancers: list[str]) -> Confirmed:
@@ -288,49 +301,101 @@ def complaint(port: int, seconds: float, missing: dict[str, str]) -> str:
     )
 
 
-def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    params = module.params
-    port, shut = params["port"], params["state"] == "drained"
-    result: dict[str, Any] = {"drained": shut}
-    try:
-        balancers = [api_base(url) for url in params["balancers"]]
-    except ValueError as error:
-        module.fail_json(msg=f"{error} (balancers). Nothing was changed.")
-    if params["healthy"] and not shut and not module.check_mode:
+class Move:
+    """The module's run: a server goes out of service, comes back, or both."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.port: int = module.params["port"]
+        self.state: str = module.params["state"]
+        self.gate: Gate = NftablesGate(self.port, module.params["local_users"])
+        self.result: dict[str, Any] = {"drained": self.state == "drained", "changed": False}
+
+    def main(self) -> NoReturn:
+        balancers = self.urls("balancers", self.params["balancers"])
+        self.urls("healthy", [self.params["healthy"]["url"]] if self.params["healthy"] else [])
         try:
-            outcome = health(params["healthy"])
-        except ValueError as error:
-            module.fail_json(msg=f"{error} (healthy). Nothing was changed.")
-        result["healthy_after"] = round(outcome.elapsed, 3)
-        if not outcome.healthy:
-            module.fail_json(msg=unhealthy(params["healthy"], outcome), healthy_after=result["healthy_after"])
-    try:
-        gate = NftablesGate(port, params["local_users"])
-        if shut:
-            connections(port)  # to fail here, if at all, while clients are still let in
-        result["changed"] = move(gate, shut, module.check_mode)
-        result["drained_ports"] = drained_ports(gate, port, shut)
-        if shut and not module.check_mode:
-            ended = wait_for_quiet(port, params["timeout"])
-            result.update(in_flight=ended.in_flight, open_connections=ended.open_connections, elapsed=round(ended.elapsed, 3))
-    except DrainError as error:
-        module.fail_json(msg=f"Port {port} cannot be {'drained' if shut else 'put back into service'}. {error}")
-    except OSError as error:
-        module.fail_json(
-            msg=f"Port {port} cannot be drained: whether requests are in flight cannot be seen ({error}). Nothing was changed."
+            before = self.gate.is_shut()
+            if self.state != "active":
+                self.leave()
+            if self.state == "restarted" and not self.module.check_mode:
+                self.restart()
+            if self.state != "drained":
+                self.come_back()
+            self.result["drained_ports"] = sorted(self.gate.ports() - {self.port} | ({self.port} if self.result["drained"] else set()))
+        except DrainError as error:
+            self.module.fail_json(msg=f"Port {self.port} cannot be {_PASSIVES[self.state]}. {error}")
+        self.result["changed"] = before != self.result["drained"] or self.state == "restarted"
+        if balancers and self.state != "drained" and not self.module.check_mode:
+            self.confirm(balancers)
+        words = [_WORDS[before], f"{_WORDS[self.result['drained']]}{', restarted' if self.state == 'restarted' else ''}"]
+        self.module.exit_json(
+            **self.result, diff=dict(zip(("before", "after"), (f"port {self.port}: {word}\n" for word in words), strict=True))
         )
-    if result.get("in_flight"):
-        module.warn(f"{result['in_flight']} requests to port {port} had no answer after {params['timeout']:g} s; they are not waited for.")
-    if balancers and not shut and not module.check_mode:
-        found = confirmation(params, balancers)
-        result.update(taking_traffic=not found.missing, confirmed_after=round(found.elapsed, 3), unconfirmed=found.missing)
-        if found.missing and params["confirm_required"]:
-            module.fail_json(msg=complaint(port, found.elapsed, found.missing), **result)
+        raise AssertionError("exit_json does not return")
+
+    def urls(self, option: str, given: list[str]) -> list[str]:
+        """The APIs' URLs of an option, seen to be some before anything is done."""
+        try:
+            return [api_base(url) for url in given]
+        except ValueError as error:
+            self.module.fail_json(msg=f"{error} ({option}). Nothing was changed.")
+            raise AssertionError("fail_json does not return") from error
+
+    def leave(self) -> None:
+        """Refuses new connections, and waits until nobody waits for an answer."""
+        seconds = self.params["timeout"]
+        try:
+            connections(self.port)  # to fail here, if at all, while clients are still let in
+            if self.module.check_mode:
+                return
+            move(self.gate, shut=True)
+            ended = wait_for_quiet(self.port, seconds)
+        except OSError as error:
+            self.module.fail_json(
+                msg=f"Port {self.port} cannot be drained: whether requests are in flight cannot be seen ({error}). Nothing was changed."
+            )
+        self.result.update(in_flight=ended.in_flight, open_connections=ended.open_connections, elapsed=round(ended.elapsed, 3))
+        if ended.in_flight:
+            self.module.warn(f"{ended.in_flight} requests to port {self.port} had no answer after {seconds:g} s; they are not waited for.")
+
+    def restart(self) -> None:
+        """Has systemd restart the unit."""
+        wanted = self.params["healthy"]
+        ended = run(["systemctl", "restart", wanted["unit"]], wanted["timeout"] + _STOP_SECONDS)
+        if ended.rc or ended.timed_out:
+            why = "it took too long" if ended.timed_out else ended.tail(3)
+            self.module.fail_json(msg=f"{wanted['unit']} could not be restarted: {why}\nIts last lines:\n{journal(wanted)}")
+
+    def come_back(self) -> None:
+        """Lets connections in, when the server is healthy if that is asked for."""
+        if self.module.check_mode:
+            return
+        if self.params["healthy"]:
+            self.await_health(self.params["healthy"])
+        move(self.gate, shut=False)
+
+    def await_health(self, wanted: dict[str, Any]) -> None:
+        """Fails unless the server gets healthy in time."""
+        outcome = health(wanted)
+        self.result["healthy_after"] = round(outcome.elapsed, 3)
+        if not outcome.healthy:
+            self.module.fail_json(msg=unhealthy(wanted, outcome), healthy_after=self.result["healthy_after"])
+
+    def confirm(self, balancers: list[str]) -> None:
+        """Sees that requests arrive through every balancer."""
+        found = confirmation(self.params, balancers)
+        self.result.update(taking_traffic=not found.missing, confirmed_after=round(found.elapsed, 3), unconfirmed=found.missing)
+        if found.missing and self.params["confirm_required"]:
+            self.module.fail_json(msg=complaint(self.port, found.elapsed, found.missing), **self.result)
         if found.missing:
-            module.warn(complaint(port, found.elapsed, found.missing))
-    before = _WORDS[shut != result["changed"]]
-    module.exit_json(**result, diff={"before": f"port {port}: {before}\n", "after": f"port {port}: {_WORDS[shut]}\n"})
+            self.module.warn(complaint(self.port, found.elapsed, found.missing))
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_if=[("state", "restarted", ["healthy"])], supports_check_mode=True)
+    Move(module).main()
 
 
 if __name__ == "__main__":

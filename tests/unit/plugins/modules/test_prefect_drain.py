@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Confirmed
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import Drained, DrainError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, Patience
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain
@@ -14,6 +15,8 @@ class Gate:
         self.is_closed = False
         self.moves: list[str] = []
         self.others: set[int] = set()
+        self.ended = Finished(0, "")
+        self.healthy = True
 
     def __call__(self, port: int, local_users: list[str]) -> Gate:
         assert (port, local_users) == (4200, [])
@@ -132,6 +135,59 @@ def test_a_url_that_is_none(run_module: Any, gate: Gate) -> None:
     gate.is_closed = True
     result = run_module(prefect_drain.main, port=4200, state="active", healthy={**HEALTHY, "url": "host:4200"})
     assert result["msg"].endswith("not 'host:4200' (healthy). Nothing was changed.")
+    assert gate.moves == []
+
+
+@pytest.fixture
+def restarts(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> list[Any]:
+    """The commands that the module ran, all of them while the gate was shut."""
+    commands: list[Any] = []
+
+    def run(argv: list[str], timeout: float) -> Finished:
+        assert gate.is_closed
+        commands.append((argv, timeout))
+        return gate.ended
+
+    monkeypatch.setattr(prefect_drain, "run", run)
+    monkeypatch.setattr(prefect_drain, "wait_until", lambda *_: Outcome(gate.healthy, 5, 1.0, "ready", "HTTP 503"))
+    monkeypatch.setattr(prefect_drain, "last_lines", lambda *_: "the journal")
+    return commands
+
+
+def test_out_restarted_and_back(run_module: Any, gate: Gate, restarts: list[Any]) -> None:
+    result = run_module(prefect_drain.main, port=4200, state="restarted", healthy={**HEALTHY, "timeout": 7})
+    assert (result["changed"], result["drained"], result["healthy_after"], result["elapsed"]) == (True, False, 1.0, 0.25)
+    assert result["diff"] == {"before": "port 4200: active\n", "after": "port 4200: active, restarted\n"}
+    assert restarts == [(["systemctl", "restart", "prefect-api@4200.service"], 67.0)]
+    assert gate.moves == ["shut", "open"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "healthy", "message"),
+    [
+        (Finished(1, "Job failed."), True, "prefect-api@4200.service could not be restarted: Job failed.\nIts last lines:\nthe journal"),
+        (Finished(-9, "", timed_out=True), True, "could not be restarted: it took too long"),
+        (Finished(0, ""), False, "Failed: ready. Last answer: HTTP 503"),
+    ],
+)
+def test_a_restart_that_fails_leaves_it_out(
+    run_module: Any, gate: Gate, restarts: list[Any], *, ended: Finished, healthy: bool, message: str
+) -> None:
+    gate.ended, gate.healthy = ended, healthy
+    result = run_module(prefect_drain.main, port=4200, state="restarted", healthy=HEALTHY)
+    assert result["failed"]
+    assert message in result["msg"]
+    assert len(restarts) == 1
+    assert gate.moves == ["shut"]
+
+
+def test_a_restart_in_check_mode(run_module: Any, gate: Gate, restarts: list[Any]) -> None:
+    result = run_module(prefect_drain.main, check=True, port=4200, state="restarted", healthy=HEALTHY)
+    assert (result["changed"], result["drained"], gate.moves, restarts) == (True, False, [], [])
+
+
+def test_a_restart_needs_to_know_what_is_healthy(run_module: Any, gate: Gate) -> None:
+    assert "missing: healthy" in run_module(prefect_drain.main, port=4200, state="restarted")["msg"]
     assert gate.moves == []
 
 
