@@ -90,7 +90,7 @@ options:
       interval:
         description: Seconds between two rounds of questions.
         type: float
-        default: 0.2
+        default: 0.1
   balancers:
     description:
       - Unless O(state=drained), URLs of the API through every balancer, such as C(http://balancer:4200/api). C(/api) is added to a URL
@@ -234,7 +234,7 @@ ARGUMENTS: dict[str, Any] = {
             "version": {"type": "str"},
             "unit": {"type": "str", "required": True},
             "timeout": {"type": "float", "default": 60},
-            "interval": {"type": "float", "default": 0.2},
+            "interval": {"type": "float", "default": 0.1},
         },
     },
     "balancers": {"type": "list", "elements": "str", "default": []},

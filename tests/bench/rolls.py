@@ -131,7 +131,9 @@ class Absence:
 def watched(addresses: Sequence[str]) -> Iterator[Absence]:
     """Watches the servers, and the balancer's log, for as long as the context lasts."""
     absence, over = Absence(addresses), threading.Event()
-    command = ["docker", "exec", f"prefect-{LAB.name}-state1", "tail", "-n0", "-F", "/var/log/nginx/prefect.log"]
+    # tail cannot watch an overlay file system, and would look once a second.
+    tail = ["tail", "-n0", "-F", f"--sleep-interval={LOOK_EVERY}", "/var/log/nginx/prefect.log"]
+    command = ["docker", "exec", f"prefect-{LAB.name}-state1", *tail]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as log:
         threads = [threading.Thread(target=knock, args=(absence, over)), threading.Thread(target=read, args=(absence, log))]
         for thread in threads:

@@ -106,7 +106,7 @@ def test_nobody_is_let_in_before_it_is_healthy(
 ) -> None:
     def wait_until(conditions: list[Condition], patience: Patience) -> Outcome:
         assert [condition.name for condition in conditions] == ["units", "live", "ready", "version"]
-        assert (patience.successes, patience.timeout, patience.interval) == (2, 7.0, 0.2)
+        assert (patience.successes, patience.timeout, patience.interval) == (2, 7.0, 0.1)
         assert gate.is_closed is closed
         return Outcome(not answer, 5, 1.23456, "ready" if answer else "", answer)
 
