@@ -346,16 +346,16 @@ class Move:
     def leave(self) -> None:
         """Refuses new connections, and waits until nobody waits for an answer."""
         seconds = self.params["timeout"]
+        now = "Nothing was changed."
         try:
             connections(self.port)  # to fail here, if at all, while clients are still let in
             if self.module.check_mode:
                 return
             move(self.gate, shut=True)
+            now = "New connections are refused; the state active lets them in again."
             ended = wait_for_quiet(self.port, seconds)
         except OSError as error:
-            self.module.fail_json(
-                msg=f"Port {self.port} cannot be drained: whether requests are in flight cannot be seen ({error}). Nothing was changed."
-            )
+            self.module.fail_json(msg=f"Port {self.port} cannot be drained: whether requests are in flight cannot be seen ({error}). {now}")
         self.result.update(in_flight=ended.in_flight, open_connections=ended.open_connections, elapsed=round(ended.elapsed, 3))
         if ended.in_flight:
             self.module.warn(f"{ended.in_flight} requests to port {self.port} had no answer after {seconds:g} s; they are not waited for.")

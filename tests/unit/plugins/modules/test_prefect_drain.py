@@ -96,6 +96,16 @@ def test_failures_leave_the_gate_open(gate: Gate, request: pytest.FixtureRequest
     assert gate.moves == []
 
 
+def test_a_failure_after_the_gate_says_so(run_module: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(2, "No such file")
+
+    monkeypatch.setattr(prefect_drain, "wait_for_quiet", fail)
+    result = run_module(prefect_drain.main, port=4200)
+    assert "cannot be seen ([Errno 2] No such file). New connections are refused; the state active lets them in again." in result["msg"]
+    assert gate.moves == ["shut"]
+
+
 HEALTHY = {"url": "http://127.0.0.1:4200", "unit": "prefect-api@4200.service", "auth_string": "admin:secret", "version": "3.8.8"}
 
 
