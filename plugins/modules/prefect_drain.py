@@ -46,8 +46,7 @@ options:
       - V(drained) refuses new connections and waits until no request is in flight.
       - V(active) lets connections in again, whoever refused them, an interrupted run for example.
       - V(restarted) is V(drained), a restart of the unit, and V(active), in one step on the host, so that the server is away for hardly
-        longer than it takes to start, and comes back even if the connection to the host is lost meanwhile. It needs O(healthy). When the
-        server does not get healthy, connections go on being refused.
+        longer than it takes to start. It needs O(healthy). When the server does not get healthy, connections go on being refused.
     type: str
     choices: [drained, active, restarted]
     default: drained
@@ -246,8 +245,8 @@ ARGUMENTS: dict[str, Any] = {
 _JOURNAL_LINES = 30
 _WORDS = {False: "active", True: "drained"}
 _PASSIVES = {"active": "put back into service", "drained": "drained", "restarted": "restarted"}
-_STOP_SECONDS = 60.0
-"""What a restart may take beside the start."""
+_STOP_SECONDS = 600.0
+"""What a restart may take beside the start. The unit's own TimeoutStopSec ends a stop before; this is for a systemd that says nothing."""
 
 
 def move(gate: Gate, *, shut: bool) -> None:

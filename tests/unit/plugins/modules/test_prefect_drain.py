@@ -168,7 +168,7 @@ def test_out_restarted_and_back(run_module: Any, gate: Gate, restarts: list[Any]
     result = run_module(prefect_drain.main, port=4200, state="restarted", healthy={**HEALTHY, "timeout": 7})
     assert (result["changed"], result["drained"], result["healthy_after"], result["elapsed"]) == (True, False, 1.0, 0.25)
     assert result["diff"] == {"before": "port 4200: active\n", "after": "port 4200: active, restarted\n"}
-    assert restarts == [(["systemctl", "restart", "prefect-api@4200.service"], 67.0)]
+    assert restarts == [(["systemctl", "restart", "prefect-api@4200.service"], 607.0)]
     assert gate.moves == ["shut", "open"]
 
 
