@@ -3,7 +3,8 @@
 
 `tools/lock.py 3.8.8` asks the package index when that version was released, resolves it as of then (a later dependency
 may break it), with the constraints of constraints.yml, and writes roles/prefect/files/locks/3.8.8.txt, and for each set of
-packages that a release may have beside Prefect's own, another such as 3.8.8-logfire.txt.
+packages that a release may have beside Prefect's own, another such as 3.8.8-logfire.txt. Then it writes the table of the
+release's settings (tools/settings_table.py).
 `tools/lock.py --uv 0.13.9` pins the uv that installs on the hosts, in roles/prefect/files/locks/uv.json.
 
 The index is the machine's own: UV_DEFAULT_INDEX, UV_INDEX_URL, PIP_INDEX_URL or pip's configuration, else the public one.
@@ -27,6 +28,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import settings_table
 import yaml
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
@@ -148,7 +150,7 @@ def lock(uv: str, version: str, as_of: datetime | None) -> list[Path]:
         bodies[f"{version}-{extra}.txt"] = header(version, as_of, made_by, constraints, extra) + more
     for name, content in bodies.items():
         (LOCKS / name).write_text(content)
-    return [LOCKS / name for name in bodies]
+    return [*(LOCKS / name for name in bodies), settings_table.write(version)]
 
 
 def pin_uv(version: str) -> Path:

@@ -165,6 +165,17 @@ CASES = {
     "unknown version": Case(("9.9.9", "make lock VERSION=9.9.9"), {"prefect_version": "9.9.9"}),
     "too few connections": Case(("postgres_max_connections", "20"), {"postgres_max_connections": 20}),
     "the role's own setting": Case(("PREFECT_SERVER_DOCKET_URL",), {"prefect_settings": {"PREFECT_SERVER_DOCKET_URL": "redis://x"}}),
+    "the role's own setting by an older name": Case(
+        ("PREFECT_API_DATABASE_HOST", "PREFECT_SERVER_DATABASE_HOST", "Set prefect_database_host"),
+        {"prefect_settings": {"PREFECT_API_DATABASE_HOST": "x"}},
+    ),
+    "one setting by two names": Case(
+        ("PREFECT_UI_API_URL and prefect_server_ui_api_url", "Use PREFECT_SERVER_UI_API_URL alone"),
+        {"prefect_settings": {"PREFECT_UI_API_URL": "/a", "prefect_server_ui_api_url": "/b"}},
+    ),
+    "a group of settings": Case(
+        ("PREFECT_SERVER_DATABASE is the name of a group",), {"prefect_settings": {"PREFECT_SERVER_DATABASE": {"timeout": 5}}}
+    ),
     "a batch of nobody": Case(("prefect_api_serial", "at least 1"), {"prefect_api_serial": 0}),
     "every host in one batch": Case(("prefect_api_serial", "all 2"), {"prefect_api_serial": "100%"}),
     "a number that is a word": Case(("prefect_api_instances", "three"), {"prefect_api_instances": "three"}),

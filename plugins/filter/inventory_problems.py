@@ -51,9 +51,10 @@ options:
         description: The user's own settings (C(prefect_settings)).
         type: dict
       owned:
-        description: Names of settings that the roles set themselves. Prefect's older names for them count, too.
-        type: list
-        elements: string
+        description:
+          - The settings that the roles set themselves, by the names of today, each with the variable to use instead, or nothing.
+          - Prefect's older names for them count, too, and names in any case.
+        type: dict
       max_connections:
         description: The C(max_connections) that the user asks for, if any.
         type: int

@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
 from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import names_for
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text, whole_number
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
@@ -18,12 +19,6 @@ OLDEST_POSTGRES = (14, 9)
 
 _SQLITE = re.compile(r"\bsqlite(\+\w+)?\b", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-# Names that Prefect still takes for settings that have another one today.
-_ALIASES = (
-    ("PREFECT_API_DATABASE_", "PREFECT_SERVER_DATABASE_"),
-    ("PREFECT_SQLALCHEMY_", "PREFECT_SERVER_DATABASE_SQLALCHEMY_"),
-    ("PREFECT_MESSAGING_", "PREFECT_SERVER_EVENTS_MESSAGING_"),
-)
 _DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _SERVICES = {
     "postgres": ("prefect_database_host", "the address of the PostgreSQL server to use instead"),
@@ -117,10 +112,13 @@ def _version(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _settings(data: Mapping[str, Any]) -> Iterator[str]:
-    owned = {text(name) for name in data.get("owned") or []}
+    names = names_for(text(data.get("version")))
+    owned = {text(name): text(variable) for name, variable in (data.get("owned") or {}).items()}
+    yield from (f"prefect_settings: {problem}" for problem in names.problems(data["settings"]))
     for name, value in sorted((text(name), value) for name, value in data["settings"].items()):
         plain = setting(value)
-        canonical = _canonical(name)
+        canonical = names.canonical(name)
+        other = "" if canonical == name else f" ({canonical} by its name of today)"
         if _SQLITE.search(plain) and canonical.startswith("PREFECT_SERVER_DATABASE"):
             yield (
                 f"prefect_settings sets {name} to SQLite. Several servers need PostgreSQL {_dotted(OLDEST_POSTGRES)} or newer;"
@@ -128,17 +126,11 @@ def _settings(data: Mapping[str, Any]) -> Iterator[str]:
             )
         elif canonical == _DATABASE_URL:
             yield f"prefect_settings may not hold {name}: it would win over prefect_database_host and its companions. Set those instead."
-        elif canonical in owned or name in owned:
-            yield f"prefect_settings may not hold {name}, which the roles set themselves. Leave it out, and use the roles' own variable."
+        elif canonical in owned:
+            instead = f"Set {owned[canonical]} instead." if owned[canonical] else "Leave it out: several servers need it as it is."
+            yield f"prefect_settings may not hold {name}{other}, which the roles set themselves. {instead}"
         elif _CONTROL.search(plain):
             yield f"prefect_settings.{name} holds a line break or another control character, which no unit can be given."
-
-
-def _canonical(name: str) -> str:
-    for old, new in _ALIASES:
-        if name.startswith(old):
-            return new + name[len(old) :]
-    return name
 
 
 def _connections(data: Mapping[str, Any]) -> Iterator[str]:

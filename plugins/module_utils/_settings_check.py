@@ -11,17 +11,28 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _settings_names
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Run, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import Names
 
-SCRIPT = """
-import inspect, json, os, re
+SCRIPT = (
+    f"""
+import os
+given = dict(os.environ)
+# Names are the same whatever the values, and a bad value keeps some modules from loading.
+for name in given:
+    if name.upper().startswith("PREFECT_") and name != "PREFECT_HOME":
+        del os.environ[name]
+{_settings_names.SCRIPT}
+os.environ.update(given)
+"""
+    + """
+import re
 from importlib.util import find_spec
 import pydantic
 from pydantic_settings.exceptions import SettingsError
-from prefect.settings import Settings
 from prefect.settings.base import PrefectBaseSettings
-from prefect.settings.legacy import _get_valid_setting_names
 
 def kinds(kind):
     for field in kind.model_fields.values():
@@ -50,14 +61,10 @@ def faults(kind):
 
 def groups():
     yield from kinds(Settings)
-    # Read by its own class, where Prefect is new enough to have it.
-    try:
-        from prefect._internal.observability import LogfireSettings
-    except ImportError:
-        return
-    yield LogfireSettings
-    if not faults(LogfireSettings) and LogfireSettings().enabled and not find_spec("logfire"):
-        problems["PREFECT_LOGFIRE_ENABLED"] = ["This release was built without the package logfire"]
+    for kind in others:
+        yield kind
+        if kind.__name__ == "LogfireSettings" and not faults(kind) and kind().enabled and not find_spec("logfire"):
+            problems["PREFECT_LOGFIRE_ENABLED"] = ["This release was built without the package logfire"]
 
 problems = {}
 for kind in groups():
@@ -73,16 +80,15 @@ for kind in groups():
         found = faults(kind)
 print(json.dumps({
     "problems": [[name, " / ".join(said)] for name, said in problems.items() if said],
-    "known": sorted(_get_valid_setting_names(Settings)),
+    "names": names,
 }))
 """
+)
 """Loads Prefect's settings as a server does when it starts, group by group, the innermost first, and without those already found bad.
 
 All at once would say no more than the first, under the name of the group around it.
 """
 
-# Read by the package prefect-redis, by what sets up Logfire, and by the logging configuration, which takes any path into its file.
-_ELSEWHERE = ("PREFECT_REDIS_", "PREFECT_LOGGING_", "PREFECT_LOGFIRE_")
 _SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|KEY|URL|HEADERS")
 
 
@@ -121,8 +127,7 @@ def check_settings(release: str, environment: Mapping[str, str], timeout: float,
         said = json.loads(ended.output.strip().rpartition("\n")[2])
         # A few of Prefect's own checks repeat what they do not like.
         problems = [redact(f"{name}: {reason}", secrets_of(environment)) for name, reason in said["problems"]]
-        known = set(said["known"])
+        names = Names.parse(said["names"])
     except (ValueError, KeyError, TypeError):
         raise SettingsCheckError(f"{release} could not load them (exit status {ended.rc})") from None
-    strangers = [name for name in environment if name.startswith("PREFECT_") and not name.startswith(_ELSEWHERE)]
-    return Checked(problems, sorted(name for name in strangers if name not in known))
+    return Checked([*names.problems(environment), *problems], names.unknown(environment))

@@ -26,6 +26,7 @@ def load(name: str) -> Any:
         ("database_url", ({"host": "d", "name": "n", "user": "u"},), "postgresql+asyncpg://u@d:5432/n"),
         ("systemd_environment", ({"A": 1},), 'A="1"\n'),
         ("connection_budget", (3,), 71),
+        ("canonical_settings", ({"PREFECT_UI_API_URL": "/x"}, "3.8.8"), {"PREFECT_SERVER_UI_API_URL": "/x"}),
         ("inventory_problems", ({"groups": {"prefect_api": ["a"]}},), []),
     ],
 )
@@ -36,6 +37,7 @@ def test_filter(name: Any, arguments: Any, result: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
+        ("canonical_settings", ([], "3.8.8"), "selfhosted.prefect.canonical_settings: settings are names and values, not list"),
         ("redis_url", ({},), "selfhosted.prefect.redis_url: host is missing"),
         ("connection_budget", ("x",), "selfhosted.prefect.connection_budget: api_processes must be a whole number"),
     ],

@@ -13,8 +13,7 @@ import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings, secrets_of
 
-SETTINGS = {"PREFECT_A": "1", "PREFECT_REDIS_MESSAGING_HOST": "r", "PREFECT_LOGGING_LOGGERS_X_LEVEL": "INFO", "DO_NOT_TRACK": "1"}
-SETTINGS["PREFECT_LOGFIRE_ENABLED"] = "true"
+SETTINGS = {"PREFECT_A": "1", "PREFECT_LOGGING_LOGGERS_X_LEVEL": "INFO", "DO_NOT_TRACK": "1"}
 
 
 def says(output: str, **kinds: Any) -> Any:
@@ -29,7 +28,8 @@ def says(output: str, **kinds: Any) -> Any:
 
 
 def answer(problems: list[list[str]], known: list[str]) -> str:
-    return "a warning of some package\n" + json.dumps({"problems": problems, "known": known}) + "\n"
+    names = {"settings": {name: ["PREFECT_OLD"] for name in known}, "groups": ["PREFECT_G"]}
+    return "a warning of some package\n" + json.dumps({"problems": problems, "names": names}) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,20 @@ def answer(problems: list[list[str]], known: list[str]) -> str:
     [
         pytest.param([], ["PREFECT_A"], [], [], id="good"),
         pytest.param([["PREFECT_A", "is no number"]], ["PREFECT_A"], ["PREFECT_A: is no number"], [], id="of the wrong type"),
-        pytest.param([], [], [], ["PREFECT_A"], id="unknown; those that others read are not"),
+        pytest.param([], [], [], ["PREFECT_A"], id="unknown; loggers of any name are not"),
     ],
 )
 def test_what_the_release_says(problems: list[list[str]], known: list[str], found: list[str], unknown: list[str]) -> None:
     checked = check_settings("/release", SETTINGS, 9, says(answer(problems, known)))
     assert (list(checked.problems), list(checked.unknown)) == (found, unknown)
+
+
+def test_names_that_the_release_does_not_keep_apart() -> None:
+    """Of a release without a table, only it knows them."""
+    environment = {"PREFECT_A": "1", "PREFECT_OLD": "2", "PREFECT_G": "{}"}
+    checked = check_settings("/release", environment, 9, says(answer([], ["PREFECT_A"])))
+    assert [problem.partition(" ")[0] for problem in checked.problems] == ["PREFECT_G", "PREFECT_A"]
+    assert checked.unknown == []
 
 
 @pytest.mark.parametrize(
