@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 INVENTORY = "inventories/lab"
 URL = "http://127.0.0.1:4200"
+SETTINGS = ROOT / "build" / "lab" / "lab" / "client.sh"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ def phases() -> list[Phase]:
         Phase("deployment", [*playbook, "playbooks/site.yml"]),
         Phase("proof", [*playbook, "molecule/shared/verify.yml"]),
         Phase("status", [*playbook, "playbooks/status.yml"]),
+        Phase(
+            "login", [*playbook, "playbooks/client_settings.yml", "-e", f"client_settings_file={SETTINGS} client_settings_url={URL}/api"]
+        ),
     ]
 
 
@@ -54,14 +59,38 @@ def run(phase: Phase) -> float:
 
 
 def main() -> int:
-    """Runs all phases and prints where the service answers."""
+    """Runs all phases and prints where the service answers, and how to log in."""
     seconds = {phase.name: run(phase) for phase in phases()}
     width = max(map(len, seconds))
-    print(f"\nPrefect answers at {URL} (user admin, password in build/lab/lab/auth)\n")
+    print(f"\n{login(SETTINGS)}\n")
     for name, taken in seconds.items():
         print(f"  {name:<{width}}  {taken:6.1f} s")
     print(f"  {'in all':<{width}}  {sum(seconds.values()):6.1f} s")
     return 0
+
+
+def login(settings: Path) -> str:
+    """How to log in, from a file of settings for a shell: what is printed can be pasted."""
+    exports = settings.read_text(encoding="utf-8")
+    values = dict(word.split("=", 1) for word in shlex.split(exports) if "=" in word)
+    url, auth_string = values["PREFECT_API_URL"].removesuffix("/api"), values["PREFECT_API_AUTH_STRING"]
+    user, _colon, password = auth_string.partition(":")
+    return f"""\
+Prefect answers at {url}
+
+In a browser, the login page has one field for user and password together:
+{auth_string}
+
+Other clients of the HTTP API take them apart:
+user      {user}
+password  {password}
+curl --user {shlex.quote(auth_string)} {url}/api/admin/version
+
+Prefect's client, in a shell:
+. {shlex.quote(str(settings))}
+
+which is the same as:
+{exports.rstrip()}"""
 
 
 def _tool(name: str) -> str:

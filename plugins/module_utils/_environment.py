@@ -1,11 +1,12 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""The format of systemd's ``EnvironmentFile=``: written and read back without loss."""
+"""The format of systemd's ``EnvironmentFile=``, written and read back without loss, and that of a file for a shell."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,16 +26,22 @@ def format_environment(environment: Mapping[str, Any]) -> str:
         ValueError: a name is not one for an environment variable, or a value holds a control character or is not
             valid Unicode. Values are never part of the message: they may be secret.
     """
-    return "".join(
-        f'{_checked_name(name)}="{_escaped(name, value)}"\n'
-        for name, value in sorted((text(name), value) for name, value in environment.items())
-        if value is not None
-    )
+    return "".join(f'{name}="{_escaped(value)}"\n' for name, value in _checked(environment))
+
+
+def format_exports(environment: Mapping[str, Any]) -> str:
+    """The text of a file that a POSIX shell can source, one sorted ``export NAME='value'`` a line; as :func:`format_environment`."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _checked(environment))
 
 
 def parse_environment(content: str) -> dict[str, str]:
     """What systemd would read from an ``EnvironmentFile``'s text."""
     return dict(_assignments(_Reader(content)))
+
+
+def _checked(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
+    given = sorted((text(name), value) for name, value in environment.items())
+    return [(_checked_name(name), _checked_value(name, value)) for name, value in given if value is not None]
 
 
 def _checked_name(name: str) -> str:
@@ -43,7 +50,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _escaped(name: str, value: Any) -> str:
+def _checked_value(name: str, value: Any) -> str:
     plain = setting(value)
     if _FORBIDDEN.search(plain):
         raise ValueError(f"the value of {name} holds a line break or another control character, which no unit can be given")
@@ -51,6 +58,10 @@ def _escaped(name: str, value: Any) -> str:
         plain.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(f"the value of {name} is not valid Unicode") from None
+    return plain
+
+
+def _escaped(plain: str) -> str:
     return "".join("\\" + char if char in _SPECIAL else char for char in plain)
 
 

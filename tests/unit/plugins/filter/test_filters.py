@@ -25,6 +25,7 @@ def load(name: str) -> Any:
         ("redis_url", ({"host": "r"},), "redis://r:6379/0"),
         ("database_url", ({"host": "d", "name": "n", "user": "u"},), "postgresql+asyncpg://u@d:5432/n"),
         ("systemd_environment", ({"A": 1},), 'A="1"\n'),
+        ("shell_exports", ({"A": "b c", "B": None},), "export A='b c'\n"),
         ("connection_budget", (3,), 71),
         ("canonical_settings", ({"PREFECT_UI_API_URL": "/x"}, "3.8.8"), {"PREFECT_SERVER_UI_API_URL": "/x"}),
         ("inventory_problems", ({"groups": {"prefect_api": ["a"]}},), []),

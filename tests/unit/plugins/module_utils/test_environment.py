@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import (
     format_environment,
+    format_exports,
     parse_environment,
 )
 
@@ -89,3 +90,20 @@ def test_a_shell_reads_back_the_same(tmp_path: Path) -> None:
     (tmp_path / "env").write_text(format_environment({"A": AWKWARD}), encoding="utf-8")
     shown = subprocess.run(["sh", "-c", '. ./env; printf %s "$A"'], cwd=tmp_path, capture_output=True, check=True, encoding="utf-8")
     assert shown.stdout == AWKWARD
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_a_shell_reads_what_was_written(shell: str, tmp_path: Path) -> None:
+    program = shutil.which(shell)
+    if program is None:
+        pytest.skip(f"no {shell} here")
+    (tmp_path / "settings.sh").write_text(format_exports({"SECRET": AWKWARD, "NONE": None, "YES": True}), encoding="utf-8")
+    script = '. ./settings.sh; printf %s "$SECRET|$YES|${NONE-unset}"'
+    read = subprocess.run([program, "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=10).stdout
+    assert read == f"{AWKWARD}|true|unset"
+
+
+def test_exports_refuse_what_a_line_cannot_hold() -> None:
+    with pytest.raises(ValueError, match="SECRET") as caught:
+        format_exports({"SECRET": "geheim\nexport EVIL=1"})
+    assert "geheim" not in str(caught.value)
