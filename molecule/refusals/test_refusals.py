@@ -123,6 +123,25 @@ def old_python() -> AbstractContextManager[None]:
     return mounted("api1", script, "/usr/local/bin/python3.9")
 
 
+@contextmanager
+def hand_built_pythons() -> Iterator[None]:
+    """One that lacks modules, for Prefect, and one that lacks Debian's packages, for Ansible."""
+    lacking = "printf '#!/bin/sh\necho 3.12.1 ssl sqlite3\n' >/run/python3.9"
+    bare = "printf '#!/bin/sh\nexec /usr/bin/python3 -S \"$@\"\n' >/run/python3.9; touch /usr/local/bin/python3.9 -r /bin/true"
+    mount = "chmod 755 /run/python3.9; mount --bind /run/python3.9 /usr/local/bin/python3.9"
+    with (
+        mounted("api1", f"{lacking}; {mount}", "/usr/local/bin/python3.9"),
+        mounted("state1", f"{bare}; {mount}", "/usr/local/bin/python3.9"),
+    ):
+        yield
+
+
+def python_in_usr_local(inventory: Inventory) -> None:
+    """For Prefect on one host, and for Ansible on that of the database."""
+    hosts = inventory["all"]["hosts"]
+    hosts["api1"]["prefect_python"] = hosts["state1"]["ansible_python_interpreter"] = "/usr/local/bin/python3.9"
+
+
 def without(group: str) -> Any:
     """The inventory with an empty group."""
 
@@ -136,6 +155,11 @@ def same_address(inventory: Inventory) -> None:
     """Both API hosts at one address."""
     hosts = inventory["all"]["hosts"]
     hosts["api2"]["prefect_address"] = hosts["api1"]["ansible_host"]
+
+
+def strange_address(inventory: Inventory) -> None:
+    """A host by a name that DNS writes otherwise."""
+    inventory["all"]["hosts"]["api1"]["prefect_address"] = "büro1"
 
 
 def balancer_on_api2(inventory: Inventory) -> None:
@@ -179,6 +203,53 @@ CASES = {
     "a batch of nobody": Case(("prefect_api_serial", "at least 1"), {"prefect_api_serial": 0}),
     "every host in one batch": Case(("prefect_api_serial", "all 2"), {"prefect_api_serial": "100%"}),
     "a number that is a word": Case(("prefect_api_instances", "three"), {"prefect_api_instances": "three"}),
+    "variables of the wrong type": Case(
+        (
+            "prefect_database_tls must be a dictionary of names and values, not True",
+            "prefect_api_port must be a whole number, not 'http'",
+            "redis_port must be a whole number, not ' 6379'",
+            "prefect_settings is empty",
+            "prefect_logfire_enabled must be true or false, not 'perhaps'",
+            "prefect_version must be text, not 3.8. Put it in quotes",
+            "prefect_redis_password cannot be evaluated: 'vault_redis_password' is undefined",
+            "prefect_redis_tls holds cafile",
+        ),
+        {
+            "prefect_database_tls": True,
+            "prefect_api_port": "http",
+            "prefect_redis_port": " 6379",
+            "prefect_settings": None,
+            "prefect_logfire_enabled": "perhaps",
+            "prefect_version": 3.8,
+            "prefect_redis_password": "{{ vault_redis_password }}",
+            "prefect_redis_tls": {"cafile": "/etc/ca.pem"},
+        },
+    ),
+    "characters that do not work": Case(
+        (
+            "prefect_auth_string holds a character beyond printable ASCII",
+            "prefect_database_name is 'präfekt'",
+            "prefect_database_user is 'pre fect'",
+            "prefect_redis_username is 'a b'",
+            "The address of api1 holds a character beyond ASCII: 'büro1'",
+        ),
+        {
+            "prefect_auth_string": "admin:pässword",
+            "prefect_database_name": "präfekt",
+            "prefect_database_user": "pre fect",
+            "prefect_redis_username": "a b",
+        },
+        inventory=strange_address,
+    ),
+    "Pythons built by hand": Case(
+        (
+            "api1: /usr/local/bin/python3.9 was built without the modules ssl, sqlite3",
+            "state1: Ansible uses",
+            "Set ansible_python_interpreter to /usr/bin/python3",
+        ),
+        inventory=python_in_usr_local,
+        on_host=hand_built_pythons,
+    ),
     "port taken": Case(("api1", "4200", "python3"), on_host=lambda: listening("api1", 4200)),
     "disk full": Case(("api1", "/opt"), on_host=full_disk),
     "another system": Case(("api1", "fedora"), on_host=another_system),

@@ -35,7 +35,13 @@ options:
         elements: dict
       secrets:
         description:
-          - Required secrets by the names of their variables. One whose name ends in C(auth_string) must have the form C(user:password).
+          - Required secrets by the names of their variables.
+          - One whose name ends in C(auth_string) must have the form C(user:password), in printable ASCII.
+        type: dict
+      names:
+        description:
+          - Names of databases and users by the names of their variables.
+          - They are limited to what no tool on the way takes for something else.
         type: dict
       version:
         description: The wanted version of Prefect.

@@ -19,6 +19,9 @@ OLDEST_POSTGRES = (14, 9)
 
 _SQLITE = re.compile(r"\bsqlite(\+\w+)?\b", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# What PostgreSQL, its pg_hba.conf, connection strings and Redis' ACL take without a second thought.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@$+-]*\Z")
+_LONGEST_NAME = 63
 _DATABASE_URL = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 _SERVICES = {
     "postgres": ("prefect_database_host", "the address of the PostgreSQL server to use instead"),
@@ -30,7 +33,8 @@ _SERVICES = {
 def inventory_problems(data: Mapping[str, Any]) -> list[str]:
     """Every problem with an inventory, in a fixed order. Only what ``data`` holds is looked at.
 
-    Keys: ``groups``, ``endpoints``, ``listeners``, ``secrets``, ``version``, ``versions``, ``lock_file``, ``settings``, ``owned``,
+    Keys: ``groups``, ``endpoints``, ``listeners``, ``secrets``, ``names``, ``version``,
+    ``versions``, ``lock_file``, ``settings``, ``owned``,
     ``max_connections``, ``connections_needed``, ``postgres_version``, ``serial`` (see the filter's documentation).
 
     Raises:
@@ -41,6 +45,7 @@ def inventory_problems(data: Mapping[str, Any]) -> list[str]:
         "endpoints": _endpoints,
         "listeners": _listeners,
         "secrets": _secrets,
+        "names": _names,
         "version": _version,
         "settings": _settings,
         "connections_needed": _connections,
@@ -73,13 +78,20 @@ def _endpoints(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} names an SQLite database. Several servers need PostgreSQL {_dotted(OLDEST_POSTGRES)} or newer."
         elif name.endswith("_url") and plain and not re.match(r"https?://[^/@\s]+(/|$)", plain):
             yield f"{name} must begin with http:// or https:// and hold no login, unlike {_without_login(plain)!r}."
-        elif name.endswith("_host") and re.search(r"[/@\s]", plain):
+        elif name.endswith("_host") and re.search(r"[][/@\s]", plain):
             yield f"{name} must be a bare name or address, unlike {_without_login(plain)!r}."
+        elif not plain.isascii():
+            yield f"{name} holds a character beyond ASCII: {plain!r}. Give the name as DNS has it (xn--...), or an address."
 
 
 def _listeners(data: Mapping[str, Any]) -> Iterator[str]:
     seen: dict[tuple[str, str], list[str]] = {}
     for each in data["listeners"]:
+        if not text(each["address"]).isascii():
+            yield (
+                f"The address of {text(each['host'])} holds a character beyond ASCII: {text(each['address'])!r}. Set ansible_host or"
+                " prefect_address to the name as DNS has it (xn--...), or to an IP address."
+            )
         key = (text(each["address"]).lower(), text(each["port"]))
         what = f"{text(each['what'])} on " if each.get("what") else ""
         seen.setdefault(key, []).append(f"{what}{text(each['host'])}")
@@ -98,8 +110,40 @@ def _secrets(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} is missing or empty. Set it, in a file encrypted with ansible-vault."
         elif _CONTROL.search(secret):
             yield f"{name} holds a line break or another control character, which no unit can be given. Choose another value."
-        elif name.endswith("auth_string") and not all(secret.partition(":")[::2]):
-            yield f"{name} must have the form user:password."
+        elif not _is_unicode(secret):
+            yield f"{name} is not valid Unicode, which no unit can be given. Choose another value."
+        elif name.endswith("auth_string"):
+            yield from _auth_string(name, secret)
+
+
+def _auth_string(name: str, secret: str) -> Iterator[str]:
+    if not all(part.strip() for part in secret.partition(":")[::2]):
+        yield f"{name} must have the form user:password, with neither of them empty."
+    elif not secret.isascii() or "\t" in secret:
+        yield (
+            f"{name} holds a character beyond printable ASCII. Prefect compares it as ASCII, and would answer every request with an error."
+            " Choose a user and a password of letters, digits and punctuation of ASCII."
+        )
+
+
+def _is_unicode(secret: str) -> bool:
+    try:
+        secret.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _names(data: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in data["names"].items():
+        plain = text(value)
+        if name == "prefect_redis_username" and not plain:
+            continue  # a Redis without users, only with a password
+        if not _PLAIN_NAME.match(plain) or len(plain) > _LONGEST_NAME:
+            yield (
+                f"{name} is {plain!r}. It must have 1 to {_LONGEST_NAME} letters, digits and _ . @ $ + - of ASCII, and begin with a letter,"
+                " a digit or _. Rename it on the server, or use another one."
+            )
 
 
 def _version(data: Mapping[str, Any]) -> Iterator[str]:

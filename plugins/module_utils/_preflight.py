@@ -21,27 +21,70 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres impor
     refusal,
     version_number,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Redis, RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Listener, Owner, conflicts, owner
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
 _PYTHON_SECONDS = 20.0
-_SHOW_VERSION = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+# What a Python that was built by hand lacks where a library was missing. Without them no release can be built, or no server starts.
+_MODULES = ("ssl", "sqlite3", "zlib", "bz2", "lzma", "ctypes", "uuid", "hashlib")
+_SHOW_VERSION = f"""
+import importlib, sys
+missing = []
+for name in {_MODULES!r}:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        missing.append(name)
+print('.'.join(map(str, sys.version_info[:3])), *missing)
+"""
+_DEBIAN_MODULES = "/usr/lib/python3/dist-packages"
 _GIGABYTE = 10**9
 
 _POSTGRES_QUESTIONS = """
 SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int
     + coalesce(current_setting('reserved_connections', true), '0')::int,
   r.rolconnlimit, d.datconnlimit, pg_is_in_recovery(),
-  has_schema_privilege(current_user, coalesce(current_schema(), 'public'), 'CREATE')
+  has_schema_privilege(current_user, coalesce(current_schema(), 'public'), 'CREATE'),
+  pg_encoding_to_char(d.encoding), current_setting('default_transaction_read_only'),
+  EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_trgm'), EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm'),
+  r.rolsuper OR (has_database_privilege(current_user, d.oid, 'CREATE')
+    AND EXISTS (SELECT FROM pg_available_extension_versions WHERE name = 'pg_trgm' AND trusted))
 FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()
 """
+# Asked for inside a transaction that is given up: the server checks rights when it takes a command, and runs none of them.
+_REDIS_COMMANDS = (
+    "SET prefect:rights x PX 1",
+    "GET prefect:rights",
+    "DEL prefect:rights",
+    "EXISTS prefect:rights",
+    "PEXPIRE prefect:rights 1",
+    "INCR prefect:rights",
+    "HSET prefect:rights a b",
+    "HGETALL prefect:rights",
+    "HDEL prefect:rights a",
+    "SADD prefect:rights a",
+    "SMEMBERS prefect:rights",
+    "ZADD prefect:rights 1 a",
+    "ZRANGEBYSCORE prefect:rights 0 1",
+    "ZREM prefect:rights a",
+    "XADD events * a b",
+    "XREADGROUP GROUP a b STREAMS events >",
+    "XAUTOCLAIM events a b 1 0",
+    "XACK events a 0-1",
+    "XGROUP CREATE events a $ MKSTREAM",
+    "XINFO GROUPS events",
+    "XTRIM events MAXLEN 1",
+    "EVALSHA 0123456789012345678901234567890123456789 0",
+    "EVAL return 0",
+    "PUBLISH prefect-server:rights x",
+)
 
 
 def python_problems(path: str, minimum: str, command: Run = run) -> tuple[list[str], str]:
     """Whether the interpreter is there and new enough; also its version, empty when unknown."""
     ended = command([path, "-c", _SHOW_VERSION], _PYTHON_SECONDS)
-    version = ended.output.strip()
+    version, *missing = ended.output.split() or [""]
     if ended.rc or not version_number(version):
         why = f"did not answer within {_PYTHON_SECONDS:g} s" if ended.timed_out else ended.tail(1)
         return [f"Python {minimum} or newer is needed, but {path} does not work: {why}. Install it or set prefect_python."], ""
@@ -50,7 +93,22 @@ def python_problems(path: str, minimum: str, command: Run = run) -> tuple[list[s
             f"Python {minimum} or newer is needed, but {path} is {version}."
             " Install a newer one beside it and set prefect_python to its path."
         ], version
+    if missing:
+        return [
+            f"{path} was built without the modules {', '.join(missing)}, which Prefect needs. Set prefect_python to another Python, such as"
+            " /usr/bin/python3, or build it again with the libraries that they need."
+        ], version
     return [], version
+
+
+def interpreter_problems(executable: str, path: Sequence[str], folder: str = _DEBIAN_MODULES) -> list[str]:
+    """Whether the interpreter that Ansible uses finds the modules that Debian packages, such as psycopg2."""
+    if folder in path:
+        return []
+    return [
+        f"Ansible uses {executable} on this host, which does not find the modules that Debian packages, and PostgreSQL is configured with"
+        " one of them (python3-psycopg2). Set ansible_python_interpreter to /usr/bin/python3 for this host."
+    ]
 
 
 def downgrade_problems(link: str, wanted: str) -> list[str]:
@@ -186,26 +244,71 @@ class Connector:
     def _redis(self, wanted: Mapping[str, Any], where: str) -> list[str]:
         with connect_redis(wanted, wanted["timeout"], self._connect) as redis:
             redis.call("PING")
+            problems = [*_redis_databases(redis, wanted), *_redis_rights(redis, wanted)]
             try:
-                facts = {**redis.info("server"), **redis.info("replication")}
+                facts = {**redis.info("server"), **redis.info("replication"), **redis.info("memory")}
             except RedisError:
-                return []  # a user without the right to ask; everything that Prefect needs is there
+                return problems  # a user without the right to ask; that is no fault
         version = facts.get("redis_version", "")
         self.found[where] = version
-        problems = []
         minimum = wanted.get("min_version") or ""
         if minimum and version_number(version) < version_number(minimum):
-            problems.append(f"is version {version}; {minimum} or newer is needed")
+            # The rest would be the same fault under other names: commands that it does not know.
+            return [f"is version {version}; {minimum} or newer is needed"]
         if facts.get("redis_mode") == "cluster":
-            problems.append("runs in cluster mode, which Prefect does not support; use a single server, or Sentinel behind a proxy")
+            return ["runs in cluster mode, which Prefect does not support; use a single server, or Sentinel behind a proxy"]
         if facts.get("role") == "slave":
             problems.append("is a replica, which cannot be written to; use the address of its master")
+        policy = facts.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
+            problems.append(
+                f"deletes keys when its memory is full (maxmemory-policy {policy}), so events, locks and tasks would be lost;"
+                " set maxmemory-policy to noeviction on the server"
+            )
         return problems
+
+
+def _redis_databases(redis: Redis, wanted: Mapping[str, Any]) -> list[str]:
+    """The numbered databases that are not there; ends in the first of them."""
+    problems = []
+    for number in sorted(set(wanted.get("databases") or []), reverse=True):
+        try:
+            redis.call("SELECT", number)
+        except RedisError as error:
+            what = f"has no database {number}" if "range" in str(error) else f"does not give database {number} ({error})"
+            problems.append(
+                f"{what}, and Prefect uses two (prefect_redis_messaging_db and prefect_redis_docket_db); raise its setting databases,"
+                " or use a Redis that has more than one"
+            )
+    return problems
+
+
+def _redis_rights(redis: Redis, wanted: Mapping[str, Any]) -> list[str]:
+    """What the user may not do of all that Prefect does. Nothing is done."""
+    if not wanted.get("databases"):
+        return []
+    redis.call("MULTI")
+    refused: dict[str, str] = {}
+    for line in _REDIS_COMMANDS:
+        words = ["EVAL", "return 0", "0"] if line == "EVAL return 0" else line.split()
+        try:
+            redis.call(*words)
+        except RedisError as error:
+            if str(error).startswith("NOPERM"):
+                refused.setdefault(words[0], str(error))
+    redis.call("DISCARD")
+    if not refused:
+        return []
+    user = wanted.get("username") or wanted.get("user") or "default"
+    return [
+        f"does not let user {user} do what Prefect needs: {', '.join(refused)} ({next(iter(refused.values()))});"
+        " give the user all keys (~*), all channels (&*) and these commands"
+    ]
 
 
 def _postgres_problems(session: Postgres, wanted: Mapping[str, Any]) -> list[str]:
     rows = session.query(_POSTGRES_QUESTIONS)
-    total, reserved, of_role, of_database, standby, may_create = rows[0]
+    total, reserved, of_role, of_database, standby, may_create, encoding, read_only, *trigrams = rows[0]
     problems = []
     needed = int(wanted.get("min_connections") or 0)
     limits = [
@@ -218,11 +321,39 @@ def _postgres_problems(session: Postgres, wanted: Mapping[str, Any]) -> list[str
             problems.append(
                 f"offers {limit} connections ({source}), but these servers may open {needed}; raise it or make the pools smaller"
             )
+    if encoding != "UTF8":
+        problems.append(
+            f"has database {wanted['dbname']} in the encoding {encoding}, and Prefect writes any character;"
+            " create it anew with ENCODING 'UTF8' TEMPLATE template0"
+        )
     if standby == "t":
         problems.append("is a standby, which cannot be written to; use the address of its primary")
-    elif may_create != "t":
+    elif read_only == "on":
+        problems.append(
+            f"gives user {wanted['user']} read-only transactions in database {wanted['dbname']};"
+            " turn default_transaction_read_only off for them"
+        )
+    problems += _trigram_problems(wanted, *trigrams)
+    if standby == "t":
+        return problems
+    if may_create != "t":
         problems.append(f"does not let user {wanted['user']} create tables in database {wanted['dbname']}; make it the database's owner")
     return problems
+
+
+def _trigram_problems(wanted: Mapping[str, Any], there: str | None, offered: str | None, may_create: str | None) -> list[str]:
+    """Whether the extension that the migrations create is there or can be had."""
+    if there == "t":
+        return []
+    if offered != "t":
+        return ["does not have the extension pg_trgm; install the package postgresql-contrib on the server"]
+    if may_create != "t":
+        database = wanted["dbname"]
+        return [
+            f"does not let user {wanted['user']} create the extension pg_trgm in database {database};"
+            f" make it the database's owner, or let an administrator run CREATE EXTENSION pg_trgm in {database}"
+        ]
+    return []
 
 
 def _unreachable(error: NetError) -> bool:

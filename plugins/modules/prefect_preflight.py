@@ -40,6 +40,12 @@ options:
         description: The oldest version that will do.
         type: str
         default: "3.11"
+  system_python:
+    description:
+      - Whether the interpreter that Ansible uses on the host must find the modules that Debian packages.
+      - One in C(/usr/local) does not, and cannot configure PostgreSQL.
+    type: bool
+    default: false
   disk:
     description: What room is needed. Paths on the same file system add up; those that do not exist yet are fine.
     type: list
@@ -152,6 +158,14 @@ options:
         description: The oldest version of the server that will do. Any by default.
         type: str
         default: ""
+      databases:
+        description:
+          - The numbered databases of Redis that must be there.
+          - With any, it is also checked that the user may do all that Prefect does. The commands are asked for in a transaction that is
+            discarded, so none of them runs.
+        type: list
+        elements: int
+        default: []
       min_connections:
         description:
           - How many connections PostgreSQL must have for ordinary roles, those reserved for superusers left out.
@@ -229,6 +243,7 @@ found:
       sample: [/etc/systemd/system/prometheus.service]
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +253,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight impo
     Connector,
     disk_problems,
     downgrade_problems,
+    interpreter_problems,
     listen_problems,
     python_problems,
     system_problems,
@@ -251,6 +267,7 @@ ARGUMENTS: dict[str, Any] = {
         "type": "dict",
         "options": {"path": {"type": "path", "default": "/usr/bin/python3"}, "min_version": {"type": "str", "default": "3.11"}},
     },
+    "system_python": {"type": "bool", "default": False},
     "disk": {
         "type": "list",
         "elements": "dict",
@@ -287,6 +304,7 @@ ARGUMENTS: dict[str, Any] = {
             "dbname": {"type": "str", "default": "prefect"},
             "tls": {"type": "dict", "options": TLS},
             "min_version": {"type": "str", "default": ""},
+            "databases": {"type": "list", "elements": "int", "default": []},
             "min_connections": {"type": "int", "default": 0},
             "timeout": {"type": "float", "default": 5},
             "what": {"type": "str", "default": ""},
@@ -313,6 +331,8 @@ def main() -> None:
     if params["python"]:
         of_python, python = python_problems(params["python"]["path"], params["python"]["min_version"])
         problems += of_python
+    if params["system_python"]:
+        problems += interpreter_problems(sys.executable, sys.path)
     if params["downgrade"]:
         problems += downgrade_problems(params["downgrade"]["link"], params["downgrade"]["version"])
     problems += disk_problems(params["disk"])

@@ -43,6 +43,9 @@ GOOD: dict[str, Any] = {
         {"postgres_version": ""},
         {"postgres_version": None},
         {"serial": "50%"},
+        {"secrets": {"prefect_auth_string": "admin:@:/%#?$'\" \\ end", "prefect_database_password": "Schlüssel漢"}},
+        {"names": {"prefect_database_name": "prefect-2", "prefect_database_user": "prefect@my-server", "prefect_redis_username": ""}},
+        {"listeners": [{"host": "büro1", "address": "10.0.0.1", "port": 4200}]},
     ],
 )
 def test_nothing_wrong(change: Any) -> None:
@@ -79,6 +82,27 @@ def test_only_what_is_given_is_looked_at() -> None:
         ({"secrets": {"prefect_database_password": "geheim\nx"}}, ["prefect_database_password holds a line break"]),
         ({"secrets": {"prefect_auth_string": "geheim"}}, ["prefect_auth_string must have the form user:password"]),
         ({"secrets": {"prefect_auth_string": "geheim:"}}, ["prefect_auth_string must have the form user:password"]),
+        ({"secrets": {"prefect_auth_string": ":geheim"}}, ["prefect_auth_string must have the form user:password"]),
+        ({"secrets": {"prefect_auth_string": "admin: "}}, ["prefect_auth_string must have the form user:password"]),
+        (
+            {"secrets": {"prefect_auth_string": "admin:geheim-ü"}},
+            ["prefect_auth_string holds a character beyond printable ASCII", "compares"],
+        ),
+        ({"secrets": {"prefect_auth_string": "ädmin:geheim"}}, ["prefect_auth_string holds a character beyond printable ASCII"]),
+        ({"secrets": {"prefect_auth_string": "admin:geheim\t"}}, ["prefect_auth_string holds a character beyond printable ASCII"]),
+        ({"secrets": {"prefect_auth_string": "admin:geheim\n"}}, ["prefect_auth_string holds a line break"]),
+        ({"secrets": {"prefect_redis_password": "geheim\udcff"}}, ["prefect_redis_password is not valid Unicode"]),
+        ({"names": {"prefect_database_name": "präfekt"}}, ["prefect_database_name is 'präfekt'", "of ASCII"]),
+        ({"names": {"prefect_database_name": "x" * 64}}, ["prefect_database_name is", "1 to 63"]),
+        ({"names": {"prefect_database_user": 'o"brien; --'}}, ["prefect_database_user is"]),
+        ({"names": {"prefect_database_user": ""}}, ["prefect_database_user is ''"]),
+        ({"names": {"prefect_redis_username": "a b"}}, ["prefect_redis_username is 'a b'"]),
+        (
+            {"endpoints": {**GOOD["endpoints"], "prefect_database_host": "büro.example.com"}},
+            ["prefect_database_host holds a character beyond ASCII", "xn--"],
+        ),
+        ({"endpoints": {**GOOD["endpoints"], "prefect_redis_host": "[fd00::1]"}}, ["prefect_redis_host must be a bare name or address"]),
+        ({"listeners": [{"host": "büro1", "address": "büro1", "port": 4200}]}, ["The address of büro1 holds a character beyond ASCII"]),
         ({"version": "9.9.9"}, ["9.9.9", "3.7.8, 3.8.8", "make lock VERSION=9.9.9", "prefect_lock_file"]),
         (
             {"settings": {"PREFECT_API_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///geheim"}},

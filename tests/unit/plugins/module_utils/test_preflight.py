@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight impo
     Space,
     disk_problems,
     downgrade_problems,
+    interpreter_problems,
     listen_problems,
     python_problems,
     space_for,
@@ -29,6 +31,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import
     [
         (Finished(0, "3.11.2\n"), "3.11.2", ""),
         (Finished(0, "3.13.0\n"), "3.13.0", ""),
+        (Finished(0, "3.12.1 ssl sqlite3\n"), "3.12.1", "/usr/bin/python3 was built without the modules ssl, sqlite3"),
         (Finished(0, "3.9.2\n"), "3.9.2", "Python 3.11 or newer is needed, but /usr/bin/python3 is 3.9.2."),
         (Finished(127, "cannot be run: No such file or directory"), "", "does not work: cannot be run: No such file or directory"),
         (Finished(0, "what?\n"), "", "does not work: what?"),
@@ -40,6 +43,18 @@ def test_python(ended: Finished, version: str, said: str) -> None:
     assert found == version
     assert said in "".join(problems)
     assert bool(problems) is bool(said)
+
+
+def test_this_python_has_what_is_needed() -> None:
+    assert python_problems(sys.executable, "3.11")[0] == []
+
+
+def test_an_interpreter_in_usr_local() -> None:
+    path = ["/usr/local/lib/python3.13", "/usr/local/lib/python3.13/site-packages"]
+    problems = interpreter_problems("/usr/local/bin/python3.13", path)
+    assert "/usr/local/bin/python3.13" in problems[0]
+    assert "Set ansible_python_interpreter to /usr/bin/python3" in problems[0]
+    assert interpreter_problems("/usr/bin/python3", ["/usr/lib/python3.11", "/usr/lib/python3/dist-packages"]) == []
 
 
 @pytest.mark.parametrize(
@@ -140,6 +155,7 @@ def row(values: tuple[str, ...]) -> bytes:
 
 
 READY = message(b"Z", b"I")
+FINE = ("100", "3", "-1", "-1", "f", "t")
 LOGIN = message(b"R", b"\0\0\0\0")
 
 
@@ -148,7 +164,8 @@ class Postgres:
 
     def __init__(self, version: str = "15.18 (Debian)", answers: tuple[str, ...] = (), refuses: tuple[str, str] = ("", "")) -> None:
         self._login = LOGIN + message(b"S", f"server_version\0{version}\0".encode()) + READY
-        self._answer = row(answers or ("100", "3", "-1", "-1", "f", "t")) + READY
+        usual = ("100", "3", "-1", "-1", "f", "t", "UTF8", "off", "f", "t", "t")
+        self._answer = row(answers + usual[len(answers) :]) + READY
         code, text = refuses
         if code:
             self._login = message(b"E", f"SFATAL\0C{code}\0M{text}\0\0".encode())
@@ -180,6 +197,11 @@ def asked(serve: Any, server: Any, **wanted: Any) -> tuple[list[str], Connector]
         (Postgres(answers=("100", "3", "-1", "20", "f", "t")), {"min_connections": 50}, "(the connection limit of database prefect)"),
         (Postgres(answers=("100", "3", "-1", "-1", "t", "f")), {}, "is a standby"),
         (Postgres(answers=("100", "3", "-1", "-1", "f", "f")), {}, "does not let user prefect create tables"),
+        (Postgres(answers=(*FINE, "SQL_ASCII")), {}, "has database prefect in the encoding SQL_ASCII"),
+        (Postgres(answers=(*FINE, "UTF8", "on")), {}, "gives user prefect read-only transactions in database prefect"),
+        (Postgres(answers=(*FINE, "UTF8", "off", "t", "f", "f")), {}, ""),
+        (Postgres(answers=(*FINE, "UTF8", "off", "f", "f", "f")), {}, "does not have the extension pg_trgm; install the package"),
+        (Postgres(answers=(*FINE, "UTF8", "off", "f", "t", "f")), {}, "does not let user prefect create the extension pg_trgm in database"),
         (
             Postgres(refuses=("28P01", "password authentication failed")),
             {},
@@ -206,14 +228,15 @@ class Redis:
     """A server with answers by command."""
 
     def __init__(self, info: str = "redis_version:7.0.15\r\nredis_mode:standalone\r\nrole:master\r\n", **answers: bytes) -> None:
-        self._answers = {"PING": b"+PONG\r\n", "INFO": f"${len(info)}\r\n{info}\r\n".encode(), "AUTH": b"+OK\r\n", **answers}
+        usual = {"PING": b"+PONG\r\n", "INFO": f"${len(info)}\r\n{info}\r\n".encode(), "AUTH": b"+OK\r\n", "SELECT": b"+OK\r\n"}
+        self._answers = {**usual, "MULTI": b"+OK\r\n", "DISCARD": b"+OK\r\n", **answers}
 
     def talk(self, peer: socket.socket) -> None:
         while True:
             words = peer.recv(65536).split(b"\r\n")
             if len(words) < 3:
                 return
-            peer.sendall(self._answers[words[2].decode()])
+            peer.sendall(self._answers.get(words[2].decode(), b"+QUEUED\r\n"))
 
 
 @pytest.mark.parametrize(
@@ -224,6 +247,19 @@ class Redis:
         (Redis("redis_version:6.0.9\r\n"), {"min_version": "6.2"}, "is version 6.0.9; 6.2 or newer is needed."),
         (Redis("redis_mode:cluster\r\n"), {}, "runs in cluster mode"),
         (Redis("role:slave\r\n"), {}, "is a replica"),
+        (Redis(), {"databases": [0, 1]}, ""),
+        (Redis(SELECT=b"-ERR DB index is out of range\r\n"), {"databases": [1]}, "has no database 1, and Prefect uses two"),
+        (
+            Redis(XADD=b"-NOPERM this user\r\n", EVAL=b"-NOPERM no\r\n"),
+            {"databases": [0]},
+            "user prefect do what Prefect needs: XADD, EVAL",
+        ),
+        (
+            Redis("maxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n"),
+            {},
+            "deletes keys when its memory is full (maxmemory-policy allkeys-lru)",
+        ),
+        (Redis("maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"), {}, ""),
         (Redis(AUTH=b"-WRONGPASS invalid\r\n"), {}, "refuses the password of user prefect, or the user. Check prefect_redis_username"),
         (Redis(PING=b"-NOAUTH Authentication required.\r\n"), {"password": ""}, "asks for a password, and none is set."),
         (Redis(PING=b"-NOPERM this user has no permissions\r\n"), {}, "does not let user prefect do what is needed (NOPERM"),

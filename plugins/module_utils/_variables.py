@@ -1,0 +1,104 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""Whether variables have the types that argument specs give them, strictly: nothing is converted that roles use as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
+
+_WHOLE = re.compile(r"-?[0-9]+\Z")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")
+_TRUTH = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "t", "f", "1", "0"})
+
+
+def _is_text(value: Any) -> bool:
+    """Text, or something that lost no character by being taken for a number; vaulted strings are not ``str`` everywhere."""
+    return not isinstance(value, (bool, float, Mapping)) and not _is_list(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and type(value).__name__ != "AnsibleVaultEncryptedUnicode"
+
+
+def _is_whole(value: Any) -> bool:
+    return not isinstance(value, (bool, float, Mapping)) and not _is_list(value) and bool(_WHOLE.match(text(value)))
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, (bool, Mapping)) and not _is_list(value) and bool(_NUMBER.match(text(value)))
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool) or (not isinstance(value, (float, Mapping)) and not _is_list(value) and text(value).lower() in _TRUTH)
+
+
+_TYPES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "str": (_is_text, "text"),
+    "path": (_is_text, "a path"),
+    "int": (_is_whole, "a whole number"),
+    "float": (_is_number, "a number"),
+    "bool": (_is_truth, "true or false"),
+    "dict": (lambda value: isinstance(value, Mapping), "a dictionary of names and values"),
+    "list": (_is_list, "a list"),
+}
+
+
+def variable_problems(options: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], within: str = "") -> list[str]:
+    """What is wrong with variables, one sentence each. ``options`` are those of an argument spec; values without one are not looked at."""
+    found: list[str] = []
+    for name, option in options.items():
+        if name in values:
+            found += _problems(f"{within}{name}", option, values[name])
+    return found
+
+
+def _problems(name: str, option: Mapping[str, Any], value: Any) -> Iterator[str]:
+    kind = text(option.get("type") or "str")
+    if kind not in _TYPES:
+        return
+    if value is None:
+        # A required one that is missing has a sentence of its own.
+        if "default" in option and option["default"] is not None:
+            yield f"{name} is empty. Leave it out, or set it to {_wanted(kind, option)}."
+        return
+    matches, _words = _TYPES[kind]
+    if not matches(value):
+        quote = " Put it in quotes." if isinstance(value, (bool, float)) and kind in ("str", "path") else ""
+        yield f"{name} must be {_wanted(kind, option)}{_not(option, value)}.{quote}"
+    elif option.get("choices") and text(value) not in map(text, option["choices"]):
+        yield f"{name} must be one of {', '.join(map(text, option['choices']))}{_not(option, value)}."
+    elif kind == "int" and name.endswith("_port") and not _possible_port(option, int(text(value))):
+        yield f"{name} must be a TCP port, 1 to 65535{_not(option, value)}."
+    elif kind == "dict":
+        yield from _within_dict(name, option, value)
+    elif kind == "list":
+        for position, each in enumerate(value):
+            yield from _problems(f"{name}[{position}]", {**option, "type": option.get("elements") or "raw", "default": ""}, each)
+
+
+def _within_dict(name: str, option: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[str]:
+    inner = option.get("options")
+    if inner is None:
+        return
+    for strange in sorted(text(key) for key in value if key not in inner):
+        yield f"{name} holds {strange}, which means nothing there. It takes {', '.join(inner)}."
+    yield from variable_problems(inner, value, f"{name}.")
+
+
+def _possible_port(option: Mapping[str, Any], port: int) -> bool:
+    return 0 < port < 65536 or port == option.get("default")
+
+
+def _wanted(kind: str, option: Mapping[str, Any]) -> str:
+    return f"one of {', '.join(map(text, option['choices']))}" if option.get("choices") else _TYPES[kind][1]
+
+
+def _not(option: Mapping[str, Any], value: Any) -> str:
+    if option.get("no_log") or isinstance(value, Mapping) or _is_list(value):
+        return f", not {'a dictionary' if isinstance(value, Mapping) else 'a list' if _is_list(value) else type(value).__name__}"
+    return f", not {value!r}" if isinstance(value, (bool, int, float)) else f", not {text(value)!r}"

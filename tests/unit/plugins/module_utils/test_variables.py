@@ -1,0 +1,73 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._variables import variable_problems
+
+OPTIONS: dict[str, Any] = {
+    "name": {"type": "str", "default": "x"},
+    "secret": {"type": "str", "required": True, "no_log": True},
+    "number": {"type": "int", "default": 1},
+    "x_port": {"type": "int", "default": 4200},
+    "spare_port": {"type": "int", "default": 0},
+    "rate": {"type": "float", "default": 0.1},
+    "on": {"type": "bool", "default": True},
+    "names": {"type": "list", "elements": "str", "default": []},
+    "tls": {"type": "dict", "default": {}, "options": {"enabled": {"type": "bool"}, "ca_file": {"type": "path"}}},
+    "any": {"type": "raw", "default": 1},
+    "kind": {"type": "str", "choices": ["a", "b"], "default": "a"},
+    "settings": {"type": "dict", "default": {}},
+    "optional": {"type": "str"},
+}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"stranger": object()},
+        {"name": "3.8", "secret": 123, "number": "5432", "x_port": 65535, "rate": "1e-3", "on": "yes", "names": ["a"]},
+        {"tls": {"enabled": False, "ca_file": "/ca"}, "any": None, "kind": "b", "settings": {"A": None}, "optional": None, "secret": None},
+        {"number": -1, "rate": 1, "on": 0, "names": (), "spare_port": 0},
+    ],
+)
+def test_fine(values: dict[str, Any]) -> None:
+    assert variable_problems(OPTIONS, values) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": 3.8}, "name must be text, not 3.8. Put it in quotes."),
+        ({"name": True}, "name must be text, not True. Put it in quotes."),
+        ({"name": None}, "name is empty. Leave it out, or set it to text."),
+        ({"secret": ["geheim"]}, "secret must be text, not a list."),
+        ({"secret": {"geheim": 1}}, "secret must be text, not a dictionary."),
+        ({"secret": True}, "secret must be text, not bool. Put it in quotes."),
+        ({"number": "http"}, "number must be a whole number, not 'http'."),
+        ({"number": " 5432 "}, "number must be a whole number, not ' 5432 '."),
+        ({"number": ""}, "number must be a whole number, not ''."),
+        ({"number": True}, "number must be a whole number, not True."),
+        ({"number": 1.5}, "number must be a whole number, not 1.5."),
+        ({"x_port": 0}, "x_port must be a TCP port, 1 to 65535, not 0."),
+        ({"x_port": "65536"}, "x_port must be a TCP port, 1 to 65535, not '65536'."),
+        ({"rate": "often"}, "rate must be a number, not 'often'."),
+        ({"on": "maybe"}, "on must be true or false, not 'maybe'."),
+        ({"on": None}, "on is empty. Leave it out, or set it to true or false."),
+        ({"names": "a,b"}, "names must be a list, not 'a,b'."),
+        ({"names": ["a", ["b"]]}, "names[1] must be text, not a list."),
+        ({"tls": True}, "tls must be a dictionary of names and values, not True."),
+        ({"tls": {"cafile": "/ca"}}, "tls holds cafile, which means nothing there. It takes enabled, ca_file."),
+        ({"tls": {"enabled": "perhaps"}}, "tls.enabled must be true or false, not 'perhaps'."),
+        ({"kind": "c"}, "kind must be one of a, b, not 'c'."),
+        ({"settings": None}, "settings is empty. Leave it out, or set it to a dictionary of names and values."),
+        ({"settings": ["A=1"]}, "settings must be a dictionary of names and values, not a list."),
+    ],
+)
+def test_wrong(values: dict[str, Any], said: str) -> None:
+    assert variable_problems(OPTIONS, values) == [said]
