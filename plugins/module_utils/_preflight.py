@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,6 +26,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import R
 from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Listener, Owner, conflicts, owner
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
+ANY_IPV4 = "0.0.0.0"  # noqa: S104  compared, and not listened on
 _PYTHON_SECONDS = 20.0
 # What a Python that was built by hand lacks where a library was missing. Without them no release can be built, or no server starts.
 _MODULES = ("ssl", "sqlite3", "zlib", "bz2", "lzma", "ctypes", "uuid", "hashlib")
@@ -108,6 +110,27 @@ def interpreter_problems(executable: str, path: Sequence[str], folder: str = _DE
     return [
         f"Ansible uses {executable} on this host, which does not find the modules that Debian packages, and PostgreSQL is configured with"
         " one of them (python3-psycopg2). Set ansible_python_interpreter to /usr/bin/python3 for this host."
+    ]
+
+
+def _families(address: str) -> set[int]:
+    """The kinds of addresses that a name stands for on this host; none when it does not resolve here."""
+    try:
+        return {int(found[0]) for found in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
+
+
+def reach_problems(address: str, listen: str, families: Callable[[str], set[int]] = _families) -> list[str]:
+    """Whether servers that listen on all addresses of one kind are reached at an address of that kind."""
+    taken = {ANY_IPV4: socket.AF_INET, "::": socket.AF_INET6}.get(listen)
+    found = families(address) if taken else set()
+    if not taken or not found or taken in found:
+        return []
+    kind, other = ("IPv6", "::") if taken == socket.AF_INET else ("IPv4", ANY_IPV4)
+    return [
+        f"The API servers would listen on {listen}, but {address} (prefect_address), where others reach them, is {kind}."
+        f' Set prefect_api_listen_address to "{other}" for this host.'
     ]
 
 

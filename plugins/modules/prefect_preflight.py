@@ -46,6 +46,18 @@ options:
       - One in C(/usr/local) does not, and cannot configure PostgreSQL.
     type: bool
     default: false
+  reached:
+    description: Where other hosts reach servers of this host, and where those will listen. Not looked at by default.
+    type: dict
+    suboptions:
+      address:
+        description: A name or an address.
+        type: str
+        required: true
+      listen:
+        description: The address that the servers listen on. V(0.0.0.0) takes IPv4 alone, and V(::) IPv6 alone.
+        type: str
+        required: true
   disk:
     description: What room is needed. Paths on the same file system add up; those that do not exist yet are fine.
     type: list
@@ -256,6 +268,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight impo
     interpreter_problems,
     listen_problems,
     python_problems,
+    reach_problems,
     system_problems,
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import listeners
@@ -268,6 +281,10 @@ ARGUMENTS: dict[str, Any] = {
         "options": {"path": {"type": "path", "default": "/usr/bin/python3"}, "min_version": {"type": "str", "default": "3.11"}},
     },
     "system_python": {"type": "bool", "default": False},
+    "reached": {
+        "type": "dict",
+        "options": {"address": {"type": "str", "required": True}, "listen": {"type": "str", "required": True}},
+    },
     "disk": {
         "type": "list",
         "elements": "dict",
@@ -333,6 +350,8 @@ def main() -> None:
         problems += of_python
     if params["system_python"]:
         problems += interpreter_problems(sys.executable, sys.path)
+    if params["reached"]:
+        problems += reach_problems(params["reached"]["address"], params["reached"]["listen"])
     if params["downgrade"]:
         problems += downgrade_problems(params["downgrade"]["link"], params["downgrade"]["version"])
     problems += disk_problems(params["disk"])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
+    ANY_IPV4,
     Connector,
     Space,
     disk_problems,
@@ -20,6 +21,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight impo
     interpreter_problems,
     listen_problems,
     python_problems,
+    reach_problems,
     space_for,
     system_problems,
 )
@@ -55,6 +57,29 @@ def test_an_interpreter_in_usr_local() -> None:
     assert "/usr/local/bin/python3.13" in problems[0]
     assert "Set ansible_python_interpreter to /usr/bin/python3" in problems[0]
     assert interpreter_problems("/usr/bin/python3", ["/usr/lib/python3.11", "/usr/lib/python3/dist-packages"]) == []
+
+
+@pytest.mark.parametrize(
+    ("address", "listen", "families", "said"),
+    [
+        ("10.0.0.1", ANY_IPV4, {socket.AF_INET}, ""),
+        ("fd00::1", "::", {socket.AF_INET6}, ""),
+        ("both.example.com", "::", {socket.AF_INET, socket.AF_INET6}, ""),
+        ("unknown.example.com", "0.0.0.0", set(), ""),
+        ("six.example.com", "10.0.0.1", {socket.AF_INET6}, ""),
+        ("six.example.com", ANY_IPV4, {socket.AF_INET6}, 'is IPv6. Set prefect_api_listen_address to "::"'),
+        ("10.0.0.1", "::", {socket.AF_INET}, 'is IPv4. Set prefect_api_listen_address to "0.0.0.0"'),
+    ],
+)
+def test_reached(address: str, listen: str, families: set[int], said: str) -> None:
+    problems = reach_problems(address, listen, lambda _: families)
+    assert said in "".join(problems)
+    assert bool(problems) is bool(said)
+
+
+@pytest.mark.parametrize(("address", "listen", "refused"), [("127.0.0.1", "::", True), ("::1", ANY_IPV4, True), ("::1", "::", False)])
+def test_reached_at_an_address(address: str, listen: str, refused: bool) -> None:
+    assert bool(reach_problems(address, listen)) is refused
 
 
 @pytest.mark.parametrize(
