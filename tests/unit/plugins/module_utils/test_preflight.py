@@ -65,7 +65,7 @@ def test_an_interpreter_in_usr_local() -> None:
         ("10.0.0.1", ANY_IPV4, {socket.AF_INET}, ""),
         ("fd00::1", "::", {socket.AF_INET6}, ""),
         ("both.example.com", "::", {socket.AF_INET, socket.AF_INET6}, ""),
-        ("unknown.example.com", "0.0.0.0", set(), ""),
+        ("unknown.example.com", ANY_IPV4, set(), ""),
         ("six.example.com", "10.0.0.1", {socket.AF_INET6}, ""),
         ("six.example.com", ANY_IPV4, {socket.AF_INET6}, 'is IPv6. Set prefect_api_listen_address to "::"'),
         ("10.0.0.1", "::", {socket.AF_INET}, 'is IPv4. Set prefect_api_listen_address to "0.0.0.0"'),
