@@ -10,9 +10,11 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils import _settings_names
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Run, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import parse_environment
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import Names
 
@@ -109,6 +111,15 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
     found = [value for name, value in environment.items() if _SECRET_NAME.search(name) and value]
     passwords = re.findall(r"://[^\s:/@]*:([^\s/]+)@", "\n".join(found))
     return [*found, *passwords, *auth_secrets(environment.get("PREFECT_SERVER_API_AUTH_STRING", ""))]
+
+
+def in_force(release: str, environment: Mapping[str, str], current: str, file: str) -> bool:
+    """Whether a host runs with exactly these settings already: what a server was started with needs no check."""
+    try:
+        written = parse_environment(Path(file).read_text(encoding="utf-8"))
+        return Path(current).resolve(strict=True) == Path(release).resolve(strict=True) and written == dict(environment)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def check_settings(release: str, environment: Mapping[str, str], timeout: float, command: Run = run) -> Checked:

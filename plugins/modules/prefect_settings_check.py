@@ -28,6 +28,16 @@ options:
     description: Prefect's settings, as environment variables.
     type: dict
     required: true
+  current:
+    description: The symlink to the release that the host runs, such as C(/opt/prefect/current).
+    type: path
+    default: ""
+  file:
+    description:
+      - The file of settings that its servers start with.
+      - When it holds exactly O(environment) and O(current) is O(release), nothing is left to check.
+    type: path
+    default: ""
   timeout:
     description: Seconds that it may take.
     type: float
@@ -61,7 +71,7 @@ unknown:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings, in_force
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting
 
 
@@ -70,6 +80,8 @@ def main() -> None:
         argument_spec={
             "release": {"type": "path", "required": True},
             "environment": {"type": "dict", "required": True, "no_log": True},
+            "current": {"type": "path", "default": ""},
+            "file": {"type": "path", "default": ""},
             "timeout": {"type": "float", "default": 60},
         },
         supports_check_mode=True,
@@ -81,6 +93,8 @@ def main() -> None:
     given["environment"] = sorted(environment)
     if module.check_mode and not Path(given["release"], "bin", "python").exists():
         module.warn(f"{given['release']} is not installed yet, so it cannot be asked about its settings.")
+        module.exit_json(changed=False, problems=[], unknown=[])
+    if in_force(given["release"], environment, given["current"], given["file"]):
         module.exit_json(changed=False, problems=[], unknown=[])
     try:
         checked = check_settings(given["release"], environment, given["timeout"])

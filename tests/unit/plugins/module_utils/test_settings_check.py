@@ -11,7 +11,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings, secrets_of
+from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import format_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import (
+    SettingsCheckError,
+    check_settings,
+    in_force,
+    secrets_of,
+)
 
 SETTINGS = {"PREFECT_A": "1", "PREFECT_LOGGING_LOGGERS_X_LEVEL": "INFO", "DO_NOT_TRACK": "1"}
 
@@ -64,6 +70,30 @@ def test_names_that_the_release_does_not_keep_apart() -> None:
 def test_a_release_that_does_not_answer(output: str, kinds: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsCheckError, match=said):
         check_settings("/release", SETTINGS, 9, says(output, **kinds))
+
+
+@pytest.mark.parametrize(
+    ("environment", "link", "same"),
+    [
+        ({"A": 'x"y'}, "new", True),
+        ({"A": "other"}, "new", False),
+        ({}, "new", False),
+        ({"A": 'x"y'}, "old", False),
+        ({"A": 'x"y'}, "", False),
+    ],
+)
+def test_settings_that_are_in_force(tmp_path: Path, environment: dict[str, str], link: str, same: bool) -> None:
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+    if link:
+        (tmp_path / "current").symlink_to(link)
+    (tmp_path / "file").write_text(format_environment({"A": 'x"y'}))
+    assert in_force(str(tmp_path / "new"), environment, str(tmp_path / "current"), str(tmp_path / "file")) is same
+
+
+def test_no_file_of_settings(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    assert not in_force(str(tmp_path / "new"), {}, str(tmp_path / "new"), "")
 
 
 def test_what_repeats_a_secret() -> None:
