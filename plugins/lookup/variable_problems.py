@@ -57,6 +57,7 @@ class LookupModule(LookupBase):
         """The problems of all roles."""
         self.set_options(var_options=variables, direct=kwargs)
         problems: list[str] = []
+        broken: list[str] = []
         for role in terms:
             options = _options(str(role))
             values = {}
@@ -64,13 +65,15 @@ class LookupModule(LookupBase):
                 try:
                     values[name] = self._value(name, variables or {})
                 except (AnsibleError, UndefinedError) as error:
-                    problems.append(f"{name} cannot be evaluated: {_first_line(error)}")
+                    broken.append(f"{name} cannot be evaluated: {_one_line(error)}")
             problems += variable_problems(options, values)
-        return problems
+        # A default that is made of a value of the wrong type says nothing new.
+        missing = [problem for problem in broken if problem.endswith("is undefined")]
+        return [*missing, *problems] if problems else broken
 
     def _value(self, name: str, variables: dict[str, Any]) -> Any:
         # Between versions of ansible-core the way to evaluate a variable differs; its own lookup knows it.
-        own = lookup_loader.get("ansible.builtin.vars", loader=self._loader, templar=self._templar)
+        own = lookup_loader.get("vars", loader=self._loader, templar=self._templar)
         value = own.run([name], variables)[0]
         if isinstance(value, Undefined):
             raise AnsibleError(getattr(value, "_undefined_message", None) or "a variable in it is undefined")
@@ -85,5 +88,5 @@ def _options(role: str) -> dict[str, Any]:
     return dict(specs["main"].get("options") or {})
 
 
-def _first_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
