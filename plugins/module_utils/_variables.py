@@ -74,6 +74,8 @@ def _problems(name: str, option: Mapping[str, Any], value: Any) -> Iterator[str]
         yield f"{name} must be one of {', '.join(map(text, option['choices']))}{_not(option, value)}."
     elif kind == "int" and name.endswith("_port") and not _possible_port(option, int(text(value))):
         yield f"{name} must be a TCP port, 1 to 65535{_not(option, value)}."
+    elif kind in ("int", "float") and float(text(value)) < 0:
+        yield f"{name} must be 0 or more{_not(option, value)}."
     elif kind == "dict":
         yield from _within_dict(name, option, value)
     elif kind == "list":

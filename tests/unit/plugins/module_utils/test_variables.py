@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {
         {"stranger": object()},
         {"name": "3.8", "secret": 123, "number": "5432", "x_port": 65535, "rate": "1e-3", "on": "yes", "names": ["a"]},
         {"tls": {"enabled": False, "ca_file": "/ca"}, "any": None, "kind": "b", "settings": {"A": None}, "optional": None, "secret": None},
-        {"number": -1, "rate": 1, "on": 0, "names": (), "spare_port": 0},
+        {"number": 0, "rate": 1, "on": 0, "names": (), "spare_port": 0},
     ],
 )
 def test_fine(values: dict[str, Any]) -> None:
@@ -54,6 +54,8 @@ def test_fine(values: dict[str, Any]) -> None:
         ({"number": ""}, "number must be a whole number, not ''."),
         ({"number": True}, "number must be a whole number, not True."),
         ({"number": 1.5}, "number must be a whole number, not 1.5."),
+        ({"number": -1}, "number must be 0 or more, not -1."),
+        ({"rate": "-0.5"}, "rate must be 0 or more, not '-0.5'."),
         ({"x_port": 0}, "x_port must be a TCP port, 1 to 65535, not 0."),
         ({"x_port": "65536"}, "x_port must be a TCP port, 1 to 65535, not '65536'."),
         ({"rate": "often"}, "rate must be a number, not 'often'."),
