@@ -77,3 +77,30 @@ def test_every_older_name_of_what_the_role_tunes(commands: Commands, tmp_path: P
     made = environment(commands, tmp_path, dict.fromkeys(older, "77"), version)
     assert {made[name] for name in older.values()} == {"77"}
     assert not set(older) & set(made)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_release_is_asked_for_what_no_table_knows(commands: Commands, version: str) -> None:
+    """As with a lock of the user's own: names that would be passed over are refused by the release, before a server starts."""
+    given = {
+        "PREFECT_API_DATABASE_TIMEOUT": 60,
+        "PREFECT_SERVER_DATABASE_TIMEOUT": 10,
+        "PREFECT_SERVER_UI": {"api_url": "/x"},
+        "PREFECT_REDIS_MESSAGING_PORT": "redis",
+        "PREFECT_SERVER_DATABSE_ECHO": True,
+    }
+    release = Path(interpreter(commands, version)).parents[1]
+    told = commands.run(
+        [
+            *("ansible", "localhost", "-m", "selfhosted.prefect.prefect_settings_check"),
+            *("-e", "ansible_python_interpreter={{ansible_playbook_python}}"),
+            *("-a", json.dumps({"release": str(release), "environment": given})),
+        ],
+        env={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        expect=2,
+    )
+    words = " ".join(told.split())
+    assert "PREFECT_API_DATABASE_TIMEOUT and PREFECT_SERVER_DATABASE_TIMEOUT are names of one setting" in words
+    assert "PREFECT_SERVER_UI is the name of a group" in words
+    assert "PREFECT_REDIS_MESSAGING_PORT: Input should be a valid integer" in words
+    assert "PREFECT_SERVER_DATABSE_ECHO (is PREFECT_SERVER_DATABASE_ECHO meant?)" in words
