@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""Runs short flows one after the other, as a user's program does, and tells which the service holds to be complete in the end.
+"""Runs short flows, one after the other or some at once, as a user's program does, and tells which the service holds to be complete.
 
 It is run by a release's own Python, beside the module that starts it, and needs nothing but `prefect`. Where the service is, the
 credentials and a folder for Prefect's home come as Prefect's own settings, by the environment.
@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 NAME = "prefect-drill"
@@ -23,37 +24,43 @@ PATIENCE = 30.0  # seconds for the last task runs to become visible: they arrive
 PAGE = 200
 
 
-def run_flows(seconds: float) -> list[dict[str, Any]]:
+def run_flows(seconds: float, at_once: int = 1, pause: float = 0.2) -> list[dict[str, Any]]:
     """Runs flows for so long; each one's id ("" if it never got one), when it began, how long it took, and what it ran into."""
     from prefect import flow, task  # noqa: PLC0415  only the release's Python has it
     from prefect.runtime import flow_run  # noqa: PLC0415
 
-    current: dict[str, str] = {}
-
     def tick(number: int) -> int:
         return number
 
-    def short() -> None:
-        current["id"] = str(flow_run.id)
-        for number in range(TASKS):
-            ticking(number)
-            time.sleep(0.2)
+    def short(number: int) -> None:
+        current[number] = str(flow_run.id)
+        for task_number in range(TASKS):
+            ticking(task_number)
+            time.sleep(pause)
 
     ticking = task(tick)
     running = flow(short, name=NAME)
-    runs: list[dict[str, Any]] = []
+    current: dict[int, str] = {}
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        current["id"] = ""
-        at, began, problem = time.time(), time.monotonic(), ""
-        try:
-            state = running(return_state=True)
-            problem = "" if state.is_completed() else f"{state.type.value} {state.message or ''}"
-        except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-        runs.append({"id": current["id"], "at": at, "took": round(time.monotonic() - began, 3), "problem": problem[:300]})
-        time.sleep(0.3)
-    return runs
+
+    def one_after_the_other(number: int) -> list[dict[str, Any]]:
+        # Not all in the same moment.
+        time.sleep(number * pause / at_once)
+        runs: list[dict[str, Any]] = []
+        while time.monotonic() < end:
+            current[number] = ""
+            at, began, problem = time.time(), time.monotonic(), ""
+            try:
+                state = running(number, return_state=True)
+                problem = "" if state.is_completed() else f"{state.type.value} {state.message or ''}"
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
+            runs.append({"id": current[number], "at": at, "took": round(time.monotonic() - began, 3), "problem": problem[:300]})
+            time.sleep(0.3)
+        return runs
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return [run for runs in pool.map(one_after_the_other, range(at_once)) for run in runs]
 
 
 async def look(runs: list[dict[str, Any]]) -> dict[str, str]:
@@ -96,8 +103,10 @@ def main() -> int:
     """Runs the flows, and prints one line of JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--pause", type=float, default=0.2, help="seconds after each task")
     given = parser.parse_args()
-    runs = run_flows(given.seconds)
+    runs = run_flows(given.seconds, given.at_once, given.pause)
     problem = ""
     states: dict[str, str] = {}
     try:

@@ -1,27 +1,63 @@
-"""Gives Python before 3.12 the cancellation of 3.12, for the processes of Prefect's units (it is on their PYTHONPATH).
+"""What the processes of Prefect's units do differently: Python imports this at their start, from their PYTHONPATH.
 
-There, a task that is cancelled in the very moment in which what it waits for by ``asyncio.wait_for`` is done never learns of it
-(https://github.com/python/cpython/issues/86296). Redis' client sends every command in that way when it has a time limit, so a reader of
-Prefect's goes on reading after it was told to stop, and the process that waits for it never ends.
+Whatever is patched is a module of its own beside this one. Nothing here keeps a process from starting.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+# The module that is waited for, and the one of ours whose `install` is then called with it.
+AFTER_IMPORT = {"prefect.server.api.server": "prefect_outages"}
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Calls a module of ours when another has been imported; no other import is touched."""
+
+    def __init__(self, hooks: dict[str, str]) -> None:
+        self._hooks = dict(hooks)
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002  Python's own signature
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec that the other finders have, whose loader also calls the hook; None for what is not waited for."""
+        hook = self._hooks.pop(fullname, None)
+        if hook is None:
+            return None
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        load = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            load(module)
+            install(hook, module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def install(hook: str, module: ModuleType) -> None:
+    """Calls a hook. One that does not fit this release is said once, and the process goes on as its makers have it."""
+    try:
+        importlib.import_module(hook).install(module)
+    except Exception as error:
+        sys.stderr.write(
+            f"{hook}: not in force, as {module.__name__} of this release is not what it was written for "
+            f"({type(error).__name__}: {error}); the process runs without it.\n"
+        )
+
+
+sys.meta_path.insert(0, Finder(AFTER_IMPORT))
 
 if sys.version_info < (3, 12):
-    import asyncio
-    from collections.abc import Awaitable
-    from typing import TypeVar
-
-    T = TypeVar("T")
-    _before = asyncio.wait_for
-
-    async def wait_for(fut: Awaitable[T], timeout: float | None) -> T:
-        """Waits for ``fut`` for at most ``timeout`` seconds (None: for ever), in this very task. Raises TimeoutError."""
-        if timeout is not None and timeout <= 0:
-            return await _before(fut, timeout)
-        async with asyncio.timeout(timeout):
-            return await fut
-
-    asyncio.wait_for = asyncio.tasks.wait_for = wait_for
+    import prefect_cancellation  # noqa: F401  it patches as it is imported
