@@ -266,15 +266,18 @@ def probe_name(host: str) -> str:
     return "prefect_health_" + re.sub(r"[^a-z0-9]+", "_", host.lower()).strip("_")
 
 
-def failure_message(subject: str, outcome: Outcome, journal: str = "") -> str:
-    """What failed, with what answer, what held, and what the journal says."""
+def failure_message(subject: str, outcome: Outcome, cause: str = "", lines: str = "") -> str:
+    """The cause in the first line, then what failed, with what answer, what held, and the journal's lines."""
     held = [name for name in outcome.answers if name != outcome.failed]
     attempts = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
-    lines = [
-        f"{subject} is not healthy after {outcome.elapsed:.0f} s and {attempts}.",
+    said = [
+        f"{subject} is not healthy after {outcome.elapsed:.0f} s and {attempts}: {(cause or first_line(outcome.answer)).rstrip('.')}.",
         f"Failed: {outcome.failed}. Last answer: {outcome.answer.rstrip('.')}.",
         *([f"Held: {', '.join(held)}."] if held else []),
     ]
-    if journal:
-        lines += ["The journal's last lines:", journal]
-    return "\n".join(lines)
+    return "\n".join([*said, lines]) if lines else "\n".join(said)
+
+
+def first_line(text: str) -> str:
+    """The first line of a text."""
+    return next(iter(text.splitlines()), "")

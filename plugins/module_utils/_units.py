@@ -71,7 +71,7 @@ def units(names: Iterable[str], paths: Iterable[str], run: Run, modified: Modifi
 
 def _unit(block: str, changed: float) -> Unit:
     values = dict(line.split("=", 1) for line in block.strip().splitlines() if "=" in line)
-    since = _seconds(values.get("ExecMainStartTimestamp", ""))
+    since = seconds_of(values.get("ExecMainStartTimestamp", ""))
     active = values.get("ActiveState") in ("active", "activating", "reloading")
     return Unit(
         name=values.get("Id", ""),
@@ -87,7 +87,7 @@ def _unit(block: str, changed: float) -> Unit:
     )
 
 
-def _seconds(timestamp: str) -> float:
+def seconds_of(timestamp: str) -> float:
     """``Mon 2026-11-23 15:10:59.123456 UTC`` in seconds since the epoch; 0 for ``n/a`` and nothing."""
     try:
         _day, date, time, _zone = timestamp.split()

@@ -64,8 +64,8 @@ options:
   healthy:
     description:
       - Unless O(state=drained), what has to hold twice in a row before connections are let in, as in M(selfhosted.prefect.prefect_health).
-      - When it does not within its O(healthy.timeout) the module fails with the last answer and the journal's last lines, and connections
-        are refused or let in as they were before.
+      - When it does not within its O(healthy.timeout) the module fails with the cause, the last answer and the lines of this start, and
+        connections are refused or let in as they were before.
     type: dict
     suboptions:
       url:
@@ -217,7 +217,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
     failure_message,
     wait_until,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import last_lines
+from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why, why
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
 
 ARGUMENTS: dict[str, Any] = {
@@ -268,12 +268,13 @@ def health(wanted: dict[str, Any]) -> Outcome:
 
 def unhealthy(wanted: dict[str, Any], outcome: Outcome) -> str:
     """What to say of a server that did not get healthy."""
-    return redact(failure_message(wanted["url"], outcome, journal(wanted)), auth_secrets(wanted["auth_string"] or ""))
+    found = journal(wanted)
+    return redact(failure_message(wanted["url"], outcome, found.cause, found.lines), auth_secrets(wanted["auth_string"] or ""))
 
 
-def journal(wanted: dict[str, Any]) -> str:
-    """The last lines of the unit's journal, without secrets."""
-    return last_lines([wanted["unit"]], _JOURNAL_LINES, auth_secrets(wanted["auth_string"] or ""))
+def journal(wanted: dict[str, Any]) -> Why:
+    """Why the unit does not run, without secrets."""
+    return why([wanted["unit"]], _JOURNAL_LINES, auth_secrets(wanted["auth_string"] or ""))
 
 
 def confirmation(params: dict[str, Any], balancers: list[str]) -> Confirmed:
@@ -364,8 +365,10 @@ class Move:
         wanted = self.params["healthy"]
         ended = run(["systemctl", "restart", wanted["unit"]], wanted["timeout"] + _STOP_SECONDS)
         if ended.rc or ended.timed_out:
-            why = "it took too long" if ended.timed_out else ended.tail(3)
-            self.module.fail_json(msg=f"{wanted['unit']} could not be restarted: {why}\nIts last lines:\n{journal(wanted)}")
+            reason = "it took too long" if ended.timed_out else ended.tail(3)
+            found = journal(wanted)
+            told = [found.cause, reason] if found.cause else [reason]
+            self.module.fail_json(msg="\n".join([f"{wanted['unit']} could not be restarted: {told[0]}", *told[1:], found.lines]))
 
     def come_back(self) -> None:
         """Lets connections in, when the server is healthy if that is asked for."""

@@ -17,8 +17,8 @@ description:
   - Background services have no address to ask. They are well when their unit is active and, with O(deep), when the scheduler has ticked
     since the unit started.
   - Requests go straight to O(url), through no proxy.
-  - When it does not come good, the message says which condition failed last and with what answer, and shows the journal of O(units)
-    with secrets masked. A unit that systemd has given up on is not waited for.
+  - When it does not come good, the message begins with the cause, says which condition failed last and with what answer, and shows what
+    O(units) wrote to the journal since they were last started, with secrets masked. A unit that systemd has given up on is not waited for.
   - In check mode it asks once, does not wait and does not fail.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
@@ -49,7 +49,7 @@ options:
     default: []
     aliases: [unit]
   journal_lines:
-    description: How many lines of each unit's journal a failure shows.
+    description: At most so many lines of each unit's last start are shown with a failure.
     type: int
     default: 30
   successes:
@@ -168,7 +168,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
     probe_name,
     wait_until,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import last_lines
+from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import why
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
 
 ARGUMENTS: dict[str, Any] = {
@@ -243,8 +243,8 @@ def main() -> None:
     if outcome.healthy or module.check_mode:
         module.exit_json(changed=False, **result)
     subject = params["url"] or ", ".join(params["units"]) or "Prefect"
-    journal = last_lines(params["units"], params["journal_lines"], secrets)
-    module.fail_json(msg=redact(failure_message(subject, outcome, journal), secrets), **result)
+    found = why(params["units"], params["journal_lines"], secrets)
+    module.fail_json(msg=redact(failure_message(subject, outcome, found.cause, found.lines), secrets), **result)
 
 
 if __name__ == "__main__":

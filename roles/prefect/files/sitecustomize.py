@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from types import ModuleType
 
 # The module that is waited for, and the one of ours whose `install` is then called with it.
-AFTER_IMPORT = {"prefect.server.api.server": "prefect_outages"}
+AFTER_IMPORT = {
+    "prefect.server.api.server": "prefect_outages",
+    "prefect.server.services.task_run_recorder": "prefect_recorder",
+}
 
 
 class Finder(importlib.abc.MetaPathFinder):

@@ -7,6 +7,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals impor
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import Drained, DrainError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, Patience
+from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain
 
 
@@ -122,12 +123,14 @@ def test_nobody_is_let_in_before_it_is_healthy(
 
     gate.is_closed = closed
     monkeypatch.setattr(prefect_drain, "wait_until", wait_until)
-    monkeypatch.setattr(prefect_drain, "last_lines", lambda units, _lines, _secrets: f"journal of {units}")
+    monkeypatch.setattr(prefect_drain, "why", lambda units, _lines, _secrets: Why("its cause", f"journal of {units}"))
     result = run_module(prefect_drain.main, port=4200, state="active", healthy={**HEALTHY, "timeout": 7})
     assert (result.get("failed", False), result["healthy_after"]) == (bool(answer), 1.235)
     assert gate.moves == (["open"] if closed and not answer else [])
     if answer:
-        assert "127.0.0.1:4200 is not healthy after 1 s and 5 attempts.\nFailed: ready. Last answer: HTTP 503 of" in result["msg"]
+        assert (
+            "127.0.0.1:4200 is not healthy after 1 s and 5 attempts: its cause.\nFailed: ready. Last answer: HTTP 503 of" in result["msg"]
+        )
         assert "journal of ['prefect-api@4200.service']" in result["msg"]
         assert "secret" not in result["msg"]
 
@@ -160,7 +163,7 @@ def restarts(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> list[Any]:
 
     monkeypatch.setattr(prefect_drain, "run", run)
     monkeypatch.setattr(prefect_drain, "wait_until", lambda *_: Outcome(gate.healthy, 5, 1.0, "ready", "HTTP 503"))
-    monkeypatch.setattr(prefect_drain, "last_lines", lambda *_: "the journal")
+    monkeypatch.setattr(prefect_drain, "why", lambda *_: Why("its cause", "the journal"))
     return commands
 
 
@@ -175,8 +178,8 @@ def test_out_restarted_and_back(run_module: Any, gate: Gate, restarts: list[Any]
 @pytest.mark.parametrize(
     ("ended", "healthy", "message"),
     [
-        (Finished(1, "Job failed."), True, "prefect-api@4200.service could not be restarted: Job failed.\nIts last lines:\nthe journal"),
-        (Finished(-9, "", timed_out=True), True, "could not be restarted: it took too long"),
+        (Finished(1, "Job failed."), True, "prefect-api@4200.service could not be restarted: its cause\nJob failed.\nthe journal"),
+        (Finished(-9, "", timed_out=True), True, "could not be restarted: its cause\nit took too long"),
         (Finished(0, ""), False, "Failed: ready. Last answer: HTTP 503"),
     ],
 )

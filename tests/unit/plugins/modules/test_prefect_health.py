@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Outcome
+from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_health
 
 REDIS = {"host": "cache", "password": "s3cret/%"}
@@ -21,7 +22,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return result
 
     monkeypatch.setattr(prefect_health, "wait_until", wait_until)
-    monkeypatch.setattr(prefect_health, "last_lines", lambda *_: "the journal")
+    monkeypatch.setattr(prefect_health, "why", lambda *_: Why("its cause", "the journal"))
     return seen
 
 
