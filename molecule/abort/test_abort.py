@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -66,6 +67,27 @@ def test_a_setting_that_the_release_does_not_take_reaches_no_server() -> None:
     played = LAB.play("site", expect=2, prefect_version=OLD, prefect_settings={"PREFECT_SERVER_DATABASE_TIMEOUT": "soon"})
     assert played.says("PREFECT_SERVER_DATABASE_TIMEOUT")
     assert LAB.started(APIS) == before
+    assert not LAB.refusing(APIS)
+
+
+def test_the_cause_is_in_the_first_line_and_each_line_is_there_once() -> None:
+    """The settings are valid, and with them a server ends as soon as it starts, again and again."""
+    played = LAB.play(
+        "site",
+        expect=2,
+        prefect_version=OLD,
+        prefect_api_start_timeout=25,
+        prefect_settings={"PREFECT_LOGGING_SETTINGS_PATH": "/etc/hostname"},
+    )
+    said = [line.strip() for line in played.output.splitlines()]
+    cause = "AttributeError: 'str' object has no attribute 'items'"
+    begins = [line for line in said if "is not healthy after" in line]
+    assert all(cause in line for line in begins), begins
+    assert any(line.startswith('"Take the server out, restart it') and cause in line for line in said), played.output[-4000:]
+    lines = [line[9:] for line in said if re.match(r"\d\d:\d\d:\d\d ", line)]
+    assert cause in lines, played.output[-4000:]
+    assert len(lines) == len(set(lines)), "a line of the journal is there twice"
+    assert played.says("api1 could not be changed"), played.output[-4000:]
     assert not LAB.refusing(APIS)
 
 

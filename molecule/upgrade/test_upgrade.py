@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from lab import NEW, OLD, Lab, summary
+from outages import survive
 
 LAB = Lab("upgrade", 4270)
 APIS = ("api1", "api2", "api3")
@@ -52,6 +53,14 @@ def test_upgrade_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert load.flow["state"] == "COMPLETED", load.flow
     assert played.says(f"From {OLD} to {NEW}: api1, api2, api3, state1", "to apply", "Tables that these touch")
     assert len(LAB.on("state1", "ls /var/backups/prefect/*.dump").split()) == 1
+
+
+@pytest.mark.parametrize("what", ["postgres", "redis"])
+def test_no_flow_fails_while_a_backend_is_restarted(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, for some seconds; molecule/drill does it again and again."""
+    said = survive(LAB, "state1", what, times=1, seconds=5, pause=3, at_once=10)
+    with capsys.disabled():
+        print(f"\n{said}")
 
 
 def test_nothing_to_do() -> None:

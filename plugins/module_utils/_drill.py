@@ -221,6 +221,7 @@ class Verdict:
 
     passed: bool
     reasons: list[str]
+    broken: tuple[str, ...] = ()  # the measures of the reasons
 
 
 def judge(measures: Mapping[str, Any], limits: Mapping[str, Any]) -> Verdict:
@@ -229,7 +230,7 @@ def judge(measures: Mapping[str, Any], limits: Mapping[str, Any]) -> Verdict:
     Raises:
         ValueError: a limit is for something that is not measured, or is no number.
     """
-    reasons = []
+    reasons, broken = [], []
     for name, limit in limits.items():
         if name not in MEASURES:
             raise ValueError(f"there is no measure called {name}, so it has no limit; there are {', '.join(MEASURES)}")
@@ -239,7 +240,34 @@ def judge(measures: Mapping[str, Any], limits: Mapping[str, Any]) -> Verdict:
         value = measures[name]
         if not within(value, limit):
             reasons.append(f"{words}: {shown(value, unit)}, and the limit is {shown(limit, unit)}")
-    return Verdict(not reasons, reasons)
+            broken.append(name)
+    return Verdict(not reasons, reasons, tuple(broken))
+
+
+def mere_slowness(one: Scenario, measures: Mapping[str, Any], name: str, limit: float) -> bool:
+    """Whether a measure is beyond its limit only as answers were slow, or came late: a machine that is short of CPU does that, too."""
+    if name in ("scheduling_after", "events_after", "back_after"):
+        return measures[name] is not None
+    if name not in ("longest", "normal_after", "normal_meanwhile", "normal_after_return", "degraded"):
+        return False
+    # What is left of it when no answer counts as slow is what failed.
+    return within(failures_alone(one).get(name, 0.0), limit)
+
+
+def failures_alone(one: Scenario) -> dict[str, Any]:
+    """The measures of time, as far as they come of requests that failed."""
+    after = [sample for sample in one.samples if sample.ended >= 0]
+    never = float("inf")
+    found: dict[str, Any] = {
+        "longest": max((sample.took for sample in after if not sample.good), default=0.0),
+        "normal_after": normal_after(after, never, one.ended),
+        "degraded": degraded(after, never),
+    }
+    if one.released is not None:
+        found["normal_meanwhile"] = normal_after(meanwhile(after, one.released), never, one.released)
+        again = normal_after([sample for sample in after if sample.ended >= one.released], never, one.ended)
+        found["normal_after_return"] = None if again is None else max(again - one.released, 0.0)
+    return found
 
 
 def within(value: Any, limit: Any) -> bool:

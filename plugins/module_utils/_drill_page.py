@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drill import MEASURES, shown
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_report import FAIL, INCONCLUSIVE, PASS
 
 _WIDTH, _LEFT, _RIGHT, _TOP, _HEIGHT, _STRIP = 960, 72, 16, 28, 240, 18
 _BOTTOM = _TOP + _HEIGHT
@@ -37,7 +38,8 @@ a { color: var(--blue) }
 section { margin-top: 3rem }
 .passed { color: var(--green); font-weight: 600 }
 .failed { color: var(--red); font-weight: 600 }
-ul.failed { font-weight: 400 }
+.not-conclusive { color: var(--soft); font-weight: 600 }
+ul.failed, ul.not-conclusive { font-weight: 400 }
 svg { width: 100%; height: auto; margin-top: 1rem }
 svg text { fill: var(--ink); font-size: 12px }
 svg .tick { fill: var(--soft); font-size: 11px }
@@ -66,7 +68,7 @@ def page(found: Mapping[str, Any]) -> str:
     word = _word(found)
     about = f"{found.get('url', '')}, {found.get('began', '')} to {found.get('ended', '')}, Prefect {found.get('version', '')}"
     body = [
-        tag("h1", "Failover drill: ", tag("span", word, cls=word)),
+        tag("h1", "Failover drill: ", tag("span", word, cls=_class(found))),
         tag("p", escape(about)),
         _table(_HEADS, (_row(one) for one in found["scenarios"])),
         *(_section(one) for one in found["scenarios"]),
@@ -76,7 +78,21 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def _word(one: Mapping[str, Any]) -> str:
-    return "passed" if one["passed"] else "failed"
+    return {PASS: "passed", FAIL: "failed", INCONCLUSIVE: "not conclusive"}[one["outcome"]]
+
+
+def _class(one: Mapping[str, Any]) -> str:
+    return _word(one).replace(" ", "-")
+
+
+def _cpu(one: Mapping[str, Any]) -> str:
+    """What the CPU was used for, for people; empty if it is not known."""
+    parts = [
+        f"{words}: {use['busy']:.0%} in use, {use['others']:.0%} by what is no part of the service"
+        for words, use in (("before the fault", one["cpu"]["before"]), ("from the fault on", one["cpu"]["from"]))
+        if use
+    ]
+    return f"CPU of the busiest machine {'; '.join(parts)}." if parts else ""
 
 
 def _table(heads: Iterable[str], rows: Iterable[str]) -> str:
@@ -99,21 +115,26 @@ def _row(one: Mapping[str, Any]) -> str:
             f"{measures['incomplete']} of {measures['flows']}",
         ]
     first = [tag("td", tag("a", escape(one["name"]), href=f"#{one['name']}")), tag("td", escape(one["target"]))]
-    return tag("tr", *first, tag("td", _word(one), cls=_word(one)), *(tag("td", escape(value)) for value in values))
+    return tag("tr", *first, tag("td", _word(one), cls=_class(one)), *(tag("td", escape(value)) for value in values))
 
 
 def _section(one: Mapping[str, Any]) -> str:
     measures, limits = one["measures"], one["limits"]
-    parts = [tag("h2", escape(one["title"] or one["name"]), ": ", tag("span", _word(one), cls=_word(one)))]
+    parts = [tag("h2", escape(one["title"] or one["name"]), ": ", tag("span", _word(one), cls=_class(one)))]
     if one["reasons"]:
-        parts.append(tag("ul", *(tag("li", escape(reason)) for reason in one["reasons"]), cls="failed"))
+        parts.append(tag("ul", *(tag("li", escape(reason)) for reason in one["reasons"]), cls=_class(one)))
     if one["plot"]:
         rows = (
             _cells(words, shown(measures[name], unit), shown(limits[name], unit) if name in limits else "")
             for name, (words, unit) in MEASURES.items()
             if name in measures
         )
-        parts += [svg(one["plot"]), tag("p", escape(_LEGEND), cls="legend"), _table(("measured", "value", "limit"), rows)]
+        parts += [
+            svg(one["plot"]),
+            tag("p", escape(_LEGEND), cls="legend"),
+            tag("p", escape(_cpu(one))),
+            _table(("measured", "value", "limit"), rows),
+        ]
     failures = one.get("failures", [])[:_FAILURES]
     if failures:
         rows = (_cells(str(each["at"]), f"{each['method']} {each['path']}", str(each["what"])[:200]) for each in failures)

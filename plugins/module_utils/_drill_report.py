@@ -14,6 +14,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._drill import (
     Scenario,
     judge,
     measure,
+    mere_slowness,
     normal_seconds,
     percentile,
     scenario,
@@ -21,30 +22,38 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._drill import (
     silences,
     stalls,
 )
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_noise import noise, uses
+
+PASS, FAIL, INCONCLUSIVE = "pass", "fail", "inconclusive"
+WORDS = {PASS: "PASS", FAIL: "FAIL", INCONCLUSIVE: "NOT CONCLUSIVE"}
 
 _BUCKET = 0.25  # seconds
 _MARKS = 300  # failed requests that a plot shows
 
 
 def result(scenarios: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole drill: ``about`` as it is, ``passed``, and each scenario with measures, limits, verdict and a plot's numbers.
+    """The whole drill: ``about`` as it is, its ``outcome``, and each scenario with measures, limits, outcome and a plot's numbers.
+
+    ``passed`` is true of the outcome ``pass`` alone.
 
     Raises:
         ValueError: a limit cannot be compared with anything.
     """
     done = [_judged(one) for one in scenarios]
-    return {**about, "passed": bool(done) and all(one["passed"] for one in done), "scenarios": done}
+    outcomes = {one["outcome"] for one in done}
+    outcome = FAIL if FAIL in outcomes or not done else INCONCLUSIVE if INCONCLUSIVE in outcomes else PASS
+    return {**about, "outcome": outcome, "passed": outcome == PASS, "scenarios": done}
 
 
 def _judged(one: Mapping[str, Any]) -> dict[str, Any]:
     facts = {name: one.get(name, "") for name in ("name", "title", "target")}
     limits = dict(one.get("limits") or {})
     if one.get("problem"):
-        return {**facts, "passed": False, "reasons": [one["problem"]], "limits": limits, "measures": {}, "plot": {}}
+        return {**facts, "outcome": FAIL, "passed": False, "reasons": [one["problem"]], "limits": limits, "measures": {}, "plot": {}}
     seen = scenario(one["name"], one["kind"], one["load"], one["watch"], one["fault"])
     measures = measure(seen)
     verdict = judge(measures, limits)
-    reasons = list(verdict.reasons)
+    reasons: list[str] = []
     if not measures["requests"]:
         reasons.append("no request was sent after the fault")
     problem = (one["watch"].get("flows") or {}).get("problem")
@@ -53,16 +62,38 @@ def _judged(one: Mapping[str, Any]) -> dict[str, Any]:
     if one.get("unwell"):
         reasons.append(f"the cluster was not well afterwards: {one['unwell']}")
     fault = {name: one["fault"][name] for name in ("at", "until", "by_itself")}
+    cpu = _cpu(one, seen)
+    excused = [mere_slowness(seen, measures, name, limits[name]) for name in verdict.broken]
+    outcome = PASS if not reasons and verdict.passed else FAIL
+    if outcome == FAIL and not reasons and all(excused) and cpu["crowded"]:
+        outcome = INCONCLUSIVE
+        reasons = [f"something else on the machine took the CPU {line}" for line in cpu["crowded"]]
     return {
         **facts,
-        "passed": not reasons,
-        "reasons": reasons,
+        "outcome": outcome,
+        "passed": outcome == PASS,
+        "reasons": [*verdict.reasons, *reasons],
+        "cpu": cpu,
         "limits": limits,
         "measures": measures,
         "fault": fault,
         "failures": list(one["load"].get("failures", [])),
         "flows": [{**run, "at": round(run["at"], 1)} for run in seen.flows if run.get("state") != "COMPLETED" or run.get("problem")],
         "plot": plot_numbers(seen, measures),
+    }
+
+
+def _cpu(one: Mapping[str, Any], seen: Scenario) -> dict[str, Any]:
+    """What the machines' CPU was used for before the fault and from it on, and by which of them nothing can be proved."""
+    at = float(one["fault"]["at"])
+    windows = {
+        "before the fault": (at + min((sample.sent for sample in seen.samples), default=0.0), at),
+        "from the fault on": (at, at + seen.ended),
+    }
+    watched = list(one.get("noise") or [])
+    return {
+        **{words.split()[0]: uses(watched, *window) for words, window in windows.items()},
+        "crowded": [f"{words}, {found}" for words, window in windows.items() for found in noise(watched, *window)],
     }
 
 
@@ -102,9 +133,7 @@ def text(found: Mapping[str, Any]) -> list[str]:
     """The result in lines: one for each scenario, and one for each thing that was not good enough."""
     lines = []
     for one in found["scenarios"]:
-        lines.append(
-            f"{'PASS' if one['passed'] else 'FAIL'}  {one['name']}{' on ' + one['target'] if one['target'] else ''}{_summary(one)}"
-        )
+        lines.append(f"{WORDS[one['outcome']]}  {one['name']}{' on ' + one['target'] if one['target'] else ''}{_summary(one)}")
         lines += [f"      {reason}" for reason in one["reasons"]]
     return lines
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._cause import cause
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
@@ -241,7 +242,7 @@ class Migration:
         if ended.rc or ended.timed_out:
             raise MigrationError(
                 f"The schema of the {self.where} is where it should be, but the block types of Prefect {self.release.version} were not"
-                f" registered ({'it took too long' if ended.timed_out else f'exit code {ended.rc}'}). Servers that are running were not"
+                f" registered ({'it took too long' if ended.timed_out else _exit(ended)}). Servers that are running were not"
                 f" touched. Mend the cause and run the same again.\nThe last of its output:\n{ended.tail() or '(none)'}"
             )
 
@@ -358,7 +359,7 @@ class Migration:
         if ended.timed_out:
             what = f"was stopped after {self.deadline.seconds:g} s, before it had ended"
         elif ended.rc:
-            what = f"failed (exit code {ended.rc})"
+            what = f"failed ({_exit(ended)})"
         else:
             what = "ended without an error, but not where it should"
         again = "run the same again: it goes on from there."
@@ -406,3 +407,9 @@ def command_environment(environment: Mapping[str, str], release: Release, timeou
 def where(parts: Mapping[str, Any]) -> str:
     """How messages name the database."""
     return f"database {parts['dbname']} on {parts['host']}:{parts['port']}"
+
+
+def _exit(ended: Finished) -> str:
+    """How a command ended, and why if its output tells."""
+    found = cause(ended.output.splitlines())
+    return f"exit code {ended.rc}: {found.rstrip('.')}" if found else f"exit code {ended.rc}"

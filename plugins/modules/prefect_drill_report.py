@@ -79,6 +79,13 @@ options:
       fault:
         description: What M(selfhosted.prefect.prefect_drill_fault) returned.
         type: dict
+      noise:
+        description:
+          - What M(selfhosted.prefect.prefect_drill_noise) returned of each host. Where something that is no part of the service took the
+            CPU, a scenario in which answers were slow, and nothing else was wrong, is not conclusive. Without it nothing is.
+        type: list
+        elements: dict
+        default: []
       unwell:
         description: What was not well after the scenario, when the cluster had had its time. Such a scenario has failed.
         type: str
@@ -113,6 +120,13 @@ passed:
   returned: always
   type: bool
   sample: true
+outcome:
+  description: >-
+    V(pass) when every scenario was good enough, V(fail) when one was not, and V(inconclusive) when one was not and the machines were too
+    busy with something else to tell.
+  returned: always
+  type: str
+  sample: pass
 lines:
   description: The result for people.
   returned: always
@@ -162,6 +176,7 @@ ARGUMENTS: dict[str, Any] = {
             "load": {"type": "dict"},
             "watch": {"type": "dict"},
             "fault": {"type": "dict"},
+            "noise": {"type": "list", "elements": "dict", "default": []},
             "unwell": {"type": "str", "default": ""},
             "problem": {"type": "str", "default": ""},
         },
@@ -200,6 +215,7 @@ def main() -> None:
     module.exit_json(
         changed=any(changed),
         passed=found["passed"],
+        outcome=found["outcome"],
         lines=text(found),
         measures={one["name"]: one["measures"] for one in found["scenarios"]},
         **{ending: str(path) for ending, path in paths.items()},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import importlib
 import json
+import logging
 import os
 import socket
 import struct
@@ -336,3 +339,56 @@ def test_an_import_that_fails_does(tmp_path: Path) -> None:
         start("raise ImportError('of its own')\n", tmp_path)
     assert "ImportError: of its own" in raised.value.stderr
     assert "prefect_outages" not in raised.value.stderr
+
+
+IN_FORCE = """
+import prefect.server.api.server as server, prefect.server.services.task_run_recorder as recorder
+print(*[one.__module__ for one in (server.create_app, server.create_api_app, server.is_client_retryable_exception)],
+      recorder.record_bulk_task_run_events.__module__)
+"""
+
+
+def test_it_is_in_force(pythons: dict[str, Path], tmp_path: Path) -> None:
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(FILES)}
+    for version, python in pythons.items():
+        ended = subprocess.run([python, "-c", IN_FORCE], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert ended.stdout.split() == [*["prefect_outages"] * 3, "prefect_recorder"], (version, ended.stderr)
+        assert "not in force" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("errors", "seconds", "outcome"),
+    [
+        pytest.param([], 0, "recorded", id="no error"),
+        pytest.param(["outage"] * 30, 30, "recorded", id="an outage"),
+        pytest.param(["outage", "error"], 1, "error", id="another error"),
+        pytest.param(["outage"] * 9999, 600, "outage", id="an outage without an end"),
+    ],
+)
+def test_task_runs_wait_for_the_end_of_an_outage(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, errors: list[str], seconds: float, outcome: str
+) -> None:
+    monkeypatch.syspath_prepend(str(FILES))
+    recorder, outages = importlib.import_module("prefect_recorder"), importlib.import_module("prefect_outages")
+    now, left = [0.0], iter(errors)
+
+    class Kinds:
+        def outage(self, error: BaseException) -> Any:
+            return outages.Outage("PostgreSQL", "refused") if str(error) == "outage" else None
+
+    async def record(_events: list[str]) -> str:
+        for error in left:
+            raise ValueError(error)
+        return "recorded"
+
+    async def sleep(passed: float) -> None:
+        now[0] += passed
+
+    recorded = recorder.waiting(record, Kinds(), logging.getLogger("recorder"), clock=lambda: now[0], sleep=sleep)
+    try:
+        found = asyncio.run(recorded(["an event"]))
+    except ValueError as error:
+        found = str(error)
+    assert found == outcome
+    assert seconds <= now[0] <= seconds + 2
+    assert len(caplog.records) <= seconds / 10 + 1

@@ -390,3 +390,11 @@ def test_command_environment(version: str, timeout: str) -> None:
 
 def test_the_lock_is_prefect_in_ascii() -> None:
     assert LOCK_KEY.to_bytes(7, "big") == b"prefect"
+
+
+def test_the_cause_is_in_the_first_line() -> None:
+    said = 'Traceback (most recent call last):\n  File "a.py", line 1\nasyncpg.exceptions.RaiseError: interfered\nAn exception occurred.'
+    database = Database("a")
+    with pytest.raises(MigrationError) as raised:
+        migration(database, comes_to(database, "b", rc=1, output=said)).run()
+    assert "failed (exit code 1: asyncpg.exceptions.RaiseError: interfered" in str(raised.value).splitlines()[0]
