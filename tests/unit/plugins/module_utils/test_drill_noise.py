@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -152,12 +153,17 @@ def test_watching() -> None:
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
+    def command(argv: Sequence[str], timeout: float, **_: Any) -> Finished:
+        assert argv[-1] == "a.service"
+        assert timeout <= 10
+        return Finished(0, "CPUUsageNSec=1000000000\n")
+
     found = watch(
         2,
         ["a.service"],
         100,
         read=lambda path: "boot\n" if path.endswith("boot_id") else "cpu  100 0 0 100 0 0 0 0\n",
-        command=lambda _argv, _timeout, **_more: Finished(0, "CPUUsageNSec=1000000000\n"),
+        command=command,
         clock=lambda: now[0],
         sleep=sleep,
     )

@@ -129,7 +129,10 @@ def test_a_log_beside_the_journal(tmp_path: Path) -> None:
     ],
 )
 def test_without_a_journal(ended: Finished, lines: str) -> None:
-    found = why([UNIT], 2, command=lambda argv, _timeout, **_more: ended if argv[0] == "journalctl" else Finished(1, "no systemd"))
+    def command(argv: Sequence[str], timeout: float, **_: Any) -> Finished:
+        return ended if argv[0] == "journalctl" else Finished(int(timeout), "no systemd")
+
+    found = why([UNIT], 2, command=command)
     assert found == Why("", lines)
 
 
