@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,24 @@ def test_no_flow_fails_while_a_backend_is_restarted(what: str, capsys: pytest.Ca
     said = survive(LAB, "state1", what, times=1, seconds=5, pause=3, at_once=10)
     with capsys.disabled():
         print(f"\n{said}")
+
+
+def test_no_answer_in_time_is_to_be_tried_again() -> None:
+    """Every API host is cut off from the balancer. By itself nginx answers 504, which Prefect's client never tries again."""
+    chain = "add table inet cut; add chain inet cut out { type filter hook output priority -20; }"
+    addresses = ", ".join(f"172.28.7.{number}" for number in (21, 22, 23))
+    LAB.on("state1", f"nft '{chain}; add rule inet cut out tcp dport 4200 ip daddr {{ {addresses} }} drop'")
+    try:
+        ask = f"curl --silent --include --max-time 60 --user {shlex.quote(LAB.auth_string)} --json '{{}}' {LAB.url}/flows/filter"
+        answer = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.lower()
+    finally:
+        LAB.on("state1", "nft delete table inet cut")
+    assert " 503 " in answer.splitlines()[0], answer
+    assert "retry-after: 10" in answer, answer
+    end = time.monotonic() + 60
+    while " 200 " not in subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.splitlines()[0]:
+        assert time.monotonic() < end, "the servers are not asked again"
+        time.sleep(1)
 
 
 def test_nothing_to_do() -> None:
