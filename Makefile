@@ -73,6 +73,12 @@ bench-sizing: venv ## What servers, instances, connections, nginx and PgBouncer 
 	@tools/docker-engine
 	@python tests/bench/sizing.py
 
+.PHONY: bench-large
+bench-large: venv ## An upgrade of a database of real size under load, and what depends on its size (an hour, 40 GB)
+	@tools/docker-engine
+	@tools/host-image bookworm
+	@python tests/bench/large.py
+
 .PHONY: lab-up
 lab-up: venv ## Only the seven hosts, with nothing on them
 	@tools/host-image bookworm

@@ -132,10 +132,12 @@ def test_a_release_that_never_gets_healthy_goes_back(tmp_path: Path, capsys: pyt
     LAB.on("api2", f"rm {site}/stuck.pth")
 
 
-def test_a_run_that_is_cut_off_leaves_one_host_out_and_the_next_one_heals_it() -> None:
+def test_a_run_that_is_cut_off_leaves_one_host_out_and_the_next_one_heals_it(tmp_path: Path) -> None:
     """The upgrade that goes on where the one before had to end."""
-    process = LAB.start("upgrade", prefect_version=NEW, prefect_upgrade_backup="skip")
+    snapshot = {"prefect_upgrade_backup": "command", "prefect_upgrade_backup_command": ["touch", str(tmp_path / "a snapshot")]}
+    process = LAB.start("upgrade", prefect_version=NEW, **snapshot)
     until(lambda: LAB.refusing(APIS), 180, "a host is drained")
+    assert (tmp_path / "a snapshot").exists()
     kill(process)
     assert len(LAB.refusing(APIS)) <= 1
     LAB.play("site", prefect_version=NEW)

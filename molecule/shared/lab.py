@@ -54,14 +54,15 @@ class Load:
 
 @dataclass(frozen=True)
 class Lab:
-    """The hosts of one scenario; `port` is where this machine reaches the balancer."""
+    """The hosts of one scenario; `port` is where this machine reaches the balancer. Its inventory is below `folder`."""
 
     name: str
     port: int
+    folder: str = "molecule"
 
     @property
     def inventory(self) -> str:
-        return f"molecule/{self.name}/inventory"
+        return f"{self.folder}/{self.name}/inventory"
 
     @property
     def url(self) -> str:
@@ -84,11 +85,13 @@ class Lab:
             start_new_session=True,
         )
 
-    def play(self, playbook: str, *arguments: str, expect: int | None = 0, callbacks: str = "", **variables: Any) -> Played:
+    def play(
+        self, playbook: str, *arguments: str, expect: int | None = 0, callbacks: str = "", seconds: float = PLAY_SECONDS, **variables: Any
+    ) -> Played:
         """Runs a playbook to its end. The test fails, with the output, unless it ends with `expect` (None: any)."""
         begun = time.monotonic()
         process = self.start(playbook, *arguments, callbacks=callbacks, **variables)
-        output, _errors = process.communicate(timeout=PLAY_SECONDS)
+        output, _errors = process.communicate(timeout=seconds)
         played = Played(process.returncode, output, time.monotonic() - begun)
         assert expect is None or played.code == expect, f"{playbook}.yml ended with {played.code}, not {expect}:\n{output[-12000:]}"
         return played
@@ -128,14 +131,14 @@ class Lab:
         return [host for host in hosts if self.on(host, "nft list table inet prefect_drain 2>/dev/null || true").strip()]
 
     @contextmanager
-    def load(self, folder: Path, flow: str = "", rate: float = 40, max_p99: float = 0) -> Iterator[Load]:
+    def load(self, folder: Path, flow: str = "", rate: float = 40, max_p99: float = 0, seconds: float = PLAY_SECONDS) -> Iterator[Load]:
         """Loads the balancer for as long as the context lasts; `flow` is a client version whose flow runs all that time, too.
 
         The reports are complete afterwards. Whether they are good is for the test to say.
         """
         stop, ready = folder / "stop", folder / "ready"
         env = {**environment(), "PREFECT_API_AUTH_STRING": self.auth_string}
-        common = ["--url", self.url, "--until-file", str(stop), "--max-seconds", "900"]
+        common = ["--url", self.url, "--until-file", str(stop), "--max-seconds", str(seconds)]
         limits = ["--rate", str(rate), "--max-p99", str(max_p99)]
         commands = {
             "report": [sys.executable, "tests/load/load.py", *common, *limits, "--auth-env", "PREFECT_API_AUTH_STRING"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from database import Rows, ask, fill, pages
 from lab import NEW, OLD, Lab, summary
 from outages import survive
 
@@ -26,17 +27,41 @@ MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also ru
         pytest.param((), {"prefect_api_serial": 0}, ("prefect_api_serial", "at least 1"), id="a batch of nobody"),
         pytest.param((), {"prefect_api_serial": "100%"}, ("prefect_api_serial", "all 3"), id="every host in one batch"),
         pytest.param((), {"prefect_upgrade_backup": "no"}, ("prefect_upgrade_backup", "skip"), id="a backup that is neither"),
+        pytest.param(
+            (), {"prefect_upgrade_backup": "command"}, ("prefect_upgrade_backup_command is empty",), id="a command that is not given"
+        ),
+        pytest.param(
+            (),
+            {"prefect_upgrade_backup": "command", "prefect_upgrade_backup_command": ["bash", "-c", "echo no room; exit 3"]},
+            ("no room", "non-zero return code"),
+            id="a command that fails",
+        ),
         pytest.param((), {"prefect_upgrade_backup": "require"}, ("no backup younger than 3600 s",), id="a backup that is not there"),
         pytest.param(("--skip-tags", "backup"), {}, ("prefect_upgrade_backup=skip",), id="a backup passed over without saying so"),
     ],
 )
 def test_refused(arguments: tuple[str, ...], variables: dict[str, Any], says: tuple[str, ...]) -> None:
     before = LAB.started(APIS)
-    target = {} if "prefect_upgrade_to" in variables else {"prefect_version": NEW}
+    target: dict[str, Any] = {} if "prefect_upgrade_to" in variables else {"prefect_version": NEW}
     played = LAB.play("upgrade", *arguments, expect=2, **target, **variables)
     assert played.says(*says), played.output[-3000:]
     assert LAB.started(APIS) == before
     assert LAB.versions(APIS) == [OLD] * 3
+
+
+def test_a_database_of_weeks_is_read_as_prefect_wrote_it() -> None:
+    """The rows of `make bench-large`, a few of them, which the upgrade below then migrates."""
+    fill(LAB, "state1", Rows().divided(2000))
+    for name, path, body in pages():
+        status, answer = ask(LAB, path, body)
+        assert status == 200, f"{name}: HTTP {status}: {answer}"
+    status, events = ask(LAB, "/events/filter", {"filter": {"event": {"prefix": ["site.rows"]}}, "limit": 50})
+    assert (status, len(events["events"])) == (200, 50)
+    (run,) = ask(LAB, "/flow_runs/filter", {"limit": 1, "sort": "START_TIME_DESC", "flow_runs": {"name": {"like_": "brisk-otter"}}})[1]
+    assert run["state"]["type"] == run["state_type"]
+    tasks = ask(LAB, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})[1]
+    lines = ask(LAB, "/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})[1]
+    assert {task["state"]["type"] for task in tasks} == {"COMPLETED"} and lines
 
 
 def test_upgrade_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

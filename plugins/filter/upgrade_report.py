@@ -30,6 +30,9 @@ options:
       schema:
         description: What M(selfhosted.prefect.prefect_migration) returns in check mode.
         type: dict
+      timeout:
+        description: The seconds that the migration will have.
+        type: int
       clients:
         description: What M(selfhosted.prefect.prefect_client_info) returns as C(clients), one entry for each balancer.
         type: list

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._cause import cause
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration_time import Estimate, estimate
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, Row, quoted
@@ -89,8 +90,8 @@ class Report:
     """Where the schema was and is.
 
     ``pending`` is what is still to be applied, or, on the way down, to be undone; ``ahead`` means that it is past the target.
-    ``tables`` are those that the work touches, as they were before it, the largest first. ``registered`` says that block types were,
-    beside a schema that was where it should be.
+    ``tables`` are those that the work touches, as they were before it, the largest first, and ``estimate`` is the time that it will take.
+    ``registered`` says that block types were, beside a schema that was where it should be.
     """
 
     before: tuple[str, ...]
@@ -101,6 +102,7 @@ class Report:
     invalid_indexes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     registered: bool = False
+    estimate: Estimate | None = None
 
     @property
     def changed(self) -> bool:
@@ -118,6 +120,7 @@ class Report:
             "invalid_indexes": list(self.invalid_indexes),
             "registered": self.registered,
             "tables": [asdict(table) for table in self.tables],
+            "estimate": asdict(self.estimate) if self.estimate else {},
         }
 
 
@@ -227,6 +230,7 @@ class Migration:
                 return self._sound(report)
             schema.end_workers()
             report = self._measured(schema, report)
+            self._refuse_too_little_time(report)
             self._drop_leftovers(schema, report)
             ended = self.command(self.deadline.left())
             reached = self._reached(schema, report, ended)
@@ -302,7 +306,22 @@ class Migration:
         tables = {table.name: table for table in schema.tables()}
         # DROP INDEX, the commonest way down, does not say of which table; CREATE INDEX, on the way up, has.
         functions = ("upgrade", "downgrade") if self.down else ("upgrade",)
-        return replace(report, tables=tuple(tables[name] for name in self.release.touched(report.pending, functions, tables)))
+        touched = tuple(tables[name] for name in self.release.touched(report.pending, functions, tables))
+        # On the way down indexes are dropped, which takes no time.
+        return replace(report, tables=touched, estimate=None if self.down else self._estimate(report.pending, tables))
+
+    def _estimate(self, pending: Iterable[str], tables: Mapping[str, Table]) -> Estimate:
+        work = [tables[name] for revision in pending for name in self.release.touched([revision], ["upgrade"], tables)]
+        return estimate((table.rows, table.bytes) for table in work)
+
+    def _refuse_too_little_time(self, report: Report) -> None:
+        # Stopped half way it would have to begin its index again, with as little time.
+        if report.estimate and report.estimate.least > self.deadline.left():
+            raise MigrationError(
+                f"The migration of the {self.where} will take about {report.estimate.likely} s, for its tables are large, but"
+                f" prefect_migrate_timeout leaves it {self.deadline.left():.0f} s. Set prefect_migrate_timeout to"
+                f" {report.estimate.most} or more and run this again. Nothing was changed."
+            )
 
     def _sound(self, report: Report) -> Report:
         if report.invalid_indexes:
@@ -340,7 +359,7 @@ class Migration:
         except (NetError, PostgresError):
             # The session that held the lock may be gone, together with the one that did the work.
             now = self._look_again(ended)
-        return replace(now, before=report.before, tables=report.tables)
+        return replace(now, before=report.before, tables=report.tables, estimate=report.estimate)
 
     def _look_again(self, ended: Finished) -> Report:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import duration
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
 
 
@@ -23,10 +24,17 @@ def upgrade_report(data: Mapping[str, Any]) -> list[str]:
     """What an upgrade will do, a line each.
 
     Keys of ``data``: ``hosts`` (host names and the releases they run; empty for none), ``release`` (the one to go to), ``schema`` (the
-    result of prefect_migration in check mode), ``clients`` (results of prefect_client_info's ``clients``, one for each balancer).
+    result of prefect_migration in check mode), ``timeout`` (the seconds that the migration will have), ``clients`` (results of
+    prefect_client_info's ``clients``, one for each balancer).
     """
     target = release_version(data["release"])
-    return [*_releases(data["hosts"], target), *_schema(data.get("schema") or {}), *_clients(data.get("clients") or [], target)]
+    schema = data.get("schema") or {}
+    return [
+        *_releases(data["hosts"], target),
+        *_schema(schema),
+        *_time(schema.get("estimate") or {}, int(data.get("timeout") or 0)),
+        *_clients(data.get("clients") or [], target),
+    ]
 
 
 def _releases(hosts: Mapping[str, Any], target: str) -> list[str]:
@@ -50,6 +58,17 @@ def _schema(schema: Mapping[str, Any]) -> list[str]:
         f"Schema: from {schema['before'] or 'nothing'} to {schema['head']}, {len(pending)} to apply: {', '.join(pending)}",
         f"Tables that these touch: {touched or 'none that exist'}",
     ]
+
+
+def _time(estimate: Mapping[str, Any], timeout: int) -> list[str]:
+    if not estimate:
+        return []
+    least, likely, most = (duration(int(estimate[name])) for name in ("least", "likely", "most"))
+    rows = _count(int(estimate["rows"]))
+    lines = [f"The migration takes about {likely} (between {least} and {most}): {rows} rows to read; servers go on meanwhile"]
+    if timeout and int(estimate["most"]) > timeout:
+        lines.append(f"It is stopped after prefect_migrate_timeout, {timeout} s; set that to {estimate['most']} to be sure that it ends")
+    return lines
 
 
 def _clients(balancers: Iterable[Mapping[str, Any]], target: str) -> list[str]:

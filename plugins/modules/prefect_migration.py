@@ -179,6 +179,30 @@ tables:
     - name: flow_run
       bytes: 81920
       rows: 120
+estimate:
+  description:
+    - How long the work will take, from the tables' rows; empty when there is nothing to do, and on the way down.
+    - A work that would take longer than O(timeout) even at its quickest is refused before anything is changed.
+  returned: when the database could be asked
+  type: dict
+  contains:
+    least:
+      description: Seconds on a quick host.
+      type: int
+    likely:
+      description: Seconds on a host like the one that was measured, two cores under load.
+      type: int
+    most:
+      description: Seconds on a slow host.
+      type: int
+    rows:
+      description: The rows that are read, one revision after the other.
+      type: int
+  sample:
+    least: 11
+    likely: 26
+    most: 65
+    rows: 4025000
 prefect_version:
   description: The version of the release.
   returned: when the release could be read

@@ -53,6 +53,7 @@ class Database:
         self.locked = locked  # how many more attempts to lock fail
         self.workers = 0
         self.measured = 0
+        self.rows = 120  # of flow_run
         self.said: list[str] = []
         self.down: list[Exception] = []  # raised by the next queries
         self.on_lock: Callable[[], Any] = lambda: None
@@ -76,7 +77,7 @@ class Database:
             return [("t" if self.locked < 0 else "f",)]
         if "pg_total_relation_size" in sql:
             self.measured += 1
-            return [("deployment", "8192", "1"), ("flow", "16384", "-1"), ("flow_run", "65536", "120"), ("block", "8192", "0")]
+            return [("deployment", "8192", "1"), ("flow", "16384", "-1"), ("flow_run", "65536", str(self.rows)), ("block", "8192", "0")]
         if "pg_locks" in sql:
             assert str(LOCK_KEY) in sql
             return [("42", "10.0.0.9", "00:10:00")]
@@ -157,6 +158,14 @@ FLOW_RUN = {"name": "flow_run", "bytes": 65536, "rows": 120}
 DEPLOYMENT = {"name": "deployment", "bytes": 8192, "rows": 1}
 
 
+ESTIMATE = {
+    # A table that was never counted has its bytes for rows; each revision reads its own table.
+    "": {"least": 0, "likely": 6, "most": 15, "rows": 121},
+    "a": {"least": 0, "likely": 6, "most": 15, "rows": 121},
+    "b": {"least": 0, "likely": 6, "most": 15, "rows": 1},
+}
+
+
 @pytest.mark.parametrize(
     ("current", "before", "tables"),
     [([], "", [FLOW_RUN, DEPLOYMENT]), (["a"], "a", [FLOW_RUN, DEPLOYMENT]), (["b"], "b", [DEPLOYMENT])],
@@ -174,6 +183,7 @@ def test_upgrade(current: list[str], before: str, tables: Any) -> None:
         "invalid_indexes": [],
         "registered": False,
         "tables": tables,
+        "estimate": ESTIMATE[before],
     }
     assert database.said == ["lock", "end 0", "upgrade", "close"]
 
@@ -184,6 +194,17 @@ def test_who_comes_second_waits_and_finds_it_done() -> None:
     report = migration(database, never).run()
     assert (report.changed, report.after) == (False, ("c",))
     assert database.said == ["no lock", "no lock", "no lock", "lock", "close"]
+
+
+def test_a_migration_that_cannot_end_in_its_time_does_not_begin() -> None:
+    database = Database("a")
+    database.rows = 400_000_000
+    with pytest.raises(
+        MigrationError, match=r"about 2006 s.*leaves it 600 s.*prefect_migrate_timeout to 5015 or more.*Nothing was changed"
+    ):
+        migration(database, never).run()
+    report = migration(database, comes_to(database, "c"), timeout=6000).run()
+    assert report.estimate and report.estimate.rows == 400_000_001
 
 
 def test_a_lock_that_is_never_free() -> None:

@@ -91,12 +91,19 @@ def test_the_password_is_in_no_argument() -> None:
     tools.read("/x.dump")
     tools.restore("/x.dump", "it's", 2)
     (dump, environment), (read, _of_read), (restore, _of_restore) = commands.seen
-    assert dump[:4] == ["/pg/15/bin/pg_dump", "--format=custom", "--file=/x.dump.partial", "--snapshot=0000-1"]
+    assert dump[:5] == ["/pg/15/bin/pg_dump", "--format=custom", "--compress=1", "--file=/x.dump.partial", "--snapshot=0000-1"]
     assert read == ["/pg/15/bin/pg_restore", "--file=/dev/null", "/x.dump"]
     # A name may not turn into a connection string.
     assert "--dbname=dbname='it\\'s'" in restore and {"--no-owner", "--exit-on-error", "--jobs=2"} < set(restore)
     assert environment["PGPASSWORD"] == "s3cret'"
     assert not any("s3cret" in word for argv, _environment in commands.seen for word in argv)
+
+
+@pytest.mark.parametrize(("major", "compression"), [(14, "1"), (15, "1"), (16, "zstd:1"), (17, "zstd:1")])
+def test_a_dump_is_compressed_the_quickest_way_that_its_tools_have(major: int, compression: str) -> None:
+    commands = Commands(Finished(0, ""))
+    Client(Tools(major, f"/pg/{major}/bin"), PARTS, commands, Deadline(60)).dump("/x.dump.partial", "0000-1")
+    assert f"--compress={compression}" in commands.seen[0][0]
 
 
 def test_what_is_in_a_dump() -> None:

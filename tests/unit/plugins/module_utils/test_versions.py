@@ -38,6 +38,14 @@ def test_version_of_a_release(release: Any, version: str) -> None:
             ["events (12 GB, 40,000,000 rows), log (900 B, 0 rows)"],
             id="tables, the largest first",
         ),
+        pytest.param(
+            {"schema": {**SCHEMA, "estimate": {"least": 11, "likely": 130, "most": 700, "rows": 4_025_000}}, "timeout": 600},
+            [
+                "The migration takes about 2m 10s (between 11s and 11m 40s): 4,025,000 rows to read",
+                "stopped after prefect_migrate_timeout, 600 s; set that to 700",
+            ],
+            id="the time that it takes, and has not",
+        ),
         pytest.param({}, ["Clients: none is known"], id="no clients"),
         pytest.param(
             {"clients": [{"3.9.1": {"requests": 2}, "3.7.1": {"requests": 1000}}, {"3.9.1": {"requests": 3}}]},
