@@ -25,7 +25,7 @@ from typing import Any
 import dashboards
 import pytest
 import yaml
-from lab import ROOT, Lab
+from lab import ROOT, Lab, direct
 
 LAB = Lab("monitoring", 4310)
 HOSTS: dict[str, Any] = yaml.safe_load((ROOT / LAB.inventory / "hosts.yml").read_text())["all"]
@@ -208,7 +208,7 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
     request = urllib.request.Request(f"{LAB.url}{path}", method=method, data=json.dumps(body).encode() if body is not None else None)  # noqa: S310  the lab's own
     request.add_header("Authorization", "Basic " + b64encode(LAB.auth_string.encode()).decode())
     request.add_header("Content-Type", "application/json")
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  the lab's own
+    with direct(request, timeout=30) as answer:
         return json.loads(answer.read() or b"null")
 
 
@@ -218,7 +218,7 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
 def prometheus(path: str, **query: str) -> Any:
     """What Prometheus answers; it is asked at its own address."""
     url = f"{dashboards.lab_prometheus(LAB.inventory)}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  the lab's own
+    with direct(url, timeout=10) as answer:
         return json.load(answer)["data"]
 
 

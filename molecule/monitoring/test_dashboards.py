@@ -6,12 +6,11 @@ import json
 import os
 import time
 import urllib.parse
-import urllib.request
 from typing import Any
 
 import dashboards
 import pytest
-from lab import Lab
+from lab import Lab, direct
 
 LAB = Lab("monitoring", 4310)
 # Any Prometheus that watches a cluster can be asked; by default it is the lab's.
@@ -25,7 +24,7 @@ PATIENCE = 120  # seconds until a young Prometheus has what a rate needs
 def ask(expr: str) -> list[dict[str, Any]]:
     """What Prometheus answers now."""
     url = f"{PROMETHEUS}/api/v1/query?" + urllib.parse.urlencode({"query": expr})
-    with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310  an address of the lab
+    with direct(url, timeout=20) as answer:
         result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
     return result
 
@@ -33,7 +32,7 @@ def ask(expr: str) -> list[dict[str, Any]]:
 def somebody_asks() -> None:
     """Requests are counted by who reads nginx's log, from its own start on: a lab that nobody uses has none."""
     if not OWN:
-        urllib.request.urlopen(f"{LAB.url}/health", timeout=20).close()  # noqa: S310  the lab's own
+        direct(f"{LAB.url}/health", timeout=20).close()
 
 
 def has_answer(expr: str) -> bool:

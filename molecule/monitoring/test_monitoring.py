@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from lab import ROOT, SUFFIX, Lab
+from lab import ROOT, SUFFIX, Lab, direct
 
 LAB = Lab("monitoring", 4310)
 STATE, MONITOR, SECOND = "172.28.11.11", "172.28.11.51", "172.28.11.22"
@@ -40,7 +40,7 @@ def get(url: str, user: str = "", body: Any = None, agent: str = "test") -> str:
     if user:
         headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)  # noqa: S310  the lab's own
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  the lab's own
+    with direct(request, timeout=10) as answer:
         return str(answer.read().decode())
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab import direct
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -70,7 +71,7 @@ def ask(path: str, body: dict[str, Any]) -> Any:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310  the scenario's own
     login = base64.b64encode(os.environ["RESTORE_AUTH_STRING"].encode()).decode()
     request.add_header("Authorization", f"Basic {login}")
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  the scenario's own
+    with direct(request, timeout=30) as answer:
         return json.load(answer)
 
 

@@ -8,7 +8,6 @@ import json
 import re
 import shlex
 import tarfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import yaml
-from lab import ROOT, SUFFIX, Lab
+from lab import ROOT, SUFFIX, Lab, direct
 
 LAB = Lab("support", 4340)
 FILES = {
@@ -132,7 +131,7 @@ def test_all_well() -> None:
 
 def told(port: int) -> str:
     """What an exporter on the host of Debian 13 says."""
-    with urllib.request.urlopen(f"http://172.28.14.11:{port}/metrics", timeout=10) as answer:
+    with direct(f"http://172.28.14.11:{port}/metrics", timeout=10) as answer:
         return str(answer.read().decode())
 
 

@@ -120,7 +120,7 @@ def read_url(url: str, timeout: float = 60, sleep: Callable[[float], None] = tim
 
 @functools.lru_cache(maxsize=1)
 def _opener() -> urllib.request.OpenerDirector:
-    # The certificate authorities are read once, and not for each of hundreds of files.
+    # The certificate authorities are read once, and not for each of hundreds of files. Packages may come through the site's proxy.
     return urllib.request.build_opener(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
 
 

@@ -115,6 +115,6 @@ for host in "${api[@]}"; do on "$host" <<<"systemctl enable -q --now prefect-api
 on "$services" <<<"systemctl enable -q --now prefect-services" &
 for job in $(jobs -p); do wait "$job"; done
 for host in "${api[@]}" "$nginx"; do
-  until curl -sfo /dev/null --max-time 2 "http://$host:4200/api/ready"; do sleep 0.2; done
+  until curl --noproxy "*" -sfo /dev/null --max-time 2 "http://$host:4200/api/ready"; do sleep 0.2; done
 done
 say "healthy behind nginx"

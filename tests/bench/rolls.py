@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 
-from lab import NEW, OLD, Lab  # noqa: E402  it is where the scenarios have it
+from lab import NEW, OLD, Lab, direct  # noqa: E402  it is where the scenarios have it
 
 LAB = Lab("upgrade", 4270)
 PORT = 4200
@@ -180,7 +179,7 @@ def restart_to_healthy(host: str) -> float:
     begun = time.monotonic()
     LAB.on(host, f"systemctl restart prefect-api@{PORT}")
     while time.monotonic() < begun + 120:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{address}:{PORT}/api/ready", timeout=2):
+        with contextlib.suppress(OSError), direct(f"http://{address}:{PORT}/api/ready", timeout=2):
             return time.monotonic() - begun
         time.sleep(0.05)
     raise SystemExit(f"{host} did not get healthy within 120 s of its restart")

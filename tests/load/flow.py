@@ -48,6 +48,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def prepare_environment(url: str, folder: Path) -> None:
     """Give Prefect a home of its own, before it is imported, so that no profile of the user's has a say."""
+    # The deployment is reached directly, whatever proxy this shell names.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         if not name.startswith(("PREFECT_API_", "PREFECT_CLIENT_")):
             del os.environ[name]

@@ -442,7 +442,7 @@ class Proof:
         credentials = PREFECT_API_AUTH_STRING.value()
         text = credentials.get_secret_value() if hasattr(credentials, "get_secret_value") else credentials
         user, password = (text or "").partition(":")[::2]
-        async with httpx.AsyncClient(auth=(user, password) if text else None, timeout=10) as client:
+        async with httpx.AsyncClient(auth=(user, password) if text else None, timeout=10, trust_env=False) as client:
             yield lambda body: client.post(f"{url}/events/filter", json=body)
 
     async def _watch(self, read: Reader, name: str) -> dict[str, float]:

@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+# Never through a proxy that the environment names.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 if TYPE_CHECKING:
     from tests.conftest import Commands
 
@@ -165,7 +168,7 @@ def server(python: Path, folder: Path, environment: dict[str, str]) -> Iterator[
 def ask(url: str, body: Any = None) -> bytes:
     headers = {"Authorization": f"Basic {base64.b64encode(AUTH.encode()).decode()}", "Content-Type": "application/json"}
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data=data, headers=headers), timeout=10) as answer:  # noqa: S310  this test's own server
+    with DIRECT.open(urllib.request.Request(url, data=data, headers=headers), timeout=10) as answer:  # noqa: S310  this test's own server
         return bytes(answer.read())
 
 

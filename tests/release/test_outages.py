@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+# Never through a proxy that the environment names.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 if TYPE_CHECKING:
     from tests.conftest import Commands
 
@@ -187,7 +190,7 @@ def asked(url: str, body: Any) -> tuple[int, str | None, str | None]:
     """The status of the answer, and when and how it wants the request to be sent again."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310  this test's own server
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  this test's own server
+        with DIRECT.open(request, timeout=60) as answer:
             return (answer.status, None, None)
     except urllib.error.HTTPError as error:
         return (error.code, error.headers["Retry-After"], error.headers["Prefect-Maintenance"])
@@ -247,7 +250,7 @@ def served(python: Path, backends: tuple[PostgreSQL, Redis], folder: Path) -> It
     try:
         end = time.monotonic() + START_SECONDS
         while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5):
+            with contextlib.suppress(OSError), DIRECT.open(f"http://127.0.0.1:{port}/api/health", timeout=5):
                 break
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < end, log.read_text()[-3000:]
