@@ -33,6 +33,11 @@ options:
             an address and port. The result of P(selfhosted.prefect.api_servers#filter) fits.
         type: list
         elements: dict
+      machines:
+        description:
+          - What hosts that run Prefect call themselves, by their names in the inventory, each with C(hostname) and, for the message,
+            C(machine_id). No two may be equal; case does not count, and a short name equals a full one that begins with it.
+        type: dict
       secrets:
         description:
           - Required secrets by the names of their variables.

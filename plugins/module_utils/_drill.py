@@ -75,6 +75,8 @@ class Scenario:
     counts: Mapping[str, int] = field(default_factory=dict)
     released: float | None = None  # when a fault that lasts was let go
     by_itself: bool = True
+    unscheduled: bool = False
+    """The settings switch the scheduler off."""
     restarted: bool = False
     killed: bool = False
 
@@ -97,6 +99,7 @@ def scenario(name: str, kind: str, load: Mapping[str, Any], watch: Mapping[str, 
         counts={name: int(load[name]) for name in ("acknowledged", "lost", "twice")},
         released=float(fault["released"]) - at if kind in LASTING else None,
         by_itself=bool(fault.get("by_itself")),
+        unscheduled=bool(scheduler.get("switched_off")),
         restarted=kind == "restart",
         killed=kind == "kill",
     )
@@ -124,7 +127,7 @@ def measure(one: Scenario) -> dict[str, Any]:
         **one.counts,
         "flows": len(one.flows),
         "incomplete": sum(run.get("state") != "COMPLETED" or bool(run.get("problem")) for run in one.flows),
-        "scheduling_after": scheduling_after(one.ticks, one.watched),
+        **({} if one.unscheduled else {"scheduling_after": scheduling_after(one.ticks, one.watched)}),
         "events_after": events_after(one.events, one.ended),
     }
     if one.released is not None:

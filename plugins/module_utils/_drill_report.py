@@ -138,6 +138,12 @@ def text(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _scheduling(measures: Mapping[str, Any]) -> str:
+    if "scheduling_after" not in measures:
+        return "scheduling switched off"
+    return f"scheduling after {shown(measures['scheduling_after'], 's')}"
+
+
 def _summary(one: Mapping[str, Any]) -> str:
     measures = one["measures"]
     if not measures:
@@ -149,5 +155,5 @@ def _summary(one: Mapping[str, Any]) -> str:
         f": {measures['failed']} of {measures['requests']} requests failed, longest {shown(measures['longest'], 's')},"
         f" normal after {normal}, {measures['lost']} of {measures['acknowledged']} writes lost,"
         f" {measures['twice']} twice, {measures['incomplete']} of {measures['flows']} flows incomplete,"
-        f" scheduling after {shown(measures['scheduling_after'], 's')}, events after {shown(measures['events_after'], 's')}"
+        f" {_scheduling(measures)}, events after {shown(measures['events_after'], 's')}"
     )

@@ -22,6 +22,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import ho
 SCHEDULER_KEY = "prefect:runs:schedule_recent_deployments"
 """Docket's record of the scheduler's next tick: a hash whose field ``when`` is that moment in seconds since the epoch."""
 SCHEDULER_FIELD = "when"
+WORKERS_KEY = "prefect:workers"
+"""Docket's workers of the background services: a sorted set of their names and when each last showed itself."""
 
 _OK = 200
 _UNAUTHORIZED = 401
@@ -215,6 +217,18 @@ class Scheduler:
         if tick < since:
             raise UnmetError("the scheduler has not ticked since the services started")
         return f"next tick in {-age:.1f} s" if age < 0 else f"tick due {age:.1f} s ago"
+
+    def works(self, timeout: float, host: str, since: float = 0.0) -> str:
+        """A worker of this host (its name begins with the host's) has shown itself lately, and later than ``since``."""
+        shown = self._call(timeout, "ZRANGE", WORKERS_KEY, "0", "-1", "WITHSCORES") or []
+        beats = {str(name): float(beat) for name, beat in zip(shown[::2], shown[1::2]) if str(name).startswith(f"{host}#")}
+        newest = max(beats.values(), default=0.0)
+        if newest < since or not beats:
+            raise UnmetError("the background services have not shown themselves in Redis since they started")
+        age = self.now() - newest
+        if age > self.max_age:
+            raise UnmetError(f"the background services have not shown themselves in Redis for {age:.0f} s, more than {self.max_age:g} s")
+        return f"seen {max(age, 0.0):.1f} s ago"
 
     def _call(self, timeout: float, *words: str) -> Any:
         try:

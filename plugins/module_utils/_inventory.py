@@ -33,7 +33,7 @@ _SERVICES = {
 def inventory_problems(data: Mapping[str, Any]) -> list[str]:
     """Every problem with an inventory, in a fixed order. Only what ``data`` holds is looked at.
 
-    Keys: ``groups``, ``endpoints``, ``listeners``, ``secrets``, ``names``, ``version``,
+    Keys: ``groups``, ``endpoints``, ``listeners``, ``machines``, ``secrets``, ``names``, ``version``,
     ``versions``, ``lock_file``, ``settings``, ``owned``,
     ``max_connections``, ``connections_needed``, ``postgres_version``, ``serial`` (see the filter's documentation).
 
@@ -44,6 +44,7 @@ def inventory_problems(data: Mapping[str, Any]) -> list[str]:
         "groups": _groups,
         "endpoints": _endpoints,
         "listeners": _listeners,
+        "machines": _machines,
         "secrets": _secrets,
         "names": _names,
         "version": _version,
@@ -100,6 +101,26 @@ def _listeners(data: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"{host_and_port(address, port)} is used more than once: by {' and by '.join(users)}."
                 " Give each its own address (prefect_address) or port."
+            )
+
+
+def _machines(data: Mapping[str, Any]) -> Iterator[str]:
+    """Machines of one host name: a clone of another one, or one that was never given its own."""
+    by_name: dict[str, dict[str, list[str]]] = {}
+    for host, found in data["machines"].items():
+        full = text(found["hostname"]).lower().rstrip(".")
+        by_name.setdefault(full.partition(".")[0], {}).setdefault(full, []).append(text(host))
+    for short, by_full in by_name.items():
+        # A short name may be that of any machine whose full name begins with it; two full names that differ are two names.
+        equal = [[host for hosts in by_full.values() for host in hosts]] if short in by_full else list(by_full.values())
+        for hosts in (each for each in equal if len(each) > 1):
+            identities = [text(data["machines"][host].get("machine_id")) for host in hosts]
+            cloned = all(identities) and len(set(identities)) < len(identities)
+            why = ", and one /etc/machine-id: one is a clone of the other" if cloned else ""
+            yield (
+                f"{' and '.join(hosts)} have one host name, {short}{why}."
+                " Their processes and logs could not be told apart. Give each a name of its own (hostnamectl set-hostname NAME)"
+                f"{', a new identity (rm /etc/machine-id; systemd-machine-id-setup)' if cloned else ''} and reboot it."
             )
 
 

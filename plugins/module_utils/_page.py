@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import plot
-from ansible_collections.selfhosted.prefect.plugins.module_utils._report import BALANCER, duration, size
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import BALANCER, duration, size, switched_off
 
 GOOD, WARN, BAD, UNKNOWN = "good", "warn", "bad", "unknown"
 _MARKS = {GOOD: "\N{CHECK MARK}", WARN: "!", BAD: "\N{BALLOT X}", UNKNOWN: "?"}
@@ -44,7 +44,7 @@ def page(report: Mapping[str, Any], history: Mapping[str, Any], now: float | Non
         health=BAD if problems else GOOD,
         verdict=_text(f"{_MARKS[BAD if problems else GOOD]} {verdict}"),
         schema=_text(_schema(report)),
-        problems=_problems(problems),
+        problems=_switched_off(report) + _problems(problems),
         topology=topology(report),
         processes=_processes(report, moment),
         servers=_servers(report),
@@ -274,6 +274,11 @@ def _schema(report: Mapping[str, Any]) -> str:
     if not schema.get("head"):
         return "schema not compared"
     return f"schema {schema.get('current') or 'none'}, {f'{pending} revisions behind' if pending else 'up to date'}"
+
+
+def _switched_off(report: Mapping[str, Any]) -> str:
+    off = switched_off(report)
+    return f'<p class="soft">{_text(off[0].upper() + off[1:])}</p>\n' if off else ""
 
 
 def _problems(problems: Sequence[str]) -> str:

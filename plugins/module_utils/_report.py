@@ -83,9 +83,17 @@ def _head(report: Mapping[str, Any]) -> str:
     pending = len(schema.get("pending", []))
     standing = f"{pending} revisions behind the release" if pending else "the release's head"
     problems = list(report.get("problems", []))
+    off = switched_off(report)
     lines = [f"Prefect {report.get('version', '?')} at {report.get('url', '?')}, schema {revision} ({standing})"]
+    lines += [f"  {off}"] if off else []
     lines += [f"  PROBLEM: {problem}" for problem in problems] or ["  no problem found"]
     return "\n".join(lines)
+
+
+def switched_off(report: Mapping[str, Any]) -> str:
+    """What the settings switch off; empty for nothing."""
+    names = [str(name) for name in report.get("switched_off", [])]
+    return f"switched off by prefect_settings: {', '.join(names)}" if names else ""
 
 
 def _process(unit: Mapping[str, Any], now: float) -> tuple[str, ...]:

@@ -55,6 +55,10 @@ options:
     description: Who runs the flows.
     type: str
     default: prefect
+  scheduler:
+    description: Whether the scheduler is expected to tick. V(false) where the settings switch it off.
+    type: bool
+    default: true
   redis:
     required: true
 """
@@ -84,7 +88,7 @@ flows:
 scheduler:
   description: >-
     The C(changes) of the moment in which the next tick is due, each with when it was seen, the moments in which Redis was C(silent),
-    and when the watching C(ended). All are seconds since the epoch.
+    and when the watching C(ended). All are seconds since the epoch. Only C(switched_off), with O(scheduler=false).
   returned: outside check mode
   type: dict
 """
@@ -102,6 +106,7 @@ ARGUMENTS: dict[str, Any] = {
     "ca_file": {"type": "path"},
     "python": {"type": "path", "default": "/opt/prefect/current/bin/python"},
     "user": {"type": "str", "default": "prefect"},
+    "scheduler": {"type": "bool", "default": True},
     "redis": {**REDIS, "required": True},
 }
 
@@ -124,7 +129,7 @@ def main() -> None:
     except WatchError as error:
         module.fail_json(msg=f"{error}. Nothing was changed.")
     try:
-        scheduler = ticks(redis, params["seconds"])
+        scheduler = ticks(redis, params["seconds"]) if params["scheduler"] else {"switched_off": True}
         module.exit_json(changed=False, scheduler=scheduler, flows=flows.result())
     finally:
         flows.close()

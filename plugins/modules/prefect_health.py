@@ -80,6 +80,12 @@ options:
       - The clocks of this host and of the one that runs the services must agree to less than that.
     type: float
     default: 30
+  scheduler:
+    description:
+      - Whether the scheduler is expected to tick. V(false) where the settings switch it off.
+      - Without it, O(deep) waits instead, for background services of this host, until they have shown themselves in Redis.
+    type: bool
+    default: true
   redis:
     description: The Redis that Prefect uses. Needed for O(deep).
 """
@@ -137,7 +143,8 @@ elapsed:
   sample: 3.4
 failed_condition:
   description: >-
-    What did not hold in the last attempt - V(units), V(live), V(ready), V(version), V(redis), V(write), V(scheduler), or V(successes)
+    What did not hold in the last attempt - V(units), V(live), V(ready), V(version), V(redis), V(write), V(scheduler), V(worker),
+    or V(successes)
     when everything held, but not often enough in a row. Empty when healthy.
   returned: always
   type: str
@@ -184,6 +191,7 @@ ARGUMENTS: dict[str, Any] = {
     "request_timeout": {"type": "float", "default": 5},
     "deep": {"type": "bool", "default": False},
     "scheduler_max_age": {"type": "float", "default": 30},
+    "scheduler": {"type": "bool", "default": True},
     "redis": REDIS,
 }
 
@@ -210,7 +218,10 @@ def deep_conditions(params: dict[str, Any], units: Units, server: Server | None)
         wanted.append(Condition("write", lambda timeout: server.write(name, timeout)))
     # Without a URL the units are the services themselves: a tick from before their start proves nothing.
     own = bool(params["units"]) and not server
-    wanted.append(Condition("scheduler", lambda timeout: scheduler.ticked(timeout, units.started() if own else 0.0)))
+    if params["scheduler"]:
+        wanted.append(Condition("scheduler", lambda timeout: scheduler.ticked(timeout, units.started() if own else 0.0)))
+    elif own:
+        wanted.append(Condition("worker", lambda timeout: scheduler.works(timeout, socket.gethostname(), units.started())))
     return wanted
 
 

@@ -248,6 +248,14 @@ found:
       type: dict
       sample:
         db.example.com:5432: 15.18 (Debian 15.18-0+deb12u1)
+    hostname:
+      description: What the host calls itself.
+      type: str
+      sample: api1
+    machine_id:
+      description: Its C(/etc/machine-id); empty without one.
+      type: str
+      sample: 0d4f7a3cbb8e4d2fa3d4c1f5b6a79e10
     leftovers:
       description: Those of O(leftovers) that are there.
       type: list
@@ -255,6 +263,7 @@ found:
       sample: [/etc/systemd/system/prometheus.service]
 """
 
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -361,7 +370,15 @@ def main() -> None:
         port = wanted["port"] or _PORTS[wanted["kind"]]
         problems += connector.problems({**wanted, "port": port, "username": wanted["user"], "tls": given(wanted["tls"])})
     leftovers = [path for path in params["leftovers"] if Path(path).exists()]
-    found = {"system": system, "python": python, "servers": connector.found, "leftovers": leftovers}
+    machine = Path("/etc/machine-id")
+    found = {
+        "hostname": socket.gethostname(),
+        "machine_id": machine.read_text(encoding="utf-8").strip() if machine.is_file() else "",
+        "system": system,
+        "python": python,
+        "servers": connector.found,
+        "leftovers": leftovers,
+    }
     module.exit_json(changed=False, problems=problems, found=found)
 
 

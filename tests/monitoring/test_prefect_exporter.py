@@ -219,7 +219,16 @@ def gathered(**opened: Any) -> dict[Any, float]:
 def test_both_answer() -> None:
     samples = gathered()
     assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (1, 1)
-    assert {f"prefect_{name}" for name, *_labels in samples} == set(exporter.METRICS)
+    assert {f"prefect_{name}" for name, *_labels in samples} == set(exporter.METRICS) - {"prefect_switched_off_info"}
+
+
+def test_what_is_switched_off_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "SELFHOSTED_PREFECT_SWITCHED_OFF", "event_persister scheduler")
+    samples = gathered()
+    assert samples["switched_off_info", "scheduler"] == samples["switched_off_info", "event_persister"] == 1
+    assert ("scheduler_heartbeat_age_seconds",) not in samples
+    assert ("background_lag_seconds",) not in samples
+    assert samples["late_runs",] == 3
 
 
 def test_one_that_is_gone_does_not_hide_the_other(capsys: pytest.CaptureFixture[str]) -> None:

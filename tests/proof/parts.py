@@ -23,6 +23,14 @@ NAMES = (
     "background lag",
 )
 
+# Which of them need a part of Prefect that settings can switch off.
+NEEDS = {
+    "scheduler": ("scheduled deployment",),
+    "event_persister": ("background lag",),
+    "event_stream": ("event by websocket",),
+    "task_run_recorder": ("task runs recorded",),
+}
+
 
 class UnreachableError(Exception):
     """The service did not answer the first question, so that nothing can be proved."""

@@ -26,7 +26,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from parts import NAMES, Options, Result, UnreachableError
+from parts import NAMES, NEEDS, Options, Result, UnreachableError
 
 HERE = Path(__file__).resolve().parent
 MAX_LAG_EVENTS = 50
@@ -51,6 +51,12 @@ def parse(arguments: Sequence[str]) -> Options:
         help="addresses of single API servers: an event must become visible through all of them (PROOF_DIRECT_URLS)",
     )
     parser.add_argument("--only", default="", metavar="NAME,NAME", help=f"run these checks only, of: {', '.join(NAMES)}")
+    parser.add_argument(
+        "--switched-off",
+        default="",
+        metavar="PART,PART",
+        help=f"parts of Prefect that the deployment's settings switch off, whose checks are left out: {', '.join(NEEDS)} (none)",
+    )
     parser.add_argument("--timeout", type=float, default=90.0, help="seconds for each check (90)")
     parser.add_argument("--lag-events", type=int, default=30, help="events whose way to another API server is timed (30)")
     parser.add_argument("--max-lag", type=float, default=1.5, help="seconds the 95th percentile of that time may reach (1.5)")
@@ -63,8 +69,13 @@ def parse(arguments: Sequence[str]) -> Options:
         parser.error(f"--lag-events must be 1 to {MAX_LAG_EVENTS}: one page of the API holds no more")
     if unknown := sorted(set(only) - set(NAMES)):
         parser.error(f"unknown check: {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+    off = given.switched_off.replace(",", " ").split()
+    left_out = {name: part for part in off for name in NEEDS.get(part, ())}
+    for name, part in left_out.items():
+        print(f"off   {name}: {part} is switched off")
+    wanted = tuple(name for name in only or NAMES if name not in left_out)
     direct = tuple(url.strip().rstrip("/") for url in given.direct.split(",") if url.strip())
-    return Options(given.url.rstrip("/"), direct, only or NAMES, given.timeout, given.lag_events, given.max_lag, given.json_file)
+    return Options(given.url.rstrip("/"), direct, wanted, given.timeout, given.lag_events, given.max_lag, given.json_file)
 
 
 def prepare_environment(options: Options, folder: Path) -> None:
@@ -73,6 +84,9 @@ def prepare_environment(options: Options, folder: Path) -> None:
     To be called before `prefect` is imported. The settings of the client that reach the server (address, credentials,
     certificates, headers) are kept.
     """
+    # The deployment is reached directly, whatever proxy this shell names.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        del os.environ[name]
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         if not name.startswith(("PREFECT_API_", "PREFECT_CLIENT_")):
             del os.environ[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
+FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
+
 
 def load() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "hand_over.py"
+    path = FILES / "hand_over.py"
     spec = importlib.util.spec_from_file_location("hand_over", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -22,7 +25,10 @@ def load() -> ModuleType:
     return module
 
 
+sys.path.insert(0, str(FILES))
 hand_over = load()
+import prefect_worker_name  # noqa: E402  beside the program, as on a host
+
 NOW = 1_000_000.0
 ENVIRONMENT = {"PREFECT_SERVER_DOCKET_URL": "redis://prefect:r%40s@cache:6380/1"}
 
@@ -88,7 +94,7 @@ class Redis:
 
 
 def host(*pids: int) -> Any:
-    return hand_over.Host("here", lambda pid: pid in pids)
+    return hand_over.Host("here", "abc", lambda pid, started: pid in pids and started == 100)
 
 
 def queue(*pids: int) -> Any:
@@ -97,16 +103,29 @@ def queue(*pids: int) -> Any:
 
 @pytest.mark.parametrize(
     ("worker", "lost"),
-    [("here#7", True), ("here#8", False), ("there#7", False), ("here", False), ("here#x", False), ("a#here#7", False)],
+    [
+        pytest.param("here#7.100#abc", True, id="ended"),
+        pytest.param("here#8.100#abc", False, id="runs"),
+        pytest.param("here#8.99#abc", True, id="another process of its number"),
+        pytest.param("renamed#7.100#abc", True, id="the host was given another name"),
+        pytest.param("here#7.100#def", False, id="a machine of the same name, or before the last boot"),
+        pytest.param("there#7.100#def", False, id="another host"),
+        pytest.param("here#7", False, id="of an earlier version: may be another machine's"),
+        pytest.param("here", False, id="no number"),
+        pytest.param("here#x.100#abc", False, id="not a number"),
+        pytest.param("here#7.100#", False, id="no session"),
+    ],
 )
 def test_only_own_processes_that_ended_are_lost(worker: str, lost: bool) -> None:
     assert host(8).lost(worker) is lost
 
 
 def test_what_a_killed_process_held_goes_over_at_once() -> None:
-    redis = Redis({"1-0": Queued("here#7", NOW), "2-0": Queued("here#8", NOW - 900), "3-0": Queued("there#7", NOW - 900)})
+    redis = Redis({"1-0": Queued("here#7.100#abc", NOW), "2-0": Queued("here#8.100#abc", NOW - 900), "3-0": Queued("there#7", NOW - 900)})
     moved = queue(8).hand_over(redis)
-    assert [str(each) for each in moved] == ["schedule_deployments was held by here#7, a process of this host that has ended: handed over"]
+    assert [str(each) for each in moved] == [
+        "schedule_deployments was held by here#7.100#abc, a process of this host that has ended: handed over"
+    ]
     assert list(redis.entries) == ["2-0", "3-0"]
 
 
@@ -161,10 +180,10 @@ def test_asks_for_no_more_than_needed_while_nobody_holds_anything() -> None:
 
 def test_both_dockets_and_one_that_has_never_been_used(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hand_over, "this_host", host)
-    redis = Redis({"1-0": Queued("here#7", NOW)})
+    redis = Redis({"1-0": Queued("here#7.100#abc", NOW)})
     assert hand_over.main(ENVIRONMENT, lambda _environment: redis) == 0
     assert redis.asked == ["XINFO CONSUMERS", "XPENDING", "EVAL", "XINFO CONSUMERS"]
-    assert "held by here#7" in capsys.readouterr().out
+    assert "held by here#7.100#abc" in capsys.readouterr().out
 
 
 def test_says_on_one_line_without_the_password_why_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,5 +193,15 @@ def test_says_on_one_line_without_the_password_why_not(capsys: pytest.CaptureFix
 
 
 def test_sees_processes() -> None:
-    assert hand_over.process_runs(1)
-    assert not hand_over.process_runs(2**22 + 1)
+    own = os.getpid()
+    assert hand_over.process_runs(own, prefect_worker_name.started(own))
+    assert not hand_over.process_runs(own, prefect_worker_name.started(own) - 1)
+    assert not hand_over.process_runs(2**22 + 1, 100)
+
+
+def test_a_worker_of_before_is_moved_once_it_is_silent() -> None:
+    """In a rolling upgrade old names and new ones are there at once, and a clone's worker of an old name lives."""
+    alive = Redis({"1-0": Queued("here#7", NOW - 30)}, {"here#7": NOW - 2})
+    assert queue().hand_over(alive, everywhere=True) == []
+    silent = Redis({"1-0": Queued("here#7", NOW - 30)}, {"here#7": NOW - 20})
+    assert [moved.worker for moved in queue().hand_over(silent, everywhere=True)] == ["here#7"]

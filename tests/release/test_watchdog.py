@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -19,9 +23,11 @@ from typing import Any
 
 import pytest
 
+FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
+
 
 def load() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "watchdog.py"
+    path = FILES / "watchdog.py"
     spec = importlib.util.spec_from_file_location("watchdog", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -35,6 +41,8 @@ SERVICES = "prefect-services.service"
 API = "prefect-api@4200.service"
 WELL, DEAD, UNKNOWN = watchdog.Verdict.WELL, watchdog.Verdict.DEAD, watchdog.Verdict.UNKNOWN
 START = 1_000_000.0
+FROZEN = watchdog.Snapshot("T", 10.0, 1, frozenset({"redis"}))
+WORKING = [watchdog.Snapshot("S", 10.0 + each, 0, frozenset({"another"})) for each in range(500)]
 
 
 class RedisDownError(OSError):
@@ -51,7 +59,14 @@ class Site:
     beat: float | None = 1.0
     """Seconds since the worker's sign of life; none: it has never shown one."""
     tick: float | None = -2.0
-    live: bool = True
+    """How late the scheduler's tick is, which moves; none: it has never ticked."""
+    stalled: float = 0.0
+    """When the tick was due that does not move."""
+    fault: str = ""
+    """Why the server does not count as answering."""
+    shown: list[Any] = field(default_factory=list)
+    """What the kernel shows of a process, in turn, the last of them from then on; by itself it is frozen."""
+    redis_peers: frozenset[str] = frozenset({"redis"})
     probes: list[Any] = field(default_factory=list)
     """What probes show, in turn; then all is well."""
     probed: int = 0
@@ -60,6 +75,10 @@ class Site:
     keys: dict[str, str] = field(default_factory=dict)
     ports: Any = frozenset()
     problem: str = ""
+    style: str = ".unique"
+    """How the name of a worker ends in Redis."""
+    switched_off: frozenset[str] = frozenset()
+    scheduler_interval: float = 5.0
     moved: list[str] = field(default_factory=list)
     since: float = 0.0
     said: list[str] = field(default_factory=list)
@@ -76,12 +95,16 @@ class Site:
         return f"# Server\r\nrun_id:{self.run_id}\r\n"
 
     def _zscore(self, key: str, worker: str) -> str | None:
-        assert (key, worker) == ("prefect:workers", f"here#{self.pids[SERVICES]}")
-        return None if self.beat is None else repr(self.now - self.beat)
+        assert key == "prefect:workers"
+        known = f"here#{self.pids[SERVICES]}{self.style}"
+        return repr(self.now - self.beat) if worker == known and self.beat is not None else None
 
     def _hget(self, key: str, name: str) -> str | None:
         assert (key, name) == ("prefect:runs:schedule_recent_deployments", "when")
-        return None if self.tick is None else repr(self.now - self.tick)
+        if self.tick is None:
+            return None
+        # One that stands still is due at one moment; one that ticks, at a new one each time.
+        return repr(self.stalled) if self.stalled else repr(self.now - self.tick)
 
     def _exists(self, key: str) -> int:
         return int(key in self.keys)
@@ -89,8 +112,11 @@ class Site:
     def _get(self, key: str) -> str | None:
         return self.keys.get(key)
 
-    def _set(self, key: str, value: str, *_words: Any) -> str | None:
-        return None if key in self.keys else self.keys.setdefault(key, value) and "OK"
+    def _set(self, key: str, value: str, *words: Any) -> str | None:
+        if "NX" in words and key in self.keys:
+            return None
+        self.keys[key] = value
+        return "OK"
 
     def _eval(self, _script: str, _number: int, key: str, value: str) -> int:
         assert self.keys.pop(key) == value
@@ -102,14 +128,19 @@ class Site:
         pid = self.pids.get(unit)
         return pid and watchdog.Process(pid, pid * 100, self.ages.get(unit, 1000.0))
 
+    def snapshot(self, _process: Any, _port: int = 0) -> Any:
+        if not self.shown:
+            return FROZEN
+        return self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
+
+    def own_peers(self) -> frozenset[str]:
+        return self.redis_peers
+
     def stop(self, process: Any, ways: Sequence[tuple[int, float]]) -> str:
         unit = next(unit for unit, pid in self.pids.items() if pid == process.pid)
         self.stopped.append(f"{unit} {'+'.join(signal.Signals(number).name for number, _seconds in ways)}")
         self.pids[unit] += 100
         return "it ended"
-
-    def is_live(self) -> bool:
-        return self.live
 
     def probe(self) -> Any:
         self.probed += 1
@@ -131,24 +162,27 @@ class Site:
 class Server:
     site: Site
 
-    def live(self) -> bool:
-        return self.site.is_live()
+    def fault(self) -> str:
+        return self.site.fault
 
     def probe(self) -> Any:
         return self.site.probe()
 
 
-def watch(site: Site, services: bool = True, api: bool = True, memory: Any = None, **patience: float) -> Any:
+def watch(site: Site, services: bool = True, api: bool = True, memory: Any = None, host: str = "here", **patience: float) -> Any:
     world = watchdog.World(
-        host="here",
+        host=host,
         processes=site,
         servers={4200: Server(site)} if api else {},
         redis=lambda: site,
+        workers=lambda pid, _started: [f"here#{pid}.unique", f"here#{pid}"],
         hand_over=site.hand_over,
         drained=site.drained,
         state_problem=lambda: site.problem,
         now=lambda: site.now,
         log=lambda text, _level: site.said.append(text),
+        switched_off=site.switched_off,
+        scheduler_interval=site.scheduler_interval,
     )
     return watchdog.Watchdog(world, memory or watchdog.Memory(), services, watchdog.Patience(**patience))
 
@@ -173,19 +207,20 @@ def test_what_is_well_is_left_alone() -> None:
     [
         pytest.param(Site(beat=40.0), "silent", id="frozen"),
         pytest.param(Site(beat=None), "silent", id="never seen"),
-        pytest.param(Site(tick=30.0), "scheduler", id="the scheduler is late"),
+        pytest.param(Site(stalled=START - 30.0), "scheduler", id="the scheduler is late"),
         pytest.param(Site(tick=None), "scheduler", id="the scheduler has never ticked"),
     ],
 )
 def test_silent_services_are_restarted(site: Site, reason: str) -> None:
     dog = watch(site, api=False)
-    run(dog, site, 30)
+    # Whether a tick moves has to be seen first.
+    run(dog, site, 45 if reason == "scheduler" else 30)
     assert (site.stopped, dog.healthy[SERVICES]) == ([], False)
     run(dog, site, 5)
     assert site.stopped == [f"{SERVICES} SIGINT+SIGINT+SIGKILL"]
     assert dog.memory.restarts == {f"{SERVICES} {reason}": 1}
     assert site.keys == {"selfhosted.prefect:watchdog:services": f"here {SERVICES}"}
-    site.beat, site.tick = 1.0, -2.0
+    site.beat, site.tick, site.stalled = 1.0, -2.0, 0.0
     site.ages[SERVICES] = 4.0
     run(dog, site, 5)
     assert site.keys == {}
@@ -202,7 +237,7 @@ def test_a_moment_of_silence_is_none() -> None:
 
 
 def test_a_young_process_may_still_be_starting() -> None:
-    site = Site(beat=None, live=False, ages={SERVICES: 10.0, API: 10.0})
+    site = Site(beat=None, fault="does not answer", ages={SERVICES: 10.0, API: 10.0})
     run(watch(site), site, 600)
     assert (site.stopped, site.probed) == ([], 0)
 
@@ -252,25 +287,27 @@ def test_the_pause_doubles_and_is_forgotten_when_all_is_well() -> None:
     ],
 )
 def test_what_keeps_it_from_restarting_an_api_server(change: dict[str, Any], says: str) -> None:
-    site = Site(live=False, **change)
+    site = Site(fault="does not answer", **change)
     dog = watch(site, services=False)
     run(dog, site, 900)
     assert site.stopped == []
-    assert [line for line in site.said if says in line] == site.said
-    assert len(site.said) == 1  # not every five seconds
+    assert says in site.said[0]
+    # Not every five seconds; and another one that does not get better is told of once more.
+    assert [line for line in site.said[1:] if "has not got better by it: api2 x" not in line] == []
+    assert len(site.said) == 1 + ("another one" in says)
     site.keys, site.ports, site.problem = {}, set(), ""
     run(dog, site, 5)
     assert site.stopped == [f"{API} SIGTERM+SIGKILL"]
 
 
 def test_other_ports_and_other_roles_do_not_matter() -> None:
-    site = Site(live=False, beat=None, ports={4201}, keys={"selfhosted.prefect:watchdog:services": "other x"})
+    site = Site(fault="does not answer", beat=None, ports={4201}, keys={"selfhosted.prefect:watchdog:services": "other x"})
     run(watch(site), site, 65)
     assert site.stopped == [f"{API} SIGTERM+SIGKILL"]
 
 
 def test_a_server_that_does_not_answer_is_restarted_after_its_patience() -> None:
-    site = Site(live=False)
+    site = Site(fault="does not answer")
     dog = watch(site, services=False)
     run(dog, site, 60)
     assert site.stopped == []
@@ -379,15 +416,182 @@ def test_a_memory_that_cannot_be_read_is_a_new_one(tmp_path: Path, text: str) ->
 
 def test_figures() -> None:
     memory = watchdog.Memory({f"{API} event_stream": 1, f"{SERVICES} silent": 2}, 3)
-    lines = [line for line in watchdog.metrics(memory, {SERVICES: True, API: False}, 5.25).splitlines() if not line.startswith("#")]
+    text = watchdog.metrics(memory, {SERVICES: True, API: False}, 5.25, {API}, {SERVICES})
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == [
         "prefect_watchdog_last_check_timestamp_seconds 5.250",
         f'prefect_watchdog_healthy{{unit="{API}"}} 0',
         f'prefect_watchdog_healthy{{unit="{SERVICES}"}} 1',
+        f'prefect_watchdog_signs_disagree{{unit="{API}"}} 1',
+        f'prefect_watchdog_signs_disagree{{unit="{SERVICES}"}} 0',
+        f'prefect_watchdog_cannot_heal{{unit="{API}"}} 0',
+        f'prefect_watchdog_cannot_heal{{unit="{SERVICES}"}} 1',
         f'prefect_watchdog_restarts_total{{unit="{API}",reason="event_stream"}} 1',
         f'prefect_watchdog_restarts_total{{unit="{SERVICES}",reason="silent"}} 2',
         "prefect_watchdog_handed_over_total 3",
     ]
+
+
+# --- the second sign ---
+
+
+def shows(**values: Any) -> list[Any]:
+    """Snapshots of a process that is at work but for these."""
+    return [dataclasses.replace(each, **values) for each in WORKING]
+
+
+@pytest.mark.parametrize(
+    ("site", "sign"),
+    [
+        pytest.param(Site(fault="does not answer (timed out)", shown=list(WORKING)), "0 connections wait on its port", id="accepts"),
+        pytest.param(Site(fault="answers HTTP 500", shown=list(WORKING)), "its process runs (state S)", id="answers nonsense"),
+        pytest.param(Site(beat=None, shown=list(WORKING)), "its process runs (state S)", id="another Redis"),
+        pytest.param(Site(beat=40.0, shown=shows(peers=None)), "used", id="its connections cannot be seen"),
+        pytest.param(Site(tick=30.0), "it goes on ticking: the clocks of the hosts differ", id="the clock of another host"),
+    ],
+)
+def test_nothing_is_restarted_while_the_signs_disagree(site: Site, sign: str) -> None:
+    api = bool(site.fault)
+    unit = API if api else SERVICES
+    dog = watch(site, services=not api, api=api)
+    run(dog, site, 900)
+    assert (site.stopped, dog.doubted, dog.healthy) == ([], {unit}, {unit: False})
+    # Both signs, and once.
+    assert len(site.said) == 1
+    assert "the signs disagree, and it is not restarted" in site.said[0]
+    assert sign in site.said[0]
+    site.fault, site.beat, site.tick = "", 1.0, -2.0
+    run(dog, site, 10)
+    assert (dog.doubted, dog.healthy, site.said[1:]) == (set(), {unit: True}, [f"{unit}: its signs agree again"])
+
+
+@pytest.mark.parametrize(
+    ("site", "sign"),
+    [
+        pytest.param(Site(fault="x", shown=shows(waiting=1)), "the connections that wait on port 4200 are not accepted", id="spins"),
+        pytest.param(Site(fault="x", shown=shows(waiting=None)), "nothing listens on port 4200", id="deaf"),
+        pytest.param(Site(fault="x", shown=shows(cpu=5.0)), "its process uses no CPU time (state S)", id="hangs"),
+        pytest.param(Site(fault="x", shown=shows(state="T")), "the kernel shows its process as stopped", id="frozen"),
+        pytest.param(Site(beat=None, shown=shows(peers=frozenset({"redis", "x"}))), "is connected to this Redis", id="silent"),
+        pytest.param(Site(beat=None, shown=shows(peers=frozenset())), "its process has no connection at all", id="cut off"),
+        pytest.param(Site(beat=None, shown=shows(cpu=5.0)), "its process uses no CPU time (state S)", id="services hang"),
+    ],
+)
+def test_what_both_signs_say_is_restarted(site: Site, sign: str) -> None:
+    api = bool(site.fault)
+    run(watch(site, services=not api, api=api), site, 65)
+    assert len(site.stopped) == 1
+    assert sign in site.said[0]
+
+
+def test_one_look_is_not_a_sign() -> None:
+    """A server that is only busy accepts late, and is never at the same point for long."""
+    site = Site(fault="x", shown=[each for pair in zip(shows(waiting=3), WORKING[1:], strict=False) for each in pair])
+    run(watch(site, services=False), site, 900)
+    assert site.stopped == []
+
+
+def test_the_scheduler_is_not_waited_for_when_it_is_switched_off() -> None:
+    site = Site(tick=None, switched_off=frozenset({"scheduler"}))
+    dog = watch(site, api=False)
+    run(dog, site, 900)
+    assert (site.stopped, site.said, dog.healthy) == ([], [], {SERVICES: True})
+
+
+def test_a_scheduler_may_be_slow() -> None:
+    """A round each minute, and a clock that is half a minute off."""
+    site = Site(scheduler_interval=60.0)
+    dog = watch(site, api=False)
+    for _minute in range(15):
+        site.stalled = site.now - 30
+        run(dog, site, 60)
+    assert site.stopped == []
+    run(dog, site, 120)
+    assert f"{SERVICES} scheduler" in dog.memory.restarts
+
+
+def test_a_worker_with_the_name_of_before_is_known() -> None:
+    site = Site(style="")
+    dog = watch(site, api=False)
+    run(dog, site, 300)
+    assert (site.stopped, dog.healthy) == ([], {SERVICES: True})
+
+
+def test_no_second_server_is_restarted_until_the_first_works() -> None:
+    """A fault that is not in the servers: what every host sees, and no restart cures."""
+    first = Site(fault="does not answer")
+    second = Site(fault="does not answer", keys=first.keys)
+    dogs = [watch(first, services=False), watch(second, services=False, host="there")]
+    for _round in range(int(3 * 3600 / 5)):
+        for dog, site in zip(dogs, (first, second), strict=True):
+            site.ages[API] = 1000.0
+            run(dog, site, 5)
+    assert (first.stopped != [], second.stopped) == (True, [])
+    assert [dog.stuck for dog in dogs] == [{API}, {API}]
+    assert "that did not help: no other one of its kind is restarted until it works" in "\n".join(first.said)
+    assert f"has not got better by it: here {API}" in second.said[-1]
+    # It works again: the other one's turn has come.
+    first.fault = ""
+    run(dogs[0], first, 5)
+    run(dogs[1], second, 5)
+    assert (len(second.stopped), dogs[0].stuck) == (1, set())
+
+
+def test_a_watchdog_that_begins_anew_still_holds_what_it_held() -> None:
+    site = Site(fault="does not answer")
+    dog = watch(site, services=False)
+    run(dog, site, 70)
+    memory = dog.memory
+    site.keys.clear()  # its lease ran out meanwhile
+    run(watch(site, services=False, memory=memory), site, 5)
+    assert site.keys == {"selfhosted.prefect:watchdog:api": f"here {API}"}
+
+
+def test_what_the_kernel_shows() -> None:
+    code = "import socket, sys\ns = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()\nprint(s.getsockname()[1], flush=True)\n"
+    process = subprocess.Popen([sys.executable, "-c", code + "sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        port, known = int(process.stdout.readline()), watchdog.Process(process.pid, started(process.pid), 0.0)
+        idle = watchdog.ProcFs().snapshot(known, port)
+        assert (idle.waiting, idle.peers) == (0, frozenset())
+        assert idle.cpu >= 0
+        with socket.create_connection(("127.0.0.1", port)):
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(0.1)
+            frozen = watchdog.ProcFs().snapshot(known, port)
+            assert (frozen.state, frozen.waiting) == ("T", 1)
+            assert len(watchdog.ProcFs().own_peers()) >= 1
+        assert watchdog.ProcFs().snapshot(watchdog.Process(process.pid, 1, 0.0), port) is None
+    finally:
+        process.kill()
+        process.wait(5)
+    assert watchdog.ProcFs().snapshot(known, port) is None
+
+
+def test_asks_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real server, and a dead proxy in every variable that programs read."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/health" else 500)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        try:
+            server = watchdog.ApiServer("127.0.0.1", listening.server_port, {}, 2, published=lambda _identity: True)
+            assert server.fault() == ""
+            elsewhere = {"PREFECT_SERVER_API_BASE_PATH": "/elsewhere"}
+            assert watchdog.ApiServer("127.0.0.1", listening.server_port, elsewhere, 2, published=bool).fault() == "answers HTTP 500"
+        finally:
+            listening.shutdown()
 
 
 def process_folder(proc: Path, pid: int, parent: int, cgroup: str, started: int = 100) -> None:
@@ -529,7 +733,9 @@ class Channel:
 LOGIN = {"type": "auth_success"}
 
 
-def ask(answers: list[Any], monkeypatch: pytest.MonkeyPatch, refused: Exception | None = None) -> tuple[Any, Channel, list[Any]]:
+def ask(
+    answers: list[Any], monkeypatch: pytest.MonkeyPatch, refused: Exception | None = None, published: bool = True
+) -> tuple[Any, Channel, list[Any]]:
     """Probes a server that answers so; PROBE among the answers is the event that was sent."""
     channel, requests = Channel(answers), []
 
@@ -543,8 +749,9 @@ def ask(answers: list[Any], monkeypatch: pytest.MonkeyPatch, refused: Exception 
         channel.answers = [{"type": "event", "event": event} if answer == "PROBE" else answer for answer in channel.answers]
         yield
 
-    monkeypatch.setattr(watchdog, "urlopen", take)
-    server = watchdog.ApiServer("::1", 4200, {"PREFECT_SERVER_API_AUTH_STRING": "a:b"}, 2, channel)
+    monkeypatch.setattr(watchdog, "direct", take)
+    environment = {"PREFECT_SERVER_API_AUTH_STRING": "a:b"}
+    server = watchdog.ApiServer("::1", 4200, environment, 2, published=lambda identity: published and bool(identity), channel=channel)
     return server.probe(), channel, requests
 
 
@@ -553,7 +760,7 @@ def ask(answers: list[Any], monkeypatch: pytest.MonkeyPatch, refused: Exception 
     [
         pytest.param([LOGIN, "PROBE"], None, WELL, "", id="comes back"),
         pytest.param([LOGIN, {"type": "event", "event": {"id": "another"}}, "PROBE"], None, WELL, "", id="comes after another"),
-        pytest.param([LOGIN], None, DEAD, "did not come back within 2 s", id="does not come back"),
+        pytest.param([LOGIN], None, DEAD, "that is in Redis did not come back within 2 s", id="does not come back"),
         pytest.param([LOGIN, {"type": "event", "event": {"id": "another"}}], None, DEAD, "did not come back", id="another comes"),
         pytest.param([{"type": "error"}], None, UNKNOWN, "the login was refused", id="login"),
         pytest.param([ConnectionError("closed with 1008")], None, UNKNOWN, "closed with 1008", id="closed"),
@@ -569,6 +776,33 @@ def test_probe(answers: list[Any], refused: Exception | None, verdict: Any, text
     assert text in why
     assert channel.url == "ws://[::1]:4200/api/events/out"
     assert channel.sent[0] == {"type": "auth", "token": "a:b"}
+
+
+def test_an_event_that_is_not_in_redis_says_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    (seen, why), _channel, _requests = ask([LOGIN], monkeypatch, published=False)
+    assert (seen, "not in the Redis that the watchdog asks" in why) == (UNKNOWN, True)
+
+
+def test_finds_an_event_where_servers_read_it() -> None:
+    class Stream:
+        def execute_command(self, *words: Any) -> Any:
+            assert words[:4] == ("XREVRANGE", "events", "+", "-")
+            return [["1-0", ["data", '{"id": "one"}']], ["2-0", ["data", '{"id": "two"}']]]
+
+    assert watchdog.published(Stream(), "one")
+    assert not watchdog.published(Stream(), "three")
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, "redis://prefect:s@cache:6380/0?x=1"),
+        ({"PREFECT_REDIS_MESSAGING_DB": "3"}, "redis://prefect:s@cache:6380/3?x=1"),
+        ({"PREFECT_REDIS_MESSAGING_URL": "rediss://other/0"}, "rediss://other/0"),
+    ],
+)
+def test_where_events_are_published(environment: dict[str, str], url: str) -> None:
+    assert watchdog.messaging_url({"PREFECT_SERVER_DOCKET_URL": "redis://prefect:s@cache:6380/1?x=1", **environment}) == url
 
 
 def test_probe_takes_only_its_own_event_and_no_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "prefect_schema_revision_info": ("Revision of the schema, and that of the release.", ("current", "head")),
     "prefect_schema_behind": ("Whether the release knows a newer revision than the schema has.", ()),
     "prefect_redis_writable": ("Whether Redis takes a write.", ()),
+    "prefect_switched_off_info": ("A part of Prefect that the settings switch off.", ("part",)),
 }
 
 CONNECTIONS = """
@@ -74,6 +75,11 @@ SELECT count(*) FROM flow_run WHERE state_type = 'SCHEDULED' AND next_scheduled_
 """
 NEWEST = "SELECT extract(epoch FROM recorded - received) FROM events ORDER BY occurred DESC LIMIT 1"
 REVISION = "SELECT version_num FROM alembic_version"
+
+# What says nothing while the part that it tells of is switched off.
+OF_PARTS = {"scheduler": "prefect_scheduler_heartbeat_age_seconds", "event_persister": "prefect_background_lag_seconds"}
+SWITCHED_OFF = "SELFHOSTED_PREFECT_SWITCHED_OFF"
+"""The parts of Prefect that the settings switch off, in the settings file of the role prefect."""
 
 Environment = Mapping[str, str]
 Rows = Sequence[Sequence[Any]]
@@ -366,9 +372,13 @@ async def gather(
             print(f"{target} does not answer: {reason}", file=sys.stderr, flush=True)
             return [Sample("prefect_exporter_target_up", 0, (target,))]
 
+    switched_off = environment.get(SWITCHED_OFF, "").split()
     database_answers, redis_answers = await asyncio.gather(ask("database", ask_database), ask("redis", ask_redis))
     down = [] if any(sample.name == "prefect_redis_writable" for sample in redis_answers) else [Sample("prefect_redis_writable", 0)]
-    return [*database_answers, *redis_answers, *down]
+    # One that is off is not late, and what it has left is none of its work.
+    unasked = {metric for part, metric in OF_PARTS.items() if part in switched_off}
+    answers = [sample for sample in (*database_answers, *redis_answers, *down) if sample.name not in unasked]
+    return [*answers, *(Sample("prefect_switched_off_info", 1, (part,)) for part in switched_off)]
 
 
 class Collector:

@@ -5,7 +5,7 @@ killed is given to another one only after five minutes, and until then the sched
 still. This puts such tasks back at the end of the queue, where a worker sees them within a quarter of a second. A task is
 moved only if
 
-- its worker was a process of this host that is not there any more,
+- its worker was a process of this host that is not there any more (its name says so: see prefect_worker_name.py),
 - or its worker has shown no sign of life for SILENT seconds,
 - or it was handed out before its worker last began anew, or before Redis was last away and its worker has begun anew since,
 - or its worker has not renewed it for LOST seconds, which it does every 75.
@@ -18,6 +18,7 @@ ended; the watchdog does the same all the time. It exits with 0 unless Redis can
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -25,6 +26,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+import prefect_worker_name
+
+WORKER = re.compile(r".*#(?P<pid>\d+)\.(?P<started>\d+)#(?P<session>[0-9a-f]+)")
 SILENT = 15.0
 LOST = 120.0
 TIMEOUT = 5.0
@@ -61,15 +65,26 @@ class Redis(Protocol):
 
 @dataclass(frozen=True)
 class Host:
-    """This host, as workers name it, and whether a process of it is still there."""
+    """This host's name and session, and whether a process of it, with its number and its start, is still there."""
 
     name: str
-    runs: Callable[[int], bool]
+    session: str
+    runs: Callable[[int, int], bool]
 
     def lost(self, worker: str) -> bool:
-        """Whether a worker was a process of this host and is no more."""
-        name, separator, number = worker.rpartition("#")
-        return bool(separator) and name == self.name and number.isdigit() and not self.runs(int(number))
+        """Whether a worker was a process of this host and is no more.
+
+        A name without a session (NAME#PID, of a process that was started by an earlier version) may be of another machine of that name:
+        such a worker is judged as those of other hosts are.
+        """
+        found = WORKER.fullmatch(worker)
+        if not found or found["session"] != self.session:
+            return False
+        return not self.runs(int(found["pid"]), int(found["started"]))
+
+    def workers(self, pid: int, started: int) -> list[str]:
+        """What a process of this host may be called."""
+        return [prefect_worker_name.unique(pid, started), prefect_worker_name.plain(pid)]
 
 
 @dataclass(frozen=True)
@@ -85,20 +100,24 @@ class Moved:
         return f"{self.task or 'a task'} was held by {self.worker}, {self.why}: handed over"
 
 
-def process_runs(pid: int) -> bool:
-    """Whether a process is there; one of somebody else's counts."""
+def process_runs(pid: int, started: int) -> bool:
+    """Whether a process is there, and no other one of the same number."""
+    try:
+        return int(prefect_worker_name.started(pid)) == started
+    except FileNotFoundError:
+        pass
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
         pass
-    return True
+    return True  # one that may not be seen counts
 
 
 def this_host() -> Host:
     """The host that this runs on."""
-    return Host(socket.gethostname(), process_runs)
+    return Host(socket.gethostname(), prefect_worker_name.session(), process_runs)
 
 
 def dockets(environment: Mapping[str, str]) -> list[str]:

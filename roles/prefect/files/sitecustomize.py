@@ -17,6 +17,7 @@ from types import ModuleType
 AFTER_IMPORT = {
     "prefect.server.api.server": "prefect_outages",
     "prefect.server.services.task_run_recorder": "prefect_recorder",
+    "docket.worker": "prefect_worker_name",
 }
 
 
@@ -61,6 +62,8 @@ def install(hook: str, module: ModuleType) -> None:
 
 
 sys.meta_path.insert(0, Finder(AFTER_IMPORT))
+
+import prefect_no_proxy  # noqa: E402, F401  it works as it is imported
 
 if sys.version_info < (3, 12):
     import prefect_cancellation  # noqa: F401  it patches as it is imported

@@ -4,9 +4,14 @@ systemd sees a process that ends. This sees what only Prefect's own traces show:
 has gone silent, and an API server that does not answer, or whose stream of events, /events/out, has died with an outage of
 Redis. It runs as Prefect's own user: it asks a process to stop, and systemd starts it again. Nothing else needs a right.
 
+It restarts a process only when a second sign, which does not come the same way, agrees with the first: what the kernel shows of
+the process, of its port and of its connections. When the two disagree, the fault may be in how the watchdog looks; it then says
+both, once, and does nothing.
+
 It restarts nothing while a deployment goes on (its lock is in Redis), no server that is drained, nothing while PostgreSQL or
-Redis is away, one API server and one services process of the whole site at a time, and the same one again only after a pause
-that doubles. All the time it also hands over what dead workers of any host hold (see hand_over.py).
+Redis is away, one API server and one services process of the whole site at a time, no other one until that works again, and the
+same one again only after a pause that doubles. All the time it also hands over what dead workers of any host hold (see
+hand_over.py).
 """
 
 from __future__ import annotations
@@ -22,19 +27,21 @@ import sys
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
+from http.client import HTTPException
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 SERVICES_UNIT = "prefect-services.service"
 SCHEDULER = "prefect:runs:schedule_recent_deployments"
@@ -42,17 +49,32 @@ WORKERS = "prefect:workers"
 DEPLOYMENT = "selfhosted.prefect:deployment"
 LEASE = "selfhosted.prefect:watchdog"
 EVENT = "selfhosted-prefect.watchdog.probe"
+NEWEST = 1000
+"""Entries of it that are searched for an event of some seconds ago."""
+EVENTS = "events"
+"""The stream in Redis that every server reads events from."""
 OVERDUE = 10.0
 """Seconds. A worker shows itself every 2, and the scheduler's next tick is in the future but for moments."""
 LEASE_SECONDS = 120
+SAMPLES = 3
+"""Looks in a row at which the kernel has to show the same: one may have met a process that was only busy."""
+SAMPLES_SECONDS = 10.0
+"""Seconds that these looks have to span."""
 PROBES = 2
 """How many probes in a row have to fail: one may have met the server while it was connecting again."""
+SCHEDULER_INTERVAL = "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS"
+SWITCHED_OFF = "SELFHOSTED_PREFECT_SWITCHED_OFF"
+"""The parts of Prefect that the settings switch off, in the settings file of the role prefect."""
 RELEASE = """if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"""
 
 
 def log(text: str, level: int = 6) -> None:
     """A line for the journal, which takes its level (6: information, 4: warning) from its beginning."""
     print(f"<{level}>{text}", flush=True)
+
+
+# Asks this host's own servers: never through a proxy that the environment names.
+direct = build_opener(ProxyHandler({})).open
 
 
 # --- what is looked at ---
@@ -67,10 +89,30 @@ class Process:
     age: float
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What the kernel shows of a process at one moment."""
+
+    state: str
+    """R, S, D, T, t or Z, as in /proc."""
+    cpu: float
+    """Seconds of CPU time since it started."""
+    waiting: int | None = None
+    """Connections on its port that it has not accepted; none: nothing listens there."""
+    peers: frozenset[str] | None = frozenset()
+    """Where its connections lead; none: cannot be seen."""
+
+
 class Processes(Protocol):
     """The processes of this host's units."""
 
     def main(self, unit: str) -> Process | None: ...
+
+    def snapshot(self, process: Process, port: int = 0) -> Snapshot | None:
+        """None when it has ended."""
+
+    def own_peers(self) -> frozenset[str]:
+        """Where the connections of this very process lead: to Redis."""
 
     def stop(self, process: Process, ways: Sequence[tuple[int, float]]) -> str:
         """Sends each signal in turn and waits so many seconds for the end; what it took."""
@@ -87,7 +129,8 @@ class Verdict(Enum):
 class Server(Protocol):
     """One API server of this host."""
 
-    def live(self) -> bool: ...
+    def fault(self) -> str:
+        """Why it does not count as answering; empty when it answers."""
 
     def probe(self) -> tuple[Verdict, str]: ...
 
@@ -96,6 +139,19 @@ class Redis(Protocol):
     """What is needed of a connection to Redis."""
 
     def execute_command(self, *words: object) -> Any: ...  # noqa: ANN401  a reply may be anything
+
+
+ESTABLISHED, LISTEN = "01", "0A"
+
+
+class Socket(NamedTuple):
+    """A line of /proc/net/tcp."""
+
+    state: str
+    port: int
+    peer: str
+    queue: int
+    inode: str
 
 
 class ProcFs:
@@ -117,6 +173,43 @@ class ProcFs:
             except (OSError, ValueError, IndexError):
                 continue  # gone meanwhile, or somebody else's
         return None
+
+    def snapshot(self, process: Process, port: int = 0) -> Snapshot | None:
+        folder = self._proc / str(process.pid)
+        try:
+            words = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            if int(words[19]) != process.started:
+                return None
+            cpu = (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+            table = list(self._sockets())
+        except (OSError, ValueError, IndexError):
+            return None
+        queues = [each.queue for each in table if each.state == LISTEN and each.port == port]
+        return Snapshot(words[0], cpu, sum(queues) if queues else None, self._peers(folder, table))
+
+    def own_peers(self) -> frozenset[str]:
+        return self._peers(self._proc / "self", list(self._sockets())) or frozenset()
+
+    def _sockets(self) -> Iterator[Socket]:
+        for name in ("tcp", "tcp6"):
+            path = self._proc / "self" / "net" / name
+            # A host without IPv6 has no tcp6.
+            for line in path.read_text().splitlines()[1:] if path.exists() else []:
+                words = line.split()
+                # Of a socket that listens, the receive queue is what waits to be accepted.
+                port, queue = int(words[1].rpartition(":")[2], 16), int(words[4].partition(":")[2], 16)
+                yield Socket(words[3], port, words[2], queue, words[9])
+
+    @staticmethod
+    def _peers(folder: Path, table: Sequence[Socket]) -> frozenset[str] | None:
+        inodes = set()
+        try:
+            for link in (folder / "fd").iterdir():
+                with suppress(FileNotFoundError):  # closed meanwhile
+                    inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+        except OSError:
+            return None
+        return frozenset(each.peer for each in table if each.state == ESTABLISHED and each.inode in inodes)
 
     def stop(self, process: Process, ways: Sequence[tuple[int, float]]) -> str:
         try:
@@ -188,6 +281,8 @@ class ApiServer:
         port: int,
         environment: Mapping[str, str],
         timeout: float,
+        *,
+        published: Callable[[str], bool],
         channel: Callable[[str, float], AbstractContextManager[Channel]] = websocket,
     ) -> None:
         host = f"[{address}]" if ":" in address else address
@@ -196,14 +291,17 @@ class ApiServer:
         self._auth = environment.get("PREFECT_SERVER_API_AUTH_STRING", "")
         self._resource = f"selfhosted-prefect.watchdog.{socket.gethostname()}.{port}"
         self._timeout = timeout
+        self._published = published
         self._channel = channel
 
-    def live(self) -> bool:
+    def fault(self) -> str:
         try:
-            with urlopen(f"http://{self._base}/health", timeout=self._timeout) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+            with direct(f"http://{self._base}/health", timeout=self._timeout) as answer:
+                return "" if answer.status == 200 else f"answers HTTP {answer.status}"
+        except HTTPError as error:
+            return f"answers HTTP {error.code}"
+        except (OSError, HTTPException) as error:
+            return f"does not answer ({str(error) or type(error).__name__})"
 
     def probe(self) -> tuple[Verdict, str]:
         """Subscribes to an event, sends it, and waits for it."""
@@ -229,7 +327,10 @@ class ApiServer:
                     return Verdict.WELL, ""
         except TimeoutError:
             pass
-        return Verdict.DEAD, f"an event did not come back within {self._timeout:g} s"
+        # The second sign: published where every server reads, and not read by this one.
+        if self._published(identity):
+            return Verdict.DEAD, f"an event that is in Redis did not come back within {self._timeout:g} s"
+        return Verdict.UNKNOWN, f"an event did not come back within {self._timeout:g} s, and it is not in the Redis that the watchdog asks"
 
     def _filter(self) -> dict[str, Any]:
         now = datetime.now(UTC)
@@ -247,7 +348,7 @@ class ApiServer:
         if self._auth:
             request.add_header("Authorization", f"Basic {b64encode(self._auth.encode()).decode()}")
         try:
-            with urlopen(request, timeout=self._timeout):  # noqa: S310  our own address
+            with direct(request, timeout=self._timeout):
                 return ""
         except HTTPError as error:
             return f"the event was refused with HTTP {error.code}"
@@ -282,6 +383,10 @@ class Memory:
     handed_over: int = 0
     pause: dict[str, float] = field(default_factory=dict)
     again: dict[str, float] = field(default_factory=dict)
+    leases: dict[str, str] = field(default_factory=dict)
+    """The leases of units that were restarted and do not work yet."""
+    tried: dict[str, float] = field(default_factory=dict)
+    """When such a unit was restarted for the first time."""
 
     @classmethod
     def load(cls, path: Path) -> Memory:
@@ -304,17 +409,25 @@ def replace(path: Path, text: str) -> None:
 METRICS = {
     "prefect_watchdog_last_check_timestamp_seconds": ("gauge", "When the watchdog last looked at the processes of this host."),
     "prefect_watchdog_healthy": ("gauge", "Whether the unit runs and works."),
+    "prefect_watchdog_signs_disagree": ("gauge", "Whether it looks dead and the kernel shows otherwise, so that it is not restarted."),
+    "prefect_watchdog_cannot_heal": ("gauge", "Whether a restart, of this unit or of another one of its kind, has not helped."),
     "prefect_watchdog_restarts_total": ("counter", "Restarts by the watchdog, and why."),
     "prefect_watchdog_handed_over_total": ("counter", "Tasks of dead workers that were given to others."),
 }
 
 
-def metrics(memory: Memory, healthy: Mapping[str, bool], now: float) -> str:
-    """The figures as Prometheus reads them."""
+def metrics(memory: Memory, healthy: Mapping[str, bool], now: float, doubted: Set[str] = frozenset(), stuck: Set[str] = frozenset()) -> str:
+    """The figures as Prometheus reads them. ``doubted`` are the units whose signs disagree, ``stuck`` those that no restart heals."""
+
+    def flags(units: Set[str]) -> list[str]:
+        return [f'{{unit="{unit}"}} {int(unit in units)}' for unit in sorted(healthy)]
+
     restarts = [(*name.partition(" ")[::2], number) for name, number in sorted(memory.restarts.items())]
     values = {
         "prefect_watchdog_last_check_timestamp_seconds": [f" {now:.3f}"],
-        "prefect_watchdog_healthy": [f'{{unit="{unit}"}} {int(well)}' for unit, well in sorted(healthy.items())],
+        "prefect_watchdog_healthy": flags({unit for unit, well in healthy.items() if well}),
+        "prefect_watchdog_signs_disagree": flags(doubted),
+        "prefect_watchdog_cannot_heal": flags(stuck),
         "prefect_watchdog_restarts_total": [f'{{unit="{unit}",reason="{why}"}} {number}' for unit, why, number in restarts],
         "prefect_watchdog_handed_over_total": [f" {memory.handed_over}"],
     }
@@ -349,6 +462,74 @@ class Fault:
 
     text: str
     reason: str = ""
+    doubt: str = ""
+    """The second sign, when it does not agree with the first."""
+
+
+class Evidence:
+    """The second sign: what the kernel has shown of a process since it seems not to work."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+        self._seen: list[tuple[float, Snapshot]] = []
+
+    def forget(self) -> None:
+        self._seen.clear()
+
+    def add(self, now: float, process: Process, snapshot: Snapshot | None) -> None:
+        if process.pid != self._pid:
+            self._pid = process.pid
+            self.forget()
+        if snapshot:
+            self._seen = [*self._seen, (now, snapshot)][-60:]
+
+    def of_server(self, port: int) -> str:
+        """What confirms that a server is dead; empty when nothing does."""
+        if stopped := self._stopped():
+            return stopped
+        last = self._last()
+        if last and all(each.waiting is None for each in last):
+            return f"nothing listens on port {port}"
+        if last and all(each.waiting for each in last):
+            return f"the connections that wait on port {port} are not accepted"
+        return self._idle(last)
+
+    def of_services(self, redis: frozenset[str]) -> str:
+        """What confirms that background services are dead; ``redis`` is where the watchdog's connections lead."""
+        if stopped := self._stopped():
+            return stopped
+        last = self._last()
+        if last and all(each.peers is not None and not each.peers for each in last):
+            return "its process has no connection at all"
+        if last and all(redis & (each.peers or frozenset()) for each in last):
+            return "its process is connected to this Redis"
+        return self._idle(last)
+
+    def _stopped(self) -> str:
+        return "the kernel shows its process as stopped" if self._seen and self._seen[-1][1].state in "Tt" else ""
+
+    @staticmethod
+    def _idle(last: Sequence[Snapshot]) -> str:
+        if last and last[0].cpu == last[-1].cpu:
+            return f"its process uses no CPU time (state {last[-1].state})"
+        return ""
+
+    def _last(self) -> list[Snapshot]:
+        """The newest snapshots, as many and for as long as it takes; none before that."""
+        found: list[Snapshot] = []
+        for moment, snapshot in reversed(self._seen):
+            found.insert(0, snapshot)
+            if len(found) >= SAMPLES and self._seen[-1][0] - moment >= SAMPLES_SECONDS:
+                return found
+        return []
+
+    def __str__(self) -> str:
+        if not self._seen:
+            return "the kernel shows nothing of its process"
+        last = self._seen[-1][1]
+        used = last.cpu - self._seen[0][1].cpu
+        port = "" if last.waiting is None else f", {last.waiting} connections wait on its port"
+        return f"its process runs (state {last.state}), used {used:.1f} s of CPU time in {self._seen[-1][0] - self._seen[0][0]:.0f} s{port}"
 
 
 Judge = Callable[[Redis, Process], Fault | None]
@@ -372,6 +553,8 @@ class World:
     processes: Processes
     servers: Mapping[int, Server]
     redis: Callable[[], Redis]
+    workers: Callable[[int, int], Sequence[str]]
+    """What a process, by its number and its start, may be called as a worker."""
     hand_over: Callable[[Redis, float], Sequence[object]]
     drained: Callable[[], set[int]]
     state_problem: Callable[[], str]
@@ -380,6 +563,9 @@ class World:
     """What an error says, without secrets."""
     now: Callable[[], float] = time.time
     log: Callable[[str, int], None] = log
+    switched_off: Set[str] = frozenset()
+    """The parts of Prefect that the settings switch off."""
+    scheduler_interval: float = 5.0
 
 
 class Watchdog:
@@ -391,6 +577,13 @@ class Watchdog:
         self._services = services
         self.memory = memory
         self.healthy: dict[str, bool] = {}
+        self.doubted: set[str] = set()
+        self.stuck: set[str] = set()
+        self._evidence: dict[str, Evidence] = {}
+        self._unseen: set[str] = set()
+        """Servers whose stream of events could not be probed."""
+        self._tick: tuple[object, float] = ("", 0.0)
+        self._held_by: dict[str, float] = {}
         self._redis: Redis | None = None
         self._run_id = ""
         self._back = 0.0
@@ -398,7 +591,6 @@ class Watchdog:
         self._since: dict[str, float] = {}
         self._streams: dict[int, Stream] = {port: Stream() for port in world.servers}
         self._said: dict[str, str] = {}
-        self._leases: dict[str, str] = {}
 
     def round(self) -> None:
         """Everything once. Without Redis there is nothing to go by, and a restart would help nobody."""
@@ -410,9 +602,12 @@ class Watchdog:
             for unit, judge in self._units().items():
                 fault = self._judge(unit, judge, redis)
                 self.healthy[unit] = fault is None
+                self._note_doubt(unit, fault)
                 if fault is None:
                     self._well(redis, unit)
-                elif fault.reason:
+                    continue
+                self._keep_lease(redis, unit)
+                if fault.reason:
                     self._heal(redis, unit, fault)
         except Exception as error:
             if not (isinstance(error, OSError) or type(error).__module__.startswith("redis")):
@@ -467,27 +662,75 @@ class Watchdog:
         lasted = self._world.now() - since
         return Fault(f"{fault.text}, for {lasted:.0f} s", fault.reason if lasted >= patience else "")
 
+    def _confirmed(self, unit: str, fault: Fault | None, sign: Callable[[Evidence], str]) -> Fault | None:
+        """The fault, with its reason only when the second sign agrees."""
+        if fault is None or not fault.reason:
+            return fault
+        evidence = self._evidence[unit]
+        agrees = sign(evidence)
+        return Fault(f"{fault.text}, and {agrees}", fault.reason) if agrees else Fault(fault.text, doubt=str(evidence))
+
+    def _look(self, unit: str, process: Process, port: int = 0) -> None:
+        """Gathers the second sign of a unit that seems not to work."""
+        snapshot = self._world.processes.snapshot(process, port)
+        self._evidence.setdefault(unit, Evidence()).add(self._world.now(), process, snapshot)
+
+    def _note_doubt(self, unit: str, fault: Fault | None) -> None:
+        doubt = fault.doubt if fault else ""
+        (self.doubted.add if doubt or unit in self._unseen else self.doubted.discard)(unit)
+        if doubt and fault:
+            self._say(f"{unit} doubt", f"{unit} {fault.text}, but {doubt}: the signs disagree, and it is not restarted")
+        elif self._said.pop(f"{unit} doubt", ""):
+            self._world.log(f"{unit}: its signs agree again", 6)
+
     def _judge_services(self, redis: Redis, process: Process) -> Fault | None:
         # Until one that was restarted shows itself, nobody else's turn comes.
-        if process.age < self._patience.grace and SERVICES_UNIT not in self._leases:
+        if process.age < self._patience.grace and SERVICES_UNIT not in self.memory.leases:
             return None
         now = self._world.now()
-        beat = redis.execute_command("ZSCORE", WORKERS, f"{self._world.host}#{process.pid}")
+        beat = self._last_beat(redis, process)
+        if beat is None or now - beat > OVERDUE:
+            self._look(SERVICES_UNIT, process)
+            silent = self._lasting(SERVICES_UNIT, Fault("shows no sign of life in Redis", "silent"), self._patience.services)
+            peers = self._world.processes.own_peers()
+            return self._confirmed(SERVICES_UNIT, silent, lambda evidence: evidence.of_services(peers))
+        self._evidence.pop(SERVICES_UNIT, None)
+        return self._judge_scheduler(redis)
+
+    def _last_beat(self, redis: Redis, process: Process) -> float | None:
+        beats = [redis.execute_command("ZSCORE", WORKERS, name) for name in self._world.workers(process.pid, process.started)]
+        return max((float(beat) for beat in beats if beat is not None), default=None)
+
+    def _judge_scheduler(self, redis: Redis) -> Fault | None:
+        """Two signs: the next tick is overdue by the clock, and it has not moved, whatever the clocks say."""
+        if "scheduler" in self._world.switched_off:
+            return self._lasting(SERVICES_UNIT, None, 0.0)
+        now = self._world.now()
         tick = redis.execute_command("HGET", SCHEDULER, "when")
-        fault = None
-        if beat is None or now - float(beat) > OVERDUE:
-            fault = Fault("shows no sign of life in Redis", "silent")
-        elif tick is None or now - float(tick) > OVERDUE:
-            fault = Fault("is alive, but its scheduler does not tick", "scheduler")
+        if tick != self._tick[0]:
+            self._tick = (tick, now)
+        if tick is not None and now - float(tick) <= OVERDUE:
+            return self._lasting(SERVICES_UNIT, None, 0.0)
+        if now - self._tick[1] < self._world.scheduler_interval + OVERDUE:
+            self._since.pop(SERVICES_UNIT, None)
+            late = "has never ticked" if tick is None else f"is {now - float(tick):.0f} s late by this host's clock"
+            moves = "it has not been watched for long" if tick is None else "it goes on ticking: the clocks of the hosts differ"
+            return Fault(f"is alive, and its scheduler {late}", doubt="" if tick is None else moves)
+        fault = Fault("is alive, but its scheduler does not tick", "scheduler")
         return self._lasting(SERVICES_UNIT, fault, self._patience.services)
 
     def _judge_api(self, port: int, _redis: Redis, process: Process) -> Fault | None:
         unit, server, stream, now = api_unit(port), self._world.servers[port], self._streams[port], self._world.now()
-        if not server.live():
+        wrong = server.fault()
+        if wrong:
             if process.age < self._patience.grace:
                 return Fault("does not answer yet")
-            return self._lasting(unit, Fault("does not answer", "unresponsive"), self._patience.api)
+            # After the question, which waits to be accepted by a server that is dead.
+            self._look(unit, process, port)
+            dead = self._lasting(unit, Fault(wrong, "unresponsive"), self._patience.api)
+            return self._confirmed(unit, dead, lambda evidence: evidence.of_server(port))
         self._lasting(unit, None, 0.0)
+        self._evidence.pop(unit, None)
         if stream.pid != process.pid:
             stream.pid, stream.due, stream.failed = process.pid, 0.0, 0
         if now >= stream.due and self._patience.probe_every > 0:
@@ -506,16 +749,36 @@ class Watchdog:
             stream.failed += verdict is Verdict.DEAD
         if verdict is Verdict.WELL:
             stream.failed, stream.due = 0, self._world.now() + self._patience.probe_every
+        (self._unseen.add if verdict is Verdict.UNKNOWN else self._unseen.discard)(unit)
         self._say(unit, f"{unit}: its stream of events could not be probed: {stream.text}" if verdict is Verdict.UNKNOWN else "")
 
     # --- what is done ---
 
     def _well(self, redis: Redis, unit: str) -> None:
-        if unit in self._leases:
-            redis.execute_command("EVAL", RELEASE, 1, self._leases.pop(unit), f"{self._world.host} {unit}")
+        self.stuck.discard(unit)
+        self._held_by.pop(unit, None)
+        self._said.pop(f"{unit} stuck", None)
+        self.memory.tried.pop(unit, None)
+        if unit in self.memory.leases:
+            redis.execute_command("EVAL", RELEASE, 1, self.memory.leases.pop(unit), f"{self._world.host} {unit}")
             self._world.log(f"{unit} works again", 6)
         if self.memory.again.get(unit, 0.0) + self._patience.longest_pause < self._world.now():
             self.memory.pause.pop(unit, None)
+
+    def _keep_lease(self, redis: Redis, unit: str) -> None:
+        """Until a unit that was restarted works, no other one of its kind is: its restart may not have been the cure."""
+        lease, mine = self.memory.leases.get(unit), f"{self._world.host} {unit}"
+        if not lease:
+            return
+        holder = redis.execute_command("GET", lease)
+        if holder in (None, mine):
+            redis.execute_command("SET", lease, mine, "PX", LEASE_SECONDS * 1000)
+        if self._world.now() - self.memory.tried.get(unit, self._world.now()) > self._patience.grace:
+            self._is_stuck(unit, f"{unit} was restarted, and that did not help: no other one of its kind is restarted until it works")
+
+    def _is_stuck(self, unit: str, text: str) -> None:
+        self.stuck.add(unit)
+        self._say(f"{unit} stuck", text)
 
     def _heal(self, redis: Redis, unit: str, fault: Fault) -> None:
         obstacle = self._obstacle(redis, unit)
@@ -528,6 +791,7 @@ class Watchdog:
         self._said.pop(f"{unit} fault", None)
         name = f"{unit} {fault.reason}"
         pause = min(self.memory.pause.get(unit, self._patience.pause / 2) * 2, self._patience.longest_pause)
+        self.memory.tried.setdefault(unit, self._world.now())
         self.memory.restarts[name] = self.memory.restarts.get(name, 0) + 1
         self.memory.pause[unit], self.memory.again[unit] = pause, self._world.now() + pause
         self._since.pop(unit, None)
@@ -557,9 +821,17 @@ class Watchdog:
         if not redis.execute_command("SET", lease, mine, "NX", "PX", LEASE_SECONDS * 1000):
             holder = redis.execute_command("GET", lease)
             if holder != mine:
-                return f"another one is being restarted: {holder}"
-        self._leases[unit] = lease
+                return self._why_not_after(unit, str(holder))
+        self._held_by.pop(unit, None)
+        self.memory.leases[unit] = lease
         return ""
+
+    def _why_not_after(self, unit: str, holder: str) -> str:
+        since = self._held_by.setdefault(unit, self._world.now())
+        if self._world.now() - since <= LEASE_SECONDS:
+            return f"another one is being restarted: {holder}"
+        self.stuck.add(unit)
+        return f"another one was restarted and has not got better by it: {holder}. None of its kind is restarted until it works"
 
     def _say(self, about: str, text: str) -> None:
         """Says something once, until it is something else. Figures do not count."""
@@ -610,6 +882,21 @@ def state_problem(program: str) -> str:
     return ended.stderr.strip() if ended.returncode else ""
 
 
+def messaging_url(environment: Mapping[str, str]) -> str:
+    """Where events are published."""
+    if url := environment.get("PREFECT_REDIS_MESSAGING_URL"):
+        return url
+    # It is the same server with the same user: only the number of the database may differ.
+    queue = urlsplit(environment["PREFECT_SERVER_DOCKET_URL"])
+    return urlunsplit(queue._replace(path=f"/{environment.get('PREFECT_REDIS_MESSAGING_DB', '0')}"))
+
+
+def published(redis: Redis, identity: str) -> bool:
+    """Whether an event is where every server reads events."""
+    newest = redis.execute_command("XREVRANGE", EVENTS, "+", "-", "COUNT", NEWEST)
+    return any(identity in str(value) for _entry, fields in newest for value in fields)
+
+
 def stamp(files: Sequence[Path], folder: Path) -> list[object]:
     """What files are, and when they last changed, and whether there is a folder."""
     return [folder.is_dir(), *((path.resolve(), path.stat().st_mtime_ns) for path in files)]
@@ -647,17 +934,24 @@ def main(given: argparse.Namespace) -> int:
     def everywhere(redis: Redis, since: float) -> list[object]:
         return [moved for queue in queues for moved in queue.hand_over(redis, everywhere=True, since=since)]
 
+    def in_redis(identity: str) -> bool:
+        return published(hand_over.connect({**environment, "PREFECT_SERVER_DOCKET_URL": messaging_url(environment)}), identity)
+
     world = World(
-        host=here.name,
+        # The session tells hosts of one name apart.
+        host=f"{here.name}/{here.session}",
         processes=ProcFs(),
-        servers={port: ApiServer(given.address, port, environment, given.probe_timeout) for port in given.api},
+        servers={port: ApiServer(given.address, port, environment, given.probe_timeout, published=in_redis) for port in given.api},
         redis=lambda: hand_over.connect(environment),
+        workers=here.workers,
         hand_over=everywhere,
         drained=drained_ports,
         state_problem=lambda: state_problem(given.await_state),
         explain=lambda error: str(hand_over.reason(error, environment)),
+        switched_off=frozenset(environment.get(SWITCHED_OFF, "").split()),
+        scheduler_interval=float(environment.get(SCHEDULER_INTERVAL) or 5.0),
     )
-    if environment.get("PREFECT_SERVER_EVENTS_STREAM_OUT_ENABLED", "true").lower() in ("false", "0"):
+    if "event_stream" in world.switched_off:
         given.patience_probe_every = 0.0
     remembered = given.folder / "memory.json"
     watchdog = Watchdog(world, Memory.load(remembered), given.services, patience(given))
@@ -666,7 +960,8 @@ def main(given: argparse.Namespace) -> int:
     while stamp(given.follow, given.metrics) == began_with:
         watchdog.round()
         watchdog.memory.save(remembered)
-        replace(given.folder / "prefect_watchdog.prom", metrics(watchdog.memory, watchdog.healthy, time.time()))
+        text = metrics(watchdog.memory, watchdog.healthy, time.time(), watchdog.doubted, watchdog.stuck)
+        replace(given.folder / "prefect_watchdog.prom", text)
         notify("WATCHDOG=1")
         time.sleep(min(given.interval, watchdog.interval))
     log("The release, the settings or the node exporter's folder have changed: beginning anew")

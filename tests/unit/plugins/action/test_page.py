@@ -101,6 +101,10 @@ def history(**changes: Any) -> dict[str, Any]:
     return {"start": NOW - 3600, "end": NOW, "plots": plots, "problem": "", **changes}
 
 
+def test_what_is_switched_off() -> None:
+    assert "Switched off by prefect_settings: scheduler" in Page(page(report(switched_off=["scheduler"]), history(), NOW)).words
+
+
 def test_all_well() -> None:
     shown = Page(page(report(), history(), NOW))
     assert shown.tags.count("svg") == 2

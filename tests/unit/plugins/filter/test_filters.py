@@ -29,6 +29,8 @@ def load(name: str) -> Any:
         ("connection_budget", (3,), 71),
         ("canonical_settings", ({"PREFECT_UI_API_URL": "/x"}, "3.8.8"), {"PREFECT_SERVER_UI_API_URL": "/x"}),
         ("inventory_problems", ({"groups": {"prefect_api": ["a"]}},), []),
+        ("switched_off", ({"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": False},), ["scheduler"]),
+        ("proxy_exceptions", ({}, ["10.0.0.1"]), {}),
     ],
 )
 def test_filter(name: Any, arguments: Any, result: Any) -> None:

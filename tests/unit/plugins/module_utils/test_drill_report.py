@@ -47,6 +47,21 @@ def test_a_drill_that_passes() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_a_drill_without_a_scheduler() -> None:
+    """It is switched off: nothing is expected of it, and the lines say so."""
+    one = measured(
+        watch={
+            "flows": {"runs": [{"id": "1", "at": 999.0, "took": 1.0, "state": "COMPLETED", "problem": ""}]},
+            "scheduler": {"switched_off": True},
+        },
+        limits={"scheduling_after": 10},
+    )
+    found = result([one], ABOUT)
+    assert (found["passed"], found["scenarios"][0]["reasons"]) == (True, [])
+    assert "scheduling switched off, events after" in text(found)[0]
+    assert "kill_api" in page(found)
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [

@@ -225,6 +225,30 @@ def test_scheduler_unmet(serve: Any, reply: bytes, since: float, message: str) -
         replies(serve, reply).ticked(0.3, since)
 
 
+def beats(**of: str) -> bytes:
+    """A sorted set with its scores, as Redis tells it."""
+    words = [word for name, beat in of.items() for word in (name.replace("_", "#"), beat)]
+    return f"*{len(words)}\r\n".encode() + b"".join(map(bulk, words))
+
+
+def test_services_that_have_shown_themselves(serve: Any) -> None:
+    assert replies(serve, beats(here_7="998.5", there_8="400")).works(2, "here", 990.0) == "seen 1.5 s ago"
+
+
+@pytest.mark.parametrize(
+    ("reply", "since", "message"),
+    [
+        (b"*0\r\n", 0, "have not shown themselves in Redis since they started"),
+        (beats(there_8="999", hereafter_7="999"), 0, "since they started"),
+        (beats(here_7="998"), 999.0, "since they started"),
+        (beats(here_7="900"), 0, "for 100 s, more than 30 s"),
+    ],
+)
+def test_services_that_have_not(serve: Any, reply: bytes, since: float, message: str) -> None:
+    with pytest.raises(UnmetError, match=message):
+        replies(serve, reply).works(2, "here", since)
+
+
 def shown(state: str, sub: str, load: str = "loaded", start: str = "Mon 2026-11-23 15:10:59.123456 UTC") -> str:
     return f"Id=a.service\nLoadState={load}\nActiveState={state}\nSubState={sub}\nExecMainStartTimestamp={start}\n"
 

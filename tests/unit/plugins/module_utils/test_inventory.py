@@ -158,3 +158,33 @@ def test_all_problems_at_once() -> None:
 def test_a_misspelt_key_is_an_error() -> None:
     with pytest.raises(ValueError, match="secret is not known; known: connections_needed"):
         inventory_problems({"secret": {}})
+
+
+def machine(hostname: str, machine_id: str = "") -> dict[str, str]:
+    return {"hostname": hostname, "machine_id": machine_id}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(["web", "web"], id="one name"),
+        pytest.param(["Web", "wEB"], id="in another case"),
+        pytest.param(["web", "web.example.com"], id="short and full"),
+        pytest.param(["web.example.com", "WEB.example.com."], id="full"),
+    ],
+)
+def test_machines_of_one_name(names: list[str]) -> None:
+    (problem,) = inventory_problems({"machines": {"services1": machine(names[0], "a"), "services2": machine(names[1], "b")}})
+    assert problem.startswith("services1 and services2 have one host name, web.")
+    assert "machine-id" not in problem
+
+
+def test_clones() -> None:
+    (problem,) = inventory_problems({"machines": {"a": machine("web", "x"), "b": machine("web", "x"), "c": machine("c", "x")}})
+    assert problem.startswith("a and b have one host name, web, and one /etc/machine-id: one is a clone of the other.")
+    assert "rm /etc/machine-id; systemd-machine-id-setup" in problem
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["web.a.example", "web.b.example"]])
+def test_machines_with_names_of_their_own(names: list[str]) -> None:
+    assert inventory_problems({"machines": dict(zip("ab", map(machine, names), strict=True))}) == []

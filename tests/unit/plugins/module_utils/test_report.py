@@ -73,6 +73,12 @@ def test_problems(changes: dict[str, Any], words: list[str]) -> None:
     assert all(word in problem for word, problem in zip(words, found, strict=True))
 
 
+def test_what_is_switched_off() -> None:
+    words = table({**report(switched_off=["late_runs", "scheduler"]), "problems": []}, lambda: NOW)
+    assert "  switched off by prefect_settings: late_runs, scheduler\n  no problem found" in words
+    assert "switched off" not in table({**report(switched_off=[]), "problems": []}, lambda: NOW)
+
+
 def test_table() -> None:
     words = table({**report(), "problems": []}, lambda: NOW)
     for part in (

@@ -151,6 +151,9 @@ def test_watching(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result["changed"], result["flows"]["problem"]) == (False, "")
     assert result["scheduler"] == {"changes": [], "redis": 1, "seconds": 5}
     assert Flows.closed == 1
+    unscheduled = run_module(prefect_drill_watch.main, scheduler=False, **arguments)
+    assert unscheduled["scheduler"] == {"switched_off": True}
+    Flows.closed -= 1
     assert "flows" not in run_module(prefect_drill_watch.main, check=True, **arguments)
     for problem, says in (
         (KeyError("prefect"), "no user prefect on this host"),

@@ -33,6 +33,8 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ({"url": "http://h", "auth_string": "a:b", "unit": "a.service"}, ["units", "live", "ready", "version"]),
         ({"units": ["a.service", "b.service"]}, ["units"]),
         ({"unit": "a.service", "deep": True, "redis": REDIS}, ["units", "redis", "scheduler"]),
+        ({"unit": "a.service", "deep": True, "redis": REDIS, "scheduler": False}, ["units", "redis", "worker"]),
+        ({"url": "http://h", "deep": True, "redis": REDIS, "scheduler": False}, ["live", "ready", "redis", "write"]),
         ({"url": "http://h", "deep": True, "redis": REDIS}, ["live", "ready", "redis", "write", "scheduler"]),
     ],
 )
