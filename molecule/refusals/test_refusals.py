@@ -142,6 +142,18 @@ def python_in_usr_local(inventory: Inventory) -> None:
     hosts["api1"]["prefect_python"] = hosts["state1"]["ansible_python_interpreter"] = "/usr/local/bin/python3.9"
 
 
+@contextmanager
+def clones() -> Iterator[None]:
+    """Two machines that were made from one image, one of which knows its domain."""
+    on_host("api1", "hostname web")
+    on_host("api2", "hostname WEB.example.com")
+    try:
+        yield
+    finally:
+        for host in ("api1", "api2"):
+            on_host(host, f"hostname {host}")
+
+
 def without(group: str) -> Any:
     """The inventory with an empty group."""
 
@@ -251,6 +263,7 @@ CASES = {
         on_host=hand_built_pythons,
     ),
     "port taken": Case(("api1", "4200", "python3"), on_host=lambda: listening("api1", 4200)),
+    "clones": Case(("api1 and api2 have one host name, web", "hostnamectl set-hostname"), on_host=clones),
     "disk full": Case(("api1", "/opt"), on_host=full_disk),
     "another system": Case(("api1", "fedora"), on_host=another_system),
     "old Python": Case(("api1", "3.9", "3.11"), {"prefect_python": "/usr/local/bin/python3.9"}, on_host=old_python),

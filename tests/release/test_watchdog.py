@@ -242,6 +242,16 @@ def test_a_young_process_may_still_be_starting() -> None:
     assert (site.stopped, site.probed) == ([], 0)
 
 
+def test_services_that_were_restarted_may_take_their_time() -> None:
+    site = Site(beat=None)
+    dog = watch(site, api=False)
+    run(dog, site, 35)
+    site.ages[SERVICES] = 10.0
+    run(dog, site, 600)
+    # Not well, so that no other one is restarted; and not again, while it may still be starting.
+    assert (len(site.stopped), dog.healthy, list(site.keys)) == (1, {SERVICES: False}, ["selfhosted.prefect:watchdog:services"])
+
+
 def test_a_young_server_is_probed_once_it_answers() -> None:
     site = Site(probes=[DEAD, DEAD], ages={API: 10.0})
     dog = watch(site, services=False)

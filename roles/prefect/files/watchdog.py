@@ -684,12 +684,15 @@ class Watchdog:
             self._world.log(f"{unit}: its signs agree again", 6)
 
     def _judge_services(self, redis: Redis, process: Process) -> Fault | None:
-        # Until one that was restarted shows itself, nobody else's turn comes.
-        if process.age < self._patience.grace and SERVICES_UNIT not in self.memory.leases:
+        young = process.age < self._patience.grace
+        # Until one that was restarted shows itself, no other one is restarted.
+        if young and SERVICES_UNIT not in self.memory.leases:
             return None
         now = self._world.now()
         beat = self._last_beat(redis, process)
         if beat is None or now - beat > OVERDUE:
+            if young:
+                return Fault("does not show itself yet")
             self._look(SERVICES_UNIT, process)
             silent = self._lasting(SERVICES_UNIT, Fault("shows no sign of life in Redis", "silent"), self._patience.services)
             peers = self._world.processes.own_peers()
