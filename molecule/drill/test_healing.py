@@ -53,7 +53,7 @@ module = importlib.util.module_from_spec(importlib.util.spec_from_loader('watchd
 sys.modules['watchdog'] = module
 loader.exec_module(module)
 begun = time.monotonic()
-server = module.ApiServer('127.0.0.1', 4200, os.environ, 3)
+server = module.ApiServer('127.0.0.1', 4200, os.environ, 3, published=lambda identity: True)
 while server.probe()[0] is not module.Verdict.WELL:
     if time.monotonic() - begun > float(sys.argv[1]):
         sys.exit('no event came back')
@@ -252,9 +252,12 @@ def test_what_is_frozen_or_spins_is_restarted(ticks: Ticks, capsys: pytest.Captu
     silent, unresponsive = f'unit="{SERVICES}",reason="silent"', f'unit="{SERVER}",reason="unresponsive"'
     wait("the count", 10, lambda: restarts(STATE).get(silent, 0) == before.get(silent, 0) + 1)
     wait("the other count", 10, lambda: restarts(THIRD).get(unresponsive, 0) == spins.get(unresponsive, 0) + 1)
+    assert "the kernel shows its process as stopped: process" in journal(STATE, "prefect-watchdog", frozen)
     assert "asked to stop, and systemd starts it again" in journal(STATE, "prefect-watchdog", frozen)
     said = journal(THIRD, "prefect-watchdog", frozen)
-    assert "does not answer, for" in said
+    assert "does not answer (timed out), for" in said
+    # The second sign: its port shows the same.
+    assert "and the connections that wait on port 4200 are not accepted" in said
     assert f"{SERVER}: it ended on SIGKILL" in said
     assert resumed < 75
 
@@ -304,4 +307,4 @@ def test_a_server_without_its_stream_is_restarted(capsys: pytest.CaptureFixture[
     with capsys.disabled():
         print(f"\nstream of events dead: restarted {seconds:.0f} s after Redis was back, events after another {stream:.1f} s")
     wait("the count", 10, lambda: restarts(API).get(name, 0) == before.get(name, 0) + 1)
-    assert "its stream of events is dead" in journal(API, "prefect-watchdog", begun)
+    assert "its stream of events is dead: an event that is in Redis did not come back" in journal(API, "prefect-watchdog", begun)
