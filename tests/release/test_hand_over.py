@@ -49,6 +49,7 @@ class Redis:
     entries: dict[str, Queued] = field(default_factory=dict)
     beats: dict[str, float] = field(default_factory=dict)
     up: int = 10_000
+    now: float = NOW
     error: Exception | None = None
     renewed: str = ""
     asked: list[str] = field(default_factory=list)
@@ -60,7 +61,7 @@ class Redis:
         return getattr(self, "_" + str(words[0]).lower().replace(" ", "_"))(*words[1:])
 
     def _time(self) -> list[str]:
-        return [str(int(NOW)), "0"]
+        return [str(int(self.now)), "0"]
 
     def _info(self, _section: str) -> str:
         return f"# Server\r\nrun_id:abc\r\nuptime_in_seconds:{self.up}\r\n"
@@ -77,7 +78,7 @@ class Redis:
         return [word for worker, beat in self.beats.items() for word in (worker, repr(beat))]
 
     def _idle(self, identity: str) -> float:
-        return (NOW - self.entries[identity].at) * 1000
+        return (self.now - self.entries[identity].at) * 1000
 
     def _xpending(self, _stream: str, _group: str, _idle: str, least: int, _a: str, _b: str, _n: int, worker: str) -> list[list[Any]]:
         found = [each for each, entry in self.entries.items() if entry.worker == worker and self._idle(each) >= least]
@@ -129,6 +130,15 @@ def test_what_a_killed_process_held_goes_over_at_once() -> None:
     assert list(redis.entries) == ["2-0", "3-0"]
 
 
+def twice(redis: Redis, since: float = 0) -> list[Any]:
+    """What is handed over by one that has looked some seconds before, too."""
+    same = queue()
+    redis.now, redis.up = NOW - 6, max(redis.up - 6, 0)
+    found = same.hand_over(redis, everywhere=True, since=since)
+    redis.now, redis.up = NOW, redis.up + 6
+    return [*found, *same.hand_over(redis, everywhere=True, since=since)]
+
+
 @pytest.mark.parametrize(
     ("beat", "age", "up", "since", "moved"),
     [
@@ -149,7 +159,7 @@ def test_what_a_killed_process_held_goes_over_at_once() -> None:
 )
 def test_who_counts_as_dead_elsewhere(beat: float | None, age: float, up: int, since: float, moved: bool) -> None:
     redis = Redis({"1-0": Queued("there#7", NOW - age)}, {} if beat is None else {"there#7": NOW - beat}, up)
-    found = queue().hand_over(redis, everywhere=True, since=NOW - since if since else 0)
+    found = twice(redis, since=NOW - since if since else 0)
     assert bool(found) is moved
     assert ("1-0" not in redis.entries) is moved
 
@@ -204,4 +214,15 @@ def test_a_worker_of_before_is_moved_once_it_is_silent() -> None:
     alive = Redis({"1-0": Queued("here#7", NOW - 30)}, {"here#7": NOW - 2})
     assert queue().hand_over(alive, everywhere=True) == []
     silent = Redis({"1-0": Queued("here#7", NOW - 30)}, {"here#7": NOW - 20})
-    assert [moved.worker for moved in queue().hand_over(silent, everywhere=True)] == ["here#7"]
+    assert [moved.worker for moved in twice(silent)] == ["here#7"]
+
+
+def test_a_worker_whose_clock_is_wrong_is_not_silent() -> None:
+    """Its signs are a minute old whenever they come, and they come."""
+    redis = Redis({"1-0": Queued("there#7", NOW - 60)})
+    same = queue()
+    for second in range(0, 60, 2):
+        redis.now = NOW + second
+        redis.beats["there#7"] = redis.now - 60
+        redis.entries["1-0"].at = NOW - 20
+        assert same.hand_over(redis, everywhere=True) == []

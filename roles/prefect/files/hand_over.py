@@ -6,7 +6,8 @@ still. This puts such tasks back at the end of the queue, where a worker sees th
 moved only if
 
 - its worker was a process of this host that is not there any more (its name says so: see prefect_worker_name.py),
-- or its worker has shown no sign of life for SILENT seconds,
+- or its worker has shown no sign of life for SILENT seconds, by Redis' clock, and its last one has not moved for STILL seconds: it tells
+  their time by the clock of its own host, which may be wrong,
 - or it was handed out before its worker last began anew, or before Redis was last away and its worker has begun anew since,
 - or its worker has not renewed it for LOST seconds, which it does every 75.
 
@@ -30,6 +31,7 @@ import prefect_worker_name
 
 WORKER = re.compile(r".*#(?P<pid>\d+)\.(?P<started>\d+)#(?P<session>[0-9a-f]+)")
 SILENT = 15.0
+STILL = 5.0
 LOST = 120.0
 TIMEOUT = 5.0
 BATCH = 1000
@@ -139,6 +141,8 @@ class Life:
 
     beat: float | None
     absent: float = 0.0
+    still: float = 0.0
+    """For how many seconds the last one has been seen to be the last one."""
 
 
 def idle_needed(life: Life, now: float, up: float) -> tuple[float, str]:
@@ -147,7 +151,8 @@ def idle_needed(life: Life, now: float, up: float) -> tuple[float, str]:
     ``up`` is for how many seconds Redis has been there.
     """
     # After an absence of Redis everybody has been silent, and gets time to come back.
-    if (life.beat is None or now - life.beat > SILENT) and up > SILENT:
+    silent = life.beat is None or (now - life.beat > SILENT and life.still >= STILL)
+    if silent and up > SILENT:
         return SILENT, f"silent for more than {SILENT:g} s"
     if life.beat is not None and 0 < life.absent < life.beat and now - life.absent < LOST:
         return now - life.absent, "which began anew"
@@ -164,6 +169,8 @@ class Queue:
         self._host = host
         self._stream = f"{docket}:stream"
         self._absent: dict[str, float] = {}
+        self._seen: dict[str, tuple[float, float]] = {}
+        """The last sign of each worker, and when it was first seen."""
 
     def hand_over(self, redis: Redis, everywhere: bool = False, since: float = 0.0) -> list[Moved]:
         """Puts back what dead workers hold: of this host's processes only, or of everybody's.
@@ -182,8 +189,16 @@ class Queue:
             for worker in others:
                 if worker not in beats:
                     self._absent[worker] = now
-                moved += self._move(redis, worker, *idle_needed(Life(beats.get(worker), self._absent.get(worker, 0.0)), now, up))
+                life = Life(beats.get(worker), self._absent.get(worker, 0.0), self._still(worker, beats.get(worker), now))
+                moved += self._move(redis, worker, *idle_needed(life, now, up))
         return moved
+
+    def _still(self, worker: str, beat: float | None, now: float) -> float:
+        if beat is None:
+            return 0.0
+        if self._seen.get(worker, (0.0, 0.0))[0] != beat:
+            self._seen[worker] = (beat, now)
+        return now - self._seen[worker][1]
 
     def _holders(self, redis: Redis) -> list[str]:
         try:
