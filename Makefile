@@ -33,6 +33,12 @@ test: venv ## Everything that CI runs
 test-full: export PREFECT_TEST_FULL := 1
 test-full: test ## And the long scenarios: rollback, drills, monitoring, every alert from its cause to its end
 
+.PHONY: test-matrix
+test-matrix: export PREFECT_TEST_MATRIX := 1
+test-matrix: venv ## The collection with each ansible-core of requirements/, on each Python of this machine
+	@tools/need shellcheck
+	pytest tests/collection/test_ansible_versions.py
+
 .PHONY: test-fast
 test-fast: venv ## What needs no container and little time
 	@tools/need shellcheck

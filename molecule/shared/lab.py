@@ -76,9 +76,12 @@ class Lab:
     def auth_string(self) -> str:
         return f"admin:{(ROOT / 'build/lab' / self.name / 'auth').read_text().strip()}{SUFFIX}"
 
-    def start(self, playbook: str, *arguments: str, callbacks: str = "", **variables: Any) -> subprocess.Popen[str]:
-        """Begins a playbook; `variables` win over the inventory's. `callbacks` are Ansible's, for more output."""
-        command = ["ansible-playbook", "-i", self.inventory, f"playbooks/{playbook}.yml", "-e", json.dumps(variables), *arguments]
+    def start(self, playbook: str, *arguments: str, callbacks: str = "", core: str = "", **variables: Any) -> subprocess.Popen[str]:
+        """Begins a playbook; `variables` win over the inventory's.
+
+        `callbacks` are Ansible's, for more output; `core` is a minor version of ansible-core other than this checkout's.
+        """
+        command = [ansible_playbook(core), "-i", self.inventory, f"playbooks/{playbook}.yml", "-e", json.dumps(variables), *arguments]
         return subprocess.Popen(
             command,
             cwd=ROOT,
@@ -90,11 +93,11 @@ class Lab:
         )
 
     def play(
-        self, playbook: str, *arguments: str, expect: int | None = 0, callbacks: str = "", seconds: float = PLAY_SECONDS, **variables: Any
+        self, playbook: str, *arguments: str, expect: int | None = 0, seconds: float = PLAY_SECONDS, core: str = "", **more: Any
     ) -> Played:
-        """Runs a playbook to its end. The test fails, with the output, unless it ends with `expect` (None: any)."""
+        """Runs a playbook to its end. The test fails, with the output, unless it ends with `expect` (None: any). `more` is for `start`."""
         begun = time.monotonic()
-        process = self.start(playbook, *arguments, callbacks=callbacks, **variables)
+        process = self.start(playbook, *arguments, core=core, **more)
         output, _errors = process.communicate(timeout=seconds)
         played = Played(process.returncode, output, time.monotonic() - begun)
         assert expect is None or played.code == expect, f"{playbook}.yml ended with {played.code}, not {expect}:\n{output[-12000:]}"
@@ -174,6 +177,14 @@ class Lab:
                 print(output)
                 setattr(load, name, json.loads((folder / f"{name}.json").read_text()))
             stop.unlink()
+
+
+def ansible_playbook(core: str) -> str:
+    """The command of this checkout's ansible-core, or of another, such as 2.21."""
+    if not core:
+        return "ansible-playbook"
+    made = subprocess.run([sys.executable, "tools/ansible_venv.py", core], cwd=ROOT, capture_output=True, text=True, check=True)
+    return f"{made.stdout.strip()}/bin/ansible-playbook"
 
 
 def summary(what: str, report: dict[str, Any]) -> str:

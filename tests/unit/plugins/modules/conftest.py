@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.common.text.converters import to_bytes
 
 RunModule = Callable[..., dict[str, Any]]
@@ -19,6 +20,8 @@ def run_module(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
     def run(main: Callable[[], None], check: bool = False, **arguments: Any) -> dict[str, Any]:
         given = {**arguments, "_ansible_check_mode": check, "_ansible_remote_tmp": "/tmp", "_ansible_keep_remote_files": False}
+        # Since ansible-core 2.20 a result holds the arguments only where this is asked for.
+        given |= {"_ansible_inject_invocation": True} if "inject_invocation" in PASS_VARS else {}
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", to_bytes(json.dumps({"ANSIBLE_MODULE_ARGS": given})))
         # Only ansible-core 2.19 and later have it.
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
