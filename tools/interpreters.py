@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
-PLACES = (Path("/root/.pyenv/versions"), Path.home() / ".pyenv" / "versions", Path.home() / ".local" / "share" / "uv" / "python")
+PLACES = (Path.home() / ".pyenv" / "versions", Path.home() / ".local" / "share" / "uv" / "python")
 
 
 def interpreters() -> dict[str, Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import NEW, OLD, Lab, summary
+from lab import NEW, PREVIOUS, Lab, summary
 
 LAB = Lab("rollback", 4300)
 APIS = ("api1", "api2", "api3")
@@ -40,12 +40,12 @@ def test_back_and_forth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert LAB.versions(APIS) == [NEW] * 3
     with noon(tmp_path, "rollback", capsys):
         LAB.play("rollback", prefect_version=NEW)
-    assert LAB.versions([*APIS, "state1"]) == [OLD] * 4
+    assert LAB.versions([*APIS, "state1"]) == [PREVIOUS] * 4
     assert revision() == newer
     LAB.play("rollback", prefect_version=NEW)
     assert LAB.versions(APIS) == [NEW] * 3
     LAB.play("rollback", prefect_rollback_schema=True, prefect_version=NEW)
-    assert LAB.versions(APIS) == [OLD] * 3
+    assert LAB.versions(APIS) == [PREVIOUS] * 3
     assert revision() == older
     assert LAB.on("state1", "ls /var/backups/prefect/*.dump").split()
 
@@ -53,7 +53,7 @@ def test_back_and_forth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = LAB.started(APIS)
     with noon(tmp_path, "restart", capsys):
-        LAB.play("restart", prefect_version=OLD)
+        LAB.play("restart", prefect_version=PREVIOUS)
     assert not set(LAB.started(APIS)) & set(before)
 
 
@@ -65,7 +65,7 @@ def test_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_removal_refused(variables: dict[str, Any], says: str) -> None:
-    played = LAB.play("remove_api", expect=2, prefect_version=OLD, **variables)
+    played = LAB.play("remove_api", expect=2, prefect_version=PREVIOUS, **variables)
     assert played.says(says, "Nothing was changed")
     assert played.changed == 0
 
@@ -73,10 +73,10 @@ def test_removal_refused(variables: dict[str, Any], says: str) -> None:
 def test_one_less_and_one_more(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     address = "172.28.10.23:4200"
     with noon(tmp_path, "one host less", capsys):
-        LAB.play("remove_api", prefect_version=OLD, prefect_remove_host="api3")
+        LAB.play("remove_api", prefect_version=PREVIOUS, prefect_remove_host="api3")
     assert address not in LAB.on("state1", "cat /etc/nginx/conf.d/prefect.conf")
     assert not LAB.on("api3", "ls -d /opt/prefect /etc/prefect /etc/systemd/system/prefect-* 2>/dev/null", check=False)
     with noon(tmp_path, "one host more", capsys):
-        LAB.play("site", prefect_version=OLD)
+        LAB.play("site", prefect_version=PREVIOUS)
     assert address in LAB.on("state1", "cat /etc/nginx/conf.d/prefect.conf")
-    assert LAB.versions(APIS) == [OLD] * 3
+    assert LAB.versions(APIS) == [PREVIOUS] * 3

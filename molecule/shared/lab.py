@@ -17,10 +17,23 @@ from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 import yaml
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW: str = yaml.safe_load((ROOT / "roles/prefect/defaults/main.yml").read_text())["prefect_version"]
 OLD: str = yaml.safe_load((ROOT / "molecule/shared/older.yml").read_text())[0]["vars"]["prefect_version"]
+PREVIOUS: str = yaml.safe_load((ROOT / "molecule/shared/previous.yml").read_text())[0]["vars"]["prefect_version"]
+# What `core` may say, and the minor version of ansible-core that it stands for: of those that the collection is tested with.
+CORES = dict(
+    zip(
+        ("oldest", "newest"),
+        (
+            sorted((path.stem.partition("-")[2] for path in (ROOT / "requirements").glob("ansible-*.in")), key=Version)[end]
+            for end in (0, -1)
+        ),
+        strict=True,
+    )
+)
 PLAY_SECONDS = 900
 # In spite of its name it is a variable of the inventory, and says which characters every password ends with.
 SUFFIX = "@:/%#?$'\" \\ end"
@@ -79,7 +92,7 @@ class Lab:
     def start(self, playbook: str, *arguments: str, callbacks: str = "", core: str = "", **variables: Any) -> subprocess.Popen[str]:
         """Begins a playbook; `variables` win over the inventory's.
 
-        `callbacks` are Ansible's, for more output; `core` is a minor version of ansible-core other than this checkout's.
+        `callbacks` are Ansible's, for more output; `core` is another ansible-core than this checkout's, one of CORES.
         """
         command = [ansible_playbook(core), "-i", self.inventory, f"playbooks/{playbook}.yml", "-e", json.dumps(variables), *arguments]
         return subprocess.Popen(
@@ -180,11 +193,12 @@ class Lab:
 
 
 def ansible_playbook(core: str) -> str:
-    """The command of this checkout's ansible-core, or of another, such as 2.21."""
+    """The command of this checkout's ansible-core, or of another if this machine has a Python for it."""
     if not core:
         return "ansible-playbook"
-    made = subprocess.run([sys.executable, "tools/ansible_venv.py", core], cwd=ROOT, capture_output=True, text=True, check=True)
-    return f"{made.stdout.strip()}/bin/ansible-playbook"
+    made = subprocess.run([sys.executable, "tools/ansible_venv.py", CORES[core]], cwd=ROOT, capture_output=True, text=True, check=False)
+    print(made.stderr)
+    return f"{made.stdout.strip()}/bin/ansible-playbook" if made.returncode == 0 else "ansible-playbook"
 
 
 def summary(what: str, report: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""From the older version to the newer at noon."""
+"""From each version that has a lock to the next, under load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from database import Rows, ask, fill, pages
-from lab import NEW, OLD, Lab, summary
+from lab import NEW, OLD, PREVIOUS, Lab, summary
 from outages import survive
 
 LAB = Lab("upgrade", 4270)
@@ -64,13 +64,15 @@ def test_a_database_of_weeks_is_read_as_prefect_wrote_it() -> None:
     assert {task["state"]["type"] for task in tasks} == {"COMPLETED"} and lines
 
 
-def test_upgrade_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with LAB.load(tmp_path, flow=OLD, max_p99=MOST_P99) as load:
-        played = LAB.play("upgrade", prefect_version=NEW)
+@pytest.mark.parametrize(("old", "new", "core"), [(OLD, PREVIOUS, ""), (PREVIOUS, NEW, "newest")])
+def test_upgrade_at_noon(old: str, new: str, core: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dumps = LAB.on("state1", "ls /var/backups/prefect/*.dump || true").split()
+    with LAB.load(tmp_path, flow=old, max_p99=MOST_P99) as load:
+        played = LAB.play("upgrade", core=core, prefect_version=new)
     report = load.report
     with capsys.disabled():
-        print(summary(f"upgrade, {played.seconds:.0f} s", report))
-    assert LAB.versions([*APIS, "state1"]) == [NEW] * 4
+        print(summary(f"upgrade from {old} to {new}, {played.seconds:.0f} s", report))
+    assert LAB.versions([*APIS, "state1"]) == [new] * 4
     # One after the other, as the inventory has them; a start in microseconds is far more than a process id.
     begun = [max(map(int, started.split())) for started in LAB.started(APIS)]
     assert begun == sorted(begun)
@@ -79,8 +81,8 @@ def test_upgrade_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert report["writes"] >= report["requests"] * 0.45
     assert report["latency"]["p99"] < MOST_P99
     assert load.flow["state"] == "COMPLETED", load.flow
-    assert played.says(f"From {OLD} to {NEW}: api1, api2, api3, state1", "to apply", "Tables that these touch")
-    assert len(LAB.on("state1", "ls /var/backups/prefect/*.dump").split()) == 1
+    assert played.says(f"From {old} to {new}: api1, api2, api3, state1", "to apply", "Tables that these touch")
+    assert len(LAB.on("state1", "ls /var/backups/prefect/*.dump").split()) == len(dumps) + 1
 
 
 @pytest.mark.parametrize("what", ["postgres", "redis"])
@@ -109,9 +111,10 @@ def test_no_answer_in_time_is_to_be_tried_again() -> None:
         time.sleep(1)
 
 
-def test_nothing_to_do() -> None:
+@pytest.mark.parametrize(("playbook", "core"), [("upgrade", "newest"), ("site", "oldest")])
+def test_nothing_to_do(playbook: str, core: str) -> None:
     before = LAB.started(APIS), LAB.started(["state1"], "prefect-services")
-    played = LAB.play("upgrade", prefect_version=NEW)
+    played = LAB.play(playbook, core=core, prefect_version=NEW)
     assert played.changed == 0, played.output
     assert (LAB.started(APIS), LAB.started(["state1"], "prefect-services")) == before
 

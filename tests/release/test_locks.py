@@ -53,6 +53,10 @@ def test_default_version_and_an_older_minor_have_a_lock() -> None:
     default = yaml.safe_load((ROOT / "roles/prefect/defaults/main.yml").read_text())["prefect_version"]
     assert default in versions
     assert len({version.rpartition(".")[0] for version in versions}) >= 2
+    deployed = {
+        yaml.safe_load((ROOT / f"molecule/shared/{name}.yml").read_text())[0]["vars"]["prefect_version"] for name in ("older", "previous")
+    }
+    assert deployed | {default} == versions, "the scenarios upgrade through every version that has a lock"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
