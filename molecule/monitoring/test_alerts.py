@@ -123,6 +123,11 @@ DISK_FILLS = Cause(
     "systemd-run --quiet --collect --unit=test-filling bash -c 'while head -c 50k /dev/zero >>/srv/filling/disk/more; do sleep 2; done'",
     "systemctl stop test-filling; umount /srv/filling/disk /srv/filling; rmdir /srv/filling",
 )
+OLD_LOG = Cause(
+    POSTGRES,
+    f"{PSQL} $'INSERT INTO log (name, level, message, timestamp) VALUES (\\'x\\', 20, \\'old\\', now() - interval \\'40 days\\')'",  # noqa: S608  a constant
+    f"{PSQL} $'DELETE FROM log WHERE message = \\'old\\''",  # noqa: S608  a constant
+)
 EARLY = "310dda75f561"  # a revision that every release knows
 SCHEMA_OLD = Cause(
     POSTGRES,
@@ -316,7 +321,8 @@ STAGES: dict[str, list[Trial]] = {
             "an API server is stopped", {"PrefectApiDown": 0}, [stopped(group("prefect_api")[1], "prefect-api@4200", "prefect-watchdog")]
         ),
         Trial("an exporter is stopped", {"PrefectTargetDown": 0}, [stopped(group("prefect_api")[1], "prometheus-node-exporter")]),
-        Trial("a disk fills up", {"PrefectDiskFilling": 60}, [DISK_FILLS]),
+        Trial("a disk fills up", {"PrefectDiskFilling": 60, "PrefectDatabaseFilling": 60}, [DISK_FILLS]),
+        Trial("old logs stay", {"PrefectRetentionBehind": 0}, [*everywhere("prefect_services", "prefect-retention.timer"), OLD_LOG]),
         Trial("the schema is an old one", {"PrefectSchemaBehind": 0}, [SCHEMA_OLD]),
         Trial("Redis is nearly full", {"PrefectRedisMemoryHigh": 0}, [MEMORY_FULL]),
         Trial(

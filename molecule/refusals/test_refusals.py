@@ -212,6 +212,18 @@ CASES = {
     "a group of settings": Case(
         ("PREFECT_SERVER_DATABASE is the name of a group",), {"prefect_settings": {"PREFECT_SERVER_DATABASE": {"timeout": 5}}}
     ),
+    "a retention of nothing, and one that is no duration": Case(
+        ("prefect_retention.events is 0", "Give at least 1d", 'prefect_retention.logs is "for ever"', "or forever"),
+        {"prefect_retention": {"events": 0, "logs": "for ever"}},
+    ),
+    "a retention that is too short, and of what there is not": Case(
+        ("prefect_retention.flow_runs is 2h, which is too short", "holds flow_run; known are events, flow_runs, logs"),
+        {"prefect_retention": {"flow_runs": "2h", "flow_run": 7}},
+    ),
+    "a retention in two places": Case(
+        ("PREFECT_EVENTS_RETENTION_PERIOD", "Set prefect_retention (its events) instead"),
+        {"prefect_settings": {"PREFECT_EVENTS_RETENTION_PERIOD": "P30D"}},
+    ),
     "a batch of nobody": Case(("prefect_api_serial", "at least 1"), {"prefect_api_serial": 0}),
     "every host in one batch": Case(("prefect_api_serial", "all 2"), {"prefect_api_serial": "100%"}),
     "a number that is a word": Case(("prefect_api_instances", "three"), {"prefect_api_instances": "three"}),

@@ -38,6 +38,12 @@ MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also ru
         ),
         pytest.param((), {"prefect_upgrade_backup": "require"}, ("no backup younger than 3600 s",), id="a backup that is not there"),
         pytest.param(("--skip-tags", "backup"), {}, ("prefect_upgrade_backup=skip",), id="a backup passed over without saying so"),
+        pytest.param(
+            (),
+            {"prefect_retention": {"events": "2d", "logs": "forever"}},
+            ("events from 14d to 2d (deletes ", " events that occurred before ", "-e prefect_retention_shorten=true", "{events: 14d,"),
+            id="a shorter retention",
+        ),
     ],
 )
 def test_refused(arguments: tuple[str, ...], variables: dict[str, Any], says: tuple[str, ...]) -> None:
@@ -109,6 +115,28 @@ def test_no_answer_in_time_is_to_be_tried_again() -> None:
     while " 200 " not in subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.splitlines()[0]:
         assert time.monotonic() < end, "the servers are not asked again"
         time.sleep(1)
+
+
+def test_retention() -> None:
+    """The servers have the settings, and old log lines go at the next turn of the timer."""
+    for host in (*APIS, "state1"):
+        settings = LAB.on(host, "grep -E 'VACUUM|RETENTION' /etc/prefect/prefect.env").split()
+        assert 'PREFECT_SERVER_EVENTS_RETENTION_PERIOD="PT1209600S"' in settings
+        assert 'PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED="events,flow_runs"' in settings
+    assert '"events": 1209600' in sql("TABLE configuration")
+    assert "autovacuum_vacuum_scale_factor=0.02" in sql("TABLE pg_class")
+    assert LAB.on("state1", "systemctl is-active prefect-retention.timer").strip() == "active"
+    for days in (29, 31):
+        sql(f"INSERT INTO log (name, level, message, timestamp) VALUES ('x', 20, 'of {days} days', now() - interval '{days} days')")  # noqa: S608
+    LAB.on("state1", "systemctl start prefect-retention")
+    assert "of 29 days" in sql("TABLE log")
+    assert "of 31 days" not in sql("TABLE log")
+    assert "deleted 1 log lines" in LAB.on("state1", "journalctl --unit prefect-retention --lines 5 --output cat")
+
+
+def sql(statement: str) -> str:
+    """What Prefect's database answers."""
+    return LAB.on("state1", f'runuser -u postgres -- psql --no-psqlrc --quiet prefect --command "{statement}"')
 
 
 @pytest.mark.parametrize(("playbook", "core"), [("upgrade", "newest"), ("site", "oldest")])

@@ -11,8 +11,8 @@ version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - The least C(max_connections) with which no Prefect process is ever refused a connection.
-  - That is O(pool_size) + O(max_overflow) for each process, one more to LISTEN for each services process,
-    and O(reserve).
+  - That is O(pool_size) + O(max_overflow) for each process and one more for Prefect's database vacuum, whose work the API servers
+    do, too; two more for each services process (one to LISTEN, one to delete old logs); and O(reserve).
 positional: _input, services_processes, pool_size, max_overflow, reserve
 options:
   _input:
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 - name: Three API servers and one services process, with Prefect's own pool
   ansible.builtin.debug:
     msg: "{{ 3 | selfhosted.prefect.connection_budget(1, 5, 10, 10) }}"
-    # => 71
+    # => 76
 """
 
 RETURN = r"""

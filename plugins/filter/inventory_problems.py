@@ -66,6 +66,9 @@ options:
           - The settings that the roles set themselves, by the names of today, each with the variable to use instead, or nothing.
           - Prefect's older names for them count, too, and names in any case.
         type: dict
+      retention:
+        description: How long the user wants to keep data (C(prefect_retention)).
+        type: raw
       max_connections:
         description: The C(max_connections) that the user asks for, if any.
         type: int

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import retention, retention_problems, retention_settings
 from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import names_for
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text, whole_number
@@ -33,9 +34,9 @@ _SERVICES = {
 def inventory_problems(data: Mapping[str, Any]) -> list[str]:
     """Every problem with an inventory, in a fixed order. Only what ``data`` holds is looked at.
 
-    Keys: ``groups``, ``endpoints``, ``listeners``, ``machines``, ``secrets``, ``names``, ``version``,
-    ``versions``, ``lock_file``, ``settings``, ``owned``,
-    ``max_connections``, ``connections_needed``, ``postgres_version``, ``serial`` (see the filter's documentation).
+    Keys: ``groups``, ``endpoints``, ``listeners``, ``machines``, ``secrets``, ``names``, ``version``, ``versions``, ``lock_file``,
+    ``settings``, ``owned``, ``retention``, ``max_connections``, ``connections_needed``, ``postgres_version``, ``serial`` (see the
+    filter's documentation).
 
     Raises:
         ValueError: a key is unknown.
@@ -49,6 +50,7 @@ def inventory_problems(data: Mapping[str, Any]) -> list[str]:
         "names": _names,
         "version": _version,
         "settings": _settings,
+        "retention": _retention,
         "connections_needed": _connections,
         "postgres_version": _postgres_version,
         "serial": _serial,
@@ -196,6 +198,16 @@ def _settings(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"prefect_settings may not hold {name}{other}, which the roles set themselves. {instead}"
         elif _CONTROL.search(plain):
             yield f"prefect_settings.{name} holds a line break or another control character, which no unit can be given."
+
+
+def _retention(data: Mapping[str, Any]) -> Iterator[str]:
+    problems = retention_problems(data["retention"])
+    yield from problems
+    if not problems:
+        try:
+            retention_settings(retention(data["retention"]), names_for(text(data.get("version"))))
+        except ValueError as error:
+            yield f"prefect_retention: {error}"
 
 
 def _connections(data: Mapping[str, Any]) -> Iterator[str]:

@@ -67,7 +67,8 @@ def connection_budget(
 ) -> int:
     """The least ``max_connections`` that never starves Prefect.
 
-    Each process may open ``pool_size + max_overflow`` connections, each services process one more to LISTEN;
+    Each process may open ``pool_size + max_overflow`` connections and one more for the vacuum's work, which the API servers do, too. Each
+    services process has one more to LISTEN, and beside it one deletes old logs;
     ``reserve`` is for the migration, backups, people, and PostgreSQL's own superuser reservation.
 
     Raises:
@@ -75,8 +76,8 @@ def connection_budget(
     """
     api = whole_number(api_processes, "api_processes")
     services = whole_number(services_processes, "services_processes")
-    per_process = whole_number(pool_size, "pool_size") + whole_number(max_overflow, "max_overflow")
-    return (api + services) * per_process + services + whole_number(reserve, "reserve")
+    per_process = whole_number(pool_size, "pool_size") + whole_number(max_overflow, "max_overflow") + 1
+    return (api + services) * per_process + 2 * services + whole_number(reserve, "reserve")
 
 
 def _servers_of(host: str, hostvars: Mapping[str, Any], port: Any, instances: Any) -> list[dict[str, Any]]:

@@ -64,6 +64,11 @@ DATABASE = {
     exporter.LATE: [(3,)],
     exporter.NEWEST: [(1.25,)],
     exporter.REVISION: [("old",)],
+    exporter.SIZE: [(5000,)],
+    exporter.TABLES: [("log", 300, 20, 4)],
+    exporter.RETENTION: [('{"events": 604800, "flow_runs": null, "logs": 2592000}',)],
+    exporter.OLDEST["events"]: [(604801.5,)],
+    exporter.OLDEST["logs"]: [(None,)],
 }
 
 
@@ -82,6 +87,14 @@ def test_database() -> None:
         ("database_connections_budget",): 60,
         ("schema_revision_info", "old", "new"): 1,
         ("schema_behind",): True,
+        ("database_size_bytes",): 5000,
+        ("table_size_bytes", "log"): 300,
+        ("table_rows", "log", "live"): 20,
+        ("table_rows", "log", "dead"): 4,
+        ("retention_seconds", "events"): 604800,
+        ("retention_seconds", "logs"): 2592000,
+        ("retention_oldest_seconds", "events"): 604801.5,
+        ("retention_oldest_seconds", "logs"): 0,
     }
 
 
@@ -93,6 +106,27 @@ def test_the_budget_is_the_least_of_what_is_configured_and_what_is_offered(offer
     assert of_database({exporter.OFFERED: [offered]}, budget)["database_connections_budget",] == expected
 
 
+def test_a_limit_that_is_configured() -> None:
+    samples = found(asyncio.run(exporter.database_samples(answering(DATABASE), SCHEMA, 60, 9000)))
+    assert samples["database_limit_bytes",] == 9000
+
+
+def test_an_age_that_is_expensive_to_find_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    async def slow(sql: str) -> Any:
+        await asyncio.sleep(60 if sql == exporter.OLDEST["events"] else 0)
+        return DATABASE[sql]
+
+    monkeypatch.setattr(exporter, "EXPENSIVE", 0.01)
+    samples = found(asyncio.run(exporter.database_samples(slow, SCHEMA, 60)))
+    assert samples["database_size_bytes",] == 5000
+    assert ("retention_oldest_seconds", "events") not in samples
+    assert "the oldest of events is not found within" in capsys.readouterr().err
+
+
+def test_without_a_record_no_retention() -> None:
+    assert not [name for name, *_labels in of_database({exporter.RETENTION: []}) if name.startswith("retention")]
+
+
 @pytest.mark.parametrize(("rows", "current", "behind"), [([("new",)], "new", 0), ([("newer",)], "newer", 0), ([], "", 1)])
 def test_schema(rows: Any, current: str, behind: int) -> None:
     samples = of_database({exporter.REVISION: rows})
@@ -102,8 +136,9 @@ def test_schema(rows: Any, current: str, behind: int) -> None:
 
 def test_a_database_without_a_schema_still_tells_its_connections(capsys: pytest.CaptureFixture[str]) -> None:
     refused = exporter.Refused('relation "flow_run" does not exist')
-    samples = of_database({exporter.LATE: refused, exporter.NEWEST: refused, exporter.REVISION: refused})
-    assert {name for name, *_labels in samples} == {"database_connections", "database_connections_budget"}
+    nothing = dict.fromkeys((exporter.LATE, exporter.NEWEST, exporter.REVISION, exporter.RETENTION), refused)
+    samples = of_database({**nothing, exporter.TABLES: []})
+    assert {name for name, *_labels in samples} == {"database_connections", "database_connections_budget", "database_size_bytes"}
     assert "flow_run" in capsys.readouterr().err
 
 
@@ -213,7 +248,7 @@ async def hanging(_environment: object) -> AsyncIterator[Any]:
 
 
 def gathered(**opened: Any) -> dict[Any, float]:
-    return found(asyncio.run(exporter.gather(ENVIRONMENT, SCHEMA, 60, **{"database": database, "redis": redis, **opened})))
+    return found(asyncio.run(exporter.gather(ENVIRONMENT, SCHEMA, 60, 9000, **{"database": database, "redis": redis, **opened})))
 
 
 def test_both_answer() -> None:

@@ -3,14 +3,15 @@
 It runs with a release's own Python and the settings file of the role prefect, and asks the database and Redis anew for each scrape, each
 within a limit. What does not answer is a metric, too (prefect_exporter_target_up); what cannot be known is left out.
 
-Arguments: --address and --port to listen on, --budget, the connections that all processes of Prefect may open together, and --release,
-the release whose schema is wanted.
+Arguments: --address and --port to listen on, --budget, the connections that all processes of Prefect may open together, --size-limit, the
+bytes that the database may take (0 for no limit), and --release, the release whose schema is wanted.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import math
 import os
 import re
@@ -28,6 +29,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 LIMIT = 5.0  # seconds for each of the two, less than a scrape may take
 ATTEMPT = 3.0
+EXPENSIVE = 1.0  # for a question that is left out rather than wait for
 FRESH = 2.0  # seconds for which an answer serves several Prometheus servers
 
 DATABASE = "PREFECT_SERVER_DATABASE_"
@@ -60,6 +62,12 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "prefect_schema_behind": ("Whether the release knows a newer revision than the schema has.", ()),
     "prefect_redis_writable": ("Whether Redis takes a write.", ()),
     "prefect_switched_off_info": ("A part of Prefect that the settings switch off.", ("part",)),
+    "prefect_database_size_bytes": ("Size of Prefect's database, indexes included.", ()),
+    "prefect_database_limit_bytes": ("Size that the database may have; left out when none is configured.", ()),
+    "prefect_table_size_bytes": ("Size of a table, its indexes included.", ("table",)),
+    "prefect_table_rows": ("Rows of a table, as PostgreSQL's statistics have it; dead ones wait for autovacuum.", ("table", "state")),
+    "prefect_retention_seconds": ("How long this kind is kept; left out when it is kept for ever.", ("kind",)),
+    "prefect_retention_oldest_seconds": ("Age of the oldest row of a kind that its retention deletes.", ("kind",)),
 }
 
 CONNECTIONS = """
@@ -74,6 +82,19 @@ LATE = """
 SELECT count(*) FROM flow_run WHERE state_type = 'SCHEDULED' AND next_scheduled_start_time <= now() - interval '15 seconds'
 """
 NEWEST = "SELECT extract(epoch FROM recorded - received) FROM events ORDER BY occurred DESC LIMIT 1"
+SIZE = "SELECT pg_database_size(current_database())"
+TABLES = """
+SELECT relname, pg_total_relation_size(relid), n_live_tup, n_dead_tup FROM pg_stat_user_tables WHERE schemaname = current_schema()
+AND relname IN ('events', 'event_resources', 'flow_run', 'flow_run_state', 'task_run', 'task_run_state', 'log', 'artifact')
+"""
+RETENTION = "SELECT value::text FROM configuration WHERE key = 'selfhosted.prefect.retention'"
+# What Prefect's vacuum, or the timer for logs, would delete next.
+OLDEST = {
+    "events": "SELECT extract(epoch FROM now() - min(occurred)) FROM events",
+    "flow_runs": "SELECT extract(epoch FROM now() - min(end_time)) FROM flow_run WHERE parent_task_run_id IS NULL"
+    " AND state_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')",
+    "logs": 'SELECT extract(epoch FROM now() - min("timestamp")) FROM log',
+}
 REVISION = "SELECT version_num FROM alembic_version"
 
 # What says nothing while the part that it tells of is switched off.
@@ -139,7 +160,7 @@ async def each(questions: Iterable[Callable[[], Awaitable[list[Sample]]]]) -> li
     return samples
 
 
-async def database_samples(query: Query, schema: Schema, budget: int) -> list[Sample]:
+async def database_samples(query: Query, schema: Schema, budget: int, limit: int = 0) -> list[Sample]:
     """What the database knows."""
 
     async def connections() -> list[Sample]:
@@ -165,7 +186,34 @@ async def database_samples(query: Query, schema: Schema, budget: int) -> list[Sa
         rows = await query(NEWEST)
         return [Sample("prefect_background_lag_seconds", max(0.0, float(rows[0][0])) if rows else 0.0)]
 
-    return await each((connections, offered, late, revision, newest))
+    async def size() -> list[Sample]:
+        found = [Sample("prefect_database_size_bytes", (await query(SIZE))[0][0])]
+        return [*found, Sample("prefect_database_limit_bytes", limit)] if limit else found
+
+    async def tables() -> list[Sample]:
+        return [
+            sample
+            for table, size, live, dead in await query(TABLES)
+            for sample in (
+                Sample("prefect_table_size_bytes", size, (table,)),
+                Sample("prefect_table_rows", live, (table, "live")),
+                Sample("prefect_table_rows", dead, (table, "dead")),
+            )
+        ]
+
+    async def retention() -> list[Sample]:
+        rows = await query(RETENTION)
+        kept = {kind: seconds for kind, seconds in json.loads(rows[0][0]).items() if seconds and kind in OLDEST} if rows else {}
+        samples = [Sample("prefect_retention_seconds", seconds, (kind,)) for kind, seconds in kept.items()]
+        for kind in kept:
+            try:
+                age = (await asyncio.wait_for(query(OLDEST[kind]), EXPENSIVE))[0][0]
+            except TimeoutError as error:
+                raise Refused(f"the oldest of {kind} is not found within {EXPENSIVE:g} s") from error
+            samples.append(Sample("prefect_retention_oldest_seconds", max(0.0, float(age or 0)), (kind,)))
+        return samples
+
+    return await each((connections, offered, late, revision, newest, size, tables, retention))
 
 
 async def redis_samples(messaging: Command, docket: Command, now: Callable[[], float] = time.time) -> list[Sample]:
@@ -352,13 +400,19 @@ Opened = Callable[[Environment], AbstractAsyncContextManager[Any]]
 
 
 async def gather(
-    environment: Environment, schema: Schema, budget: int, database: Opened = open_database, redis: Opened = open_redis
+    environment: Environment,
+    schema: Schema,
+    budget: int,
+    limit: int = 0,
+    *,
+    database: Opened = open_database,
+    redis: Opened = open_redis,
 ) -> list[Sample]:
     """Everything, from both at once, each within the limit."""
 
     async def ask_database() -> list[Sample]:
         async with database(environment) as query:
-            return await database_samples(query, schema, budget)
+            return await database_samples(query, schema, budget, limit)
 
     async def ask_redis() -> list[Sample]:
         async with redis(environment) as (messaging, docket):
@@ -418,6 +472,7 @@ def main(arguments: Sequence[str], environment: Environment) -> None:
     parser.add_argument("--address", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9420)
     parser.add_argument("--budget", type=int, default=0)
+    parser.add_argument("--size-limit", type=int, default=0)
     parser.add_argument("--release", type=Path, default=Path(sys.prefix))
     options = parser.parse_args(arguments)
     missing = [name for name in (f"{DATABASE}HOST", f"{DATABASE}PASSWORD", "PREFECT_SERVER_DOCKET_URL") if not environment.get(name)]
@@ -428,7 +483,7 @@ def main(arguments: Sequence[str], environment: Environment) -> None:
 
     def ask() -> list[Sample]:
         # A symlink that may have been turned to another release since.
-        return asyncio.run(gather(environment, read_schema(options.release.resolve()), options.budget))
+        return asyncio.run(gather(environment, read_schema(options.release.resolve()), options.budget, options.size_limit))
 
     registry = CollectorRegistry()
     registry.register(Collector(ask))

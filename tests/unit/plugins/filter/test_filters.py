@@ -26,7 +26,16 @@ def load(name: str) -> Any:
         ("database_url", ({"host": "d", "name": "n", "user": "u"},), "postgresql+asyncpg://u@d:5432/n"),
         ("systemd_environment", ({"A": 1},), 'A="1"\n'),
         ("shell_exports", ({"A": "b c", "B": None},), "export A='b c'\n"),
-        ("connection_budget", (3,), 71),
+        ("connection_budget", (3,), 76),
+        ("retention", ({"logs": "2w"},), {"events": 604800, "flow_runs": 7776000, "logs": 1209600}),
+        (
+            "retention_settings",
+            ({"events": None, "flow_runs": 86400, "logs": None}, "3.8.8"),
+            {
+                "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "flow_runs",
+                "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": 86400,
+            },
+        ),
         ("canonical_settings", ({"PREFECT_UI_API_URL": "/x"}, "3.8.8"), {"PREFECT_SERVER_UI_API_URL": "/x"}),
         ("inventory_problems", ({"groups": {"prefect_api": ["a"]}},), []),
         ("switched_off", ({"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": False},), ["scheduler"]),

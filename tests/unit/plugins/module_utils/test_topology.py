@@ -96,7 +96,7 @@ def test_api_servers_refuses(port: Any, instances: Any, message: Any) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "connections"),
-    [((3,), 71), ((3, 1, 5, 10, 10), 71), (("3", "2", "5", "0", "0"), 27), ((0, 0, 5, 10, 3), 3)],
+    [((3,), 76), ((3, 1, 5, 10, 10), 76), (("3", "2", "5", "0", "0"), 34), ((0, 0, 5, 10, 3), 3)],
 )
 def test_connection_budget(arguments: Any, connections: Any) -> None:
     assert connection_budget(*arguments) == connections
