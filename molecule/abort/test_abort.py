@@ -84,8 +84,9 @@ def test_the_cause_is_in_the_first_line_and_each_line_is_there_once() -> None:
     begins = [line for line in said if "is not healthy after" in line]
     assert all(cause in line for line in begins), begins
     assert any(line.startswith('"Take the server out, restart it') and cause in line for line in said), played.output[-4000:]
-    lines = [line[9:] for line in said if re.match(r"\d\d:\d\d:\d\d ", line)]
-    assert cause in lines, played.output[-4000:]
+    found = (re.match(r"- ['\"]?\d\d:\d\d:\d\d (.*)", line) for line in said)
+    lines = [each[1] for each in found if each]
+    assert any("Traceback" in line for line in lines), played.output[-4000:]
     assert len(lines) == len(set(lines)), "a line of the journal is there twice"
     assert played.says("api1 could not be changed"), played.output[-4000:]
     assert not LAB.refusing(APIS)

@@ -280,8 +280,11 @@ def probe_name(host: str) -> str:
     return "prefect_health_" + re.sub(r"[^a-z0-9]+", "_", host.lower()).strip("_")
 
 
-def failure_message(subject: str, outcome: Outcome, cause: str = "", lines: str = "") -> str:
-    """The cause in the first line, then what failed, with what answer, what held, and the journal's lines."""
+def failure_message(subject: str, outcome: Outcome, cause: str = "") -> str:
+    """The cause in the first line, then what failed, with what answer, and what held.
+
+    The journal's lines are no part of it: Ansible prints a message twice, and all else of a result once.
+    """
     held = [name for name in outcome.answers if name != outcome.failed]
     attempts = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
     said = [
@@ -289,7 +292,7 @@ def failure_message(subject: str, outcome: Outcome, cause: str = "", lines: str 
         f"Failed: {outcome.failed}. Last answer: {outcome.answer.rstrip('.')}.",
         *([f"Held: {', '.join(held)}."] if held else []),
     ]
-    return "\n".join([*said, lines]) if lines else "\n".join(said)
+    return "\n".join(said)
 
 
 def first_line(text: str) -> str:

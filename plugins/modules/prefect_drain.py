@@ -163,6 +163,12 @@ drained_ports:
   type: list
   elements: int
   sample: [4200]
+journal:
+  description: What the unit wrote to the journal since it was last started, each line once and without secrets.
+  returned: when a server did not start or did not get healthy
+  type: list
+  elements: str
+  sample: ["prefect-api@4200.service, this start only, from 2026-11-28 17:00:01 on:", "17:00:03 KeyError: 'x'"]
 in_flight:
   description: Requests that had no answer when the waiting ended.
   returned: when O(state=drained), outside check mode
@@ -266,10 +272,11 @@ def health(wanted: dict[str, Any]) -> Outcome:
     return wait_until(conditions, Patience(timeout=wanted["timeout"], interval=wanted["interval"]))
 
 
-def unhealthy(wanted: dict[str, Any], outcome: Outcome) -> str:
-    """What to say of a server that did not get healthy."""
+def unhealthy(wanted: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
+    """What to say of a server that did not get healthy, and the lines to read."""
     found = journal(wanted)
-    return redact(failure_message(wanted["url"], outcome, found.cause, found.lines), auth_secrets(wanted["auth_string"] or ""))
+    said = redact(failure_message(wanted["url"], outcome, found.cause), auth_secrets(wanted["auth_string"] or ""))
+    return {"msg": said, "journal": found.lines.splitlines()}
 
 
 def journal(wanted: dict[str, Any]) -> Why:
@@ -368,7 +375,8 @@ class Move:
             reason = "it took too long" if ended.timed_out else ended.tail(3)
             found = journal(wanted)
             told = [found.cause, reason] if found.cause else [reason]
-            self.module.fail_json(msg="\n".join([f"{wanted['unit']} could not be restarted: {told[0]}", *told[1:], found.lines]))
+            said = "\n".join([f"{wanted['unit']} could not be restarted: {told[0]}", *told[1:]])
+            self.module.fail_json(msg=said, journal=found.lines.splitlines())
 
     def come_back(self) -> None:
         """Lets connections in, when the server is healthy if that is asked for."""
@@ -383,7 +391,7 @@ class Move:
         outcome = health(wanted)
         self.result["healthy_after"] = round(outcome.elapsed, 3)
         if not outcome.healthy:
-            self.module.fail_json(msg=unhealthy(wanted, outcome), healthy_after=self.result["healthy_after"])
+            self.module.fail_json(healthy_after=self.result["healthy_after"], **unhealthy(wanted, outcome))
 
     def confirm(self, balancers: list[str]) -> None:
         """Sees that requests arrive through every balancer."""

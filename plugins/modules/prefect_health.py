@@ -149,6 +149,12 @@ failed_condition:
   returned: always
   type: str
   sample: ""
+journal:
+  description: What O(units) wrote to the journal since they were last started, each line once and without secrets.
+  returned: on failure
+  type: list
+  elements: str
+  sample: ["prefect-api@4200.service, this start only, from 2026-11-28 17:00:01 on:", "17:00:03 KeyError: 'x'"]
 answers:
   description: The last answer to each condition that was asked.
   returned: always
@@ -255,7 +261,7 @@ def main() -> None:
         module.exit_json(changed=False, **result)
     subject = params["url"] or ", ".join(params["units"]) or "Prefect"
     found = why(params["units"], params["journal_lines"], secrets)
-    module.fail_json(msg=redact(failure_message(subject, outcome, found.cause, found.lines), secrets), **result)
+    module.fail_json(msg=redact(failure_message(subject, outcome, found.cause), secrets), journal=found.lines.splitlines(), **result)
 
 
 if __name__ == "__main__":

@@ -278,5 +278,5 @@ def test_failure_message() -> None:
     outcome = Outcome(False, 12, 60.4, "ready", "HTTP 503.", {"live": "HTTP 200 true", "ready": "HTTP 503."})
     said = "Failed: ready. Last answer: HTTP 503.\nHeld: live."
     begin = "http://h/api is not healthy after 60 s and 12 attempts"
-    assert failure_message("http://h/api", outcome, "its cause.", "a line") == f"{begin}: its cause.\n{said}\na line"
+    assert failure_message("http://h/api", outcome, "its cause.") == f"{begin}: its cause.\n{said}"
     assert failure_message("http://h/api", outcome) == f"{begin}: HTTP 503.\n{said}"

@@ -131,7 +131,7 @@ def test_nobody_is_let_in_before_it_is_healthy(
         assert (
             "127.0.0.1:4200 is not healthy after 1 s and 5 attempts: its cause.\nFailed: ready. Last answer: HTTP 503 of" in result["msg"]
         )
-        assert "journal of ['prefect-api@4200.service']" in result["msg"]
+        assert result["journal"] == ["journal of ['prefect-api@4200.service']"]
         assert "secret" not in result["msg"]
 
 
@@ -178,7 +178,7 @@ def test_out_restarted_and_back(run_module: Any, gate: Gate, restarts: list[Any]
 @pytest.mark.parametrize(
     ("ended", "healthy", "message"),
     [
-        (Finished(1, "Job failed."), True, "prefect-api@4200.service could not be restarted: its cause\nJob failed.\nthe journal"),
+        (Finished(1, "Job failed."), True, "prefect-api@4200.service could not be restarted: its cause\nJob failed."),
         (Finished(-9, "", timed_out=True), True, "could not be restarted: its cause\nit took too long"),
         (Finished(0, ""), False, "Failed: ready. Last answer: HTTP 503"),
     ],

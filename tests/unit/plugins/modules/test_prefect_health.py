@@ -50,7 +50,7 @@ def test_failure_shows_why_and_no_secret(run_module: Any, outcome: Any) -> None:
     assert result["failed"]
     assert result["failed_condition"] == "redis"
     assert "a.service is not healthy after 60 s" in result["msg"]
-    assert "the journal" in result["msg"]
+    assert result["journal"] == ["the journal"]
     assert "s3cret" not in json.dumps(result)
 
 
