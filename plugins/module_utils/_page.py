@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import plot
-from ansible_collections.selfhosted.prefect.plugins.module_utils._report import BALANCER, duration, size, switched_off
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import BALANCER, duration, keeps, size, switched_off
 
 GOOD, WARN, BAD, UNKNOWN = "good", "warn", "bad", "unknown"
 _MARKS = {GOOD: "\N{CHECK MARK}", WARN: "!", BAD: "\N{BALLOT X}", UNKNOWN: "?"}
@@ -231,7 +231,7 @@ def _state(report: Mapping[str, Any]) -> str:
     database, redis = report.get("database") or {}, report.get("redis") or {}
     if database:
         used = f"{database['connections']} of {database['max_connections']} connections"
-        rows.append(_state_row("PostgreSQL", database, used, f"{size(database['size_bytes'])} on disk"))
+        rows.append(_state_row("PostgreSQL", database, used, f"{size(database['size_bytes'])} on disk{keeps(database)}"))
     if redis:
         limit = size(redis["max_memory_bytes"]) if redis["max_memory_bytes"] else "no limit"
         kept = "appends to a file" if redis["appends"] else "not persistent"

@@ -125,9 +125,15 @@ def _port(unit: str) -> str:
     return instance if name == "prefect-api" else ""
 
 
+def keeps(database: Mapping[str, Any]) -> str:
+    """How long it keeps what, to follow its size; empty when that is not known."""
+    kinds = [f"{kind.replace('_', ' ')} {kept}" for kind, kept in (database.get("keeps") or {}).items()]
+    return f", keeps {', '.join(kinds)}" if kinds else ""
+
+
 def _database(database: Mapping[str, Any]) -> tuple[str, ...]:
     used = f"{database['connections']} of {database['max_connections']} connections"
-    return ("PostgreSQL", database["address"], database["version"] or "-", used, f"{size(database['size_bytes'])} on disk")
+    return ("PostgreSQL", database["address"], database["version"] or "-", used, f"{size(database['size_bytes'])} on disk{keeps(database)}")
 
 
 def _redis(redis: Mapping[str, Any]) -> tuple[str, ...]:

@@ -199,7 +199,7 @@ def read_retention(
         PostgresError, NetError: the database cannot be asked.
     """
     with connect(parts, timeout, options={"application_name": "selfhosted.prefect retention"}) as session:
-        record = _record(session)
+        record = recorded(session)
         before = record or ((environment or UPSTREAM) if _holds_rows(session) else None)
         kinds = shortened(before, wanted) if before else []
         limits = {kind: now() - timedelta(seconds=wanted[kind] or 0) for kind in kinds}
@@ -238,7 +238,12 @@ def _deletes(rows: str | None) -> str:
     return f" (deletes {rows})" if rows else ""
 
 
-def _record(session: Postgres) -> Retention | None:
+def recorded(session: Postgres) -> Retention | None:
+    """What the cluster keeps by its own record; None without one.
+
+    Raises:
+        PostgresError, NetError: the database does not answer the question.
+    """
     try:
         rows = session.query(_READ.format(key=literal(RECORD)))
     except PostgresError as error:

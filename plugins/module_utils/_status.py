@@ -13,6 +13,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._http import An
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Postgres, PostgresError, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Redis, RedisError, connect_redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import readable, recorded
 
 Fetch = Callable[[Request, float], Answer]
 Report = dict[str, Any]
@@ -40,14 +41,18 @@ def server_report(name: str, url: str, auth_string: str, timeout: float, ask: Fe
 
 
 def database_report(parts: Mapping[str, Any], timeout: float, connect: Callable[..., Postgres] = connect_postgres) -> Report:
-    """The database: ``version``, ``revision``, ``connections`` open and ``max_connections`` allowed, ``size_bytes``, ``problem``."""
-    report: Report = {"version": "", "revision": "", "connections": 0, "max_connections": 0, "size_bytes": 0, "problem": ""}
+    """The database.
+
+    ``version``, ``revision``, ``connections`` open and ``max_connections`` allowed, ``size_bytes``, what it ``keeps``, ``problem``.
+    """
+    report: Report = {"version": "", "revision": "", "connections": 0, "max_connections": 0, "size_bytes": 0, "keeps": {}, "problem": ""}
     try:
         with connect(parts, timeout) as session:
             version, most, connections, size, migrated = session.query(_DATABASE)[0]
             report.update(version=str(version).split()[0], max_connections=_int(most), connections=_int(connections), size_bytes=_int(size))
             if migrated == "t":
                 report["revision"] = ",".join(str(row[0]) for row in session.query("SELECT version_num FROM alembic_version"))
+                report["keeps"] = {kind: readable(seconds) for kind, seconds in (recorded(session) or {}).items()}
     except (NetError, PostgresError) as error:
         report["problem"] = str(error)
     return report

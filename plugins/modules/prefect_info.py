@@ -82,7 +82,7 @@ servers:
 database:
   description: >-
     The server's C(version), the schema's C(revision), the C(connections) of all clients and the C(max_connections) it allows, the
-    C(size_bytes) of the database, and the C(problem).
+    C(size_bytes) of the database, how long it C(keeps) events, flow runs and logs, and the C(problem).
   returned: when O(database) is given
   type: dict
 redis:

@@ -136,3 +136,8 @@ def test_drained() -> None:
     assert [(unit["host"], unit["name"]) for unit in found["processes"] if unit["drained"]] == [("api1", "prefect-api@4201.service")]
     assert [each["name"] for each in found["servers"] if each["drained"]] == ["api1:4201"]
     assert next(problem for problem in found["problems"] if "drained" in problem).startswith("prefect-api@4201.service on api1 is drained")
+
+
+def test_what_the_database_keeps() -> None:
+    database = {**report()["database"], "keeps": {"events": "7d", "flow_runs": "forever", "logs": "30d"}}
+    assert "9.0 MB on disk, keeps events 7d, flow runs forever, logs 30d" in table(report(database=database), lambda: NOW)

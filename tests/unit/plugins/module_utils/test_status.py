@@ -88,14 +88,19 @@ def test_server(answers: dict[str, Answer], live: bool, ready: bool, version: st
 
 
 def test_database() -> None:
-    answers = {"max_connections": [("15.18 (Debian)", "110", "23", "9000000", "t")], "alembic_version": [("d4a7e1c93f52",)]}
-    report = database_report({}, 1, answering({**answers, "FROM alembic_version": answers["alembic_version"]}))
+    answers = {
+        "max_connections": [("15.18 (Debian)", "110", "23", "9000000", "t")],
+        "FROM alembic_version": [("d4a7e1c93f52",)],
+        "FROM configuration": [('{"events": 604800, "flow_runs": null, "logs": 129600}',)],
+    }
+    report = database_report({}, 1, answering(answers))
     assert report == {
         "version": "15.18",
         "revision": "d4a7e1c93f52",
         "connections": 23,
         "max_connections": 110,
         "size_bytes": 9000000,
+        "keeps": {"events": "7d", "flow_runs": "forever", "logs": "36h"},
         "problem": "",
     }
 
