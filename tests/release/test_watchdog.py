@@ -73,6 +73,8 @@ class Site:
     away: bool = False
     run_id: str = "a"
     keys: dict[str, str] = field(default_factory=dict)
+    until: dict[str, float] = field(default_factory=dict)
+    """When keys expire that do."""
     ports: Any = frozenset()
     problem: str = ""
     style: str = ".unique"
@@ -107,15 +109,17 @@ class Site:
         return repr(self.stalled) if self.stalled else repr(self.now - self.tick)
 
     def _exists(self, key: str) -> int:
-        return int(key in self.keys)
+        return int(self._get(key) is not None)
 
     def _get(self, key: str) -> str | None:
+        if self.until.get(key, self.now) < self.now:
+            self.keys.pop(key, None)
         return self.keys.get(key)
 
     def _set(self, key: str, value: str, *words: Any) -> str | None:
-        if "NX" in words and key in self.keys:
+        if "NX" in words and self._exists(key):
             return None
-        self.keys[key] = value
+        self.keys[key], self.until[key] = value, self.now + words[words.index("PX") + 1] / 1000
         return "OK"
 
     def _eval(self, _script: str, _number: int, key: str, value: str) -> int:
@@ -530,7 +534,7 @@ def test_a_worker_with_the_name_of_before_is_known() -> None:
 def test_no_second_server_is_restarted_until_the_first_works() -> None:
     """A fault that is not in the servers: what every host sees, and no restart cures."""
     first = Site(fault="does not answer")
-    second = Site(fault="does not answer", keys=first.keys)
+    second = Site(fault="does not answer", keys=first.keys, until=first.until)
     dogs = [watch(first, services=False), watch(second, services=False, host="there")]
     for _round in range(int(3 * 3600 / 5)):
         for dog, site in zip(dogs, (first, second), strict=True):
@@ -579,11 +583,18 @@ def test_what_the_kernel_shows() -> None:
     assert watchdog.ProcFs().snapshot(known, port) is None
 
 
-def test_asks_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+ASK = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import watchdog
+environments = [{"PREFECT_SERVER_API_BASE_PATH": base} for base in sys.argv[3:]]
+print([watchdog.ApiServer("127.0.0.1", int(sys.argv[2]), each, 2, published=bool).fault() for each in environments])
+"""
+
+
+def test_asks_through_no_proxy() -> None:
     """A real server, and a dead proxy in every variable that programs read."""
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+    names = [each for name in ("http_proxy", "https_proxy", "all_proxy") for each in (name, name.upper())]
 
     class Healthy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -596,12 +607,16 @@ def test_asks_through_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         try:
-            server = watchdog.ApiServer("127.0.0.1", listening.server_port, {}, 2, published=lambda _identity: True)
-            assert server.fault() == ""
-            elsewhere = {"PREFECT_SERVER_API_BASE_PATH": "/elsewhere"}
-            assert watchdog.ApiServer("127.0.0.1", listening.server_port, elsewhere, 2, published=bool).fault() == "answers HTTP 500"
+            done = subprocess.run(
+                [sys.executable, "-c", ASK, str(FILES), str(listening.server_port), "/api", "/elsewhere"],
+                env=dict.fromkeys(names, "http://127.0.0.1:9"),
+                capture_output=True,
+                text=True,
+                check=True,
+            )
         finally:
             listening.shutdown()
+    assert done.stdout.strip() == "['', 'answers HTTP 500']"
 
 
 def process_folder(proc: Path, pid: int, parent: int, cgroup: str, started: int = 100) -> None:
