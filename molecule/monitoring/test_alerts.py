@@ -157,6 +157,11 @@ POISON = Cause(
 )
 
 
+FIREWALL_FLUSHED = Cause(
+    NGINX,
+    "systemd-run --quiet --collect --unit=test-flushing bash -c 'while nft delete table inet prefect_health_check; do sleep 10; done'",
+    "systemctl stop test-flushing",
+)
 # Whichever host has taken one.
 NO_BACKUP = [Cause(host, "rm -f /var/lib/prometheus/node-exporter/prefect_backup.prom", "true") for host in HOSTS["hosts"]]
 
@@ -359,6 +364,8 @@ STAGES: dict[str, list[Trial]] = {
         Trial(
             "Alertmanager is stopped", {"PrefectMonitoringBroken": 75}, everywhere("monitoring", "prometheus-alertmanager"), resolves=420
         ),
+        # Four times, ten seconds apart, and a scrape before them; it resolves when nothing was lost for five minutes.
+        Trial("something flushes the firewall", {"PrefectFirewallRulesLost": 60}, [FIREWALL_FLUSHED], resolves=420),
         Trial("there is no backup", {"PrefectBackupTooOld": 0}, NO_BACKUP, mends=backup),
         Trial("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),
     ],

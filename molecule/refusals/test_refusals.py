@@ -281,6 +281,20 @@ CASES = {
     "old Python": Case(("api1", "3.9", "3.11"), {"prefect_python": "/usr/local/bin/python3.9"}, on_host=old_python),
     "database that swallows packets": Case(("192.0.2.1", "5432"), {"prefect_database_host": "192.0.2.1"}, inventory=without("postgres")),
     "Redis that refuses": Case(("172.28.4.11:6379",), {"prefect_redis_host": "172.28.4.11"}, inventory=without("redis")),
+    "a trusted proxy by its name": Case(
+        ("nginx_trusted_proxies", "proxy.example.com", "names are not looked up"),
+        {"nginx_trusted_proxies": ["10.0.0.5", "proxy.example.com"]},
+    ),
+    "everyone trusted": Case(("nginx_trusted_proxies", "0.0.0.0/0"), {"nginx_trusted_proxies": ["0.0.0.0/0"]}),
+    "websockets that would be cut": Case(
+        ("PREFECT_SERVER_API_WEBSOCKET_PING_INTERVAL", "120 s", "nginx_read_timeout 90 s"),
+        {"prefect_settings": {"PREFECT_SERVER_API_WEBSOCKET_PING_INTERVAL": 120}},
+    ),
+    "log batches that would be refused": Case(
+        ("PREFECT_LOGGING_TO_API_BATCH_SIZE", "nginx_client_max_body_size", "20m"),
+        {"prefect_settings": {"PREFECT_LOGGING_TO_API_BATCH_SIZE": 20_000_000}},
+    ),
+    "a balancer by its name": Case(("prefect_api_forwarded_allow_ips", "lb1"), {"prefect_api_forwarded_allow_ips": ["127.0.0.1", "lb1"]}),
     "wheelhouse that is not there": Case(("prefect_wheelhouse", "/nowhere"), {"prefect_wheelhouse": "/nowhere"}),
 }
 

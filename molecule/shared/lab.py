@@ -152,15 +152,19 @@ class Lab:
         return [host for host in hosts if self.on(host, "nft list table inet prefect_drain 2>/dev/null || true").strip()]
 
     @contextmanager
-    def load(self, folder: Path, flow: str = "", rate: float = 40, max_p99: float = 0, seconds: float = PLAY_SECONDS) -> Iterator[Load]:
+    def load(
+        self, folder: Path, flow: str = "", rate: float = 40, max_p99: float = 0, *, seconds: float = PLAY_SECONDS, browsers: int = 0
+    ) -> Iterator[Load]:
         """Loads the balancer for as long as the context lasts; `flow` is a client version whose flow runs all that time, too.
+
+        `browsers` load the pages of the user interface beside that.
 
         The reports are complete afterwards. Whether they are good is for the test to say.
         """
         stop, ready = folder / "stop", folder / "ready"
         env = {**environment(), "PREFECT_API_AUTH_STRING": self.auth_string}
         common = ["--url", self.url, "--until-file", str(stop), "--max-seconds", str(seconds)]
-        limits = ["--rate", str(rate), "--max-p99", str(max_p99)]
+        limits = ["--rate", str(rate), "--max-p99", str(max_p99), "--browsers", str(browsers)]
         commands = {
             "report": [sys.executable, "tests/load/load.py", *common, *limits, "--auth-env", "PREFECT_API_AUTH_STRING"],
         }
@@ -203,7 +207,9 @@ def ansible_playbook(core: str) -> str:
 
 def summary(what: str, report: dict[str, Any]) -> str:
     """A load's report on one line."""
-    return f"\n{what}: {report['requests']} requests, {report['failed']} failed, {report['lost']} lost, {report['latency']}"
+    seen = report["pages"]
+    pages = f"{seen['broken']} of {seen['loaded']} pages broken, {seen['missing']} of {seen['requests']} of their requests failed"
+    return f"\n{what}: {report['requests']} requests, {report['failed']} failed, {report['lost']} lost, {report['latency']}; {pages}"
 
 
 def wait_for(files: Sequence[Path], seconds: float) -> None:

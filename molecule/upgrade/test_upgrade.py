@@ -73,7 +73,7 @@ def test_a_database_of_weeks_is_read_as_prefect_wrote_it() -> None:
 @pytest.mark.parametrize(("old", "new", "core"), [(OLD, PREVIOUS, ""), (PREVIOUS, NEW, "newest")])
 def test_upgrade_at_noon(old: str, new: str, core: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dumps = LAB.on("state1", "ls /var/backups/prefect/*.dump || true").split()
-    with LAB.load(tmp_path, flow=old, max_p99=MOST_P99) as load:
+    with LAB.load(tmp_path, flow=old, max_p99=MOST_P99, browsers=1) as load:
         played = LAB.play("upgrade", core=core, prefect_version=new)
     report = load.report
     with capsys.disabled():
@@ -83,6 +83,12 @@ def test_upgrade_at_noon(old: str, new: str, core: str, tmp_path: Path, capsys: 
     begun = [max(map(int, started.split())) for started in LAB.started(APIS)]
     assert begun == sorted(begun)
     assert (report["failed"], report["lost"]) == (0, 0), report
+    # Pages that are opened or open meanwhile: files of either version are found wherever they are, and those that a page of the older
+    # version loads later are there when all servers are of the newer one.
+    seen = report["pages"]
+    assert (seen["broken"], seen["missing"], seen["later_missing"]) == (0, 0, 0), seen
+    assert seen["loaded"] >= 10
+    assert seen["later"] >= 10
     assert report["requests"] >= 3000
     assert report["writes"] >= report["requests"] * 0.45
     assert report["latency"]["p99"] < MOST_P99

@@ -5,18 +5,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import json
+import os
 import pwd
+import re
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _drain_keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, Run, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import Connection, connections
 
-TABLE = "prefect_drain"
+TABLE = _drain_keeper.TABLE
+FOLDER = Path("/run/prefect-drain")
+UNIT = "prefect-drain-keeper.service"
 
+_UNIT_SECONDS = 20.0
 _NFT_SECONDS = 20.0
 _NOT_FOUND = 127
 _SYN = "tcp flags & (fin | syn | rst | ack) == syn tcp dport @ports"
@@ -39,22 +49,82 @@ class Gate(Protocol):
     def open(self) -> None: ...
 
 
+class Keeper:
+    """Has the rules put back when something else on the host removes them, for as long as a server is drained.
+
+    It is a transient unit of systemd, which reads what the rules are from a file. ``problem`` says why it could not be started.
+    """
+
+    def __init__(self, metrics: str, folder: Path = FOLDER, command: Run = run) -> None:
+        self._metrics, self._folder, self._command = metrics, folder, command
+        self.problem = ""
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """For as long as file and kernel differ."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DrainError(f"{self._folder} cannot be written ({error}). It takes root (become). Nothing was changed.") from None
+        with _drain_keeper.locked(self._folder):
+            yield
+
+    def rules(self) -> str:
+        """The rules that are kept; none when nothing is drained."""
+        file = self._folder / _drain_keeper.RULES
+        return file.read_text(encoding="utf-8") if os.access(file, os.R_OK) else ""
+
+    def keep(self, rules: str) -> None:
+        """Keeps these rules from now on."""
+        self._write(_drain_keeper.RULES, rules)
+
+    def forget(self) -> None:
+        """Keeps none any more."""
+        (self._folder / _drain_keeper.RULES).unlink(missing_ok=True)
+
+    def start(self) -> None:
+        """Starts it unless it runs."""
+        program = self._write("keeper.py", inspect.getsource(_drain_keeper))
+        options = ["--quiet", "--collect", "--no-block", "--property=Restart=on-failure", "--property=RestartSec=1"]
+        about = "--description=Keeps the rules of drained Prefect API servers in force"
+        argv = ["systemd-run", f"--unit={UNIT}", about, *options, sys.executable or "/usr/bin/python3", str(program), str(self._folder)]
+        ended = self._command([*argv, self._metrics], _UNIT_SECONDS)
+        if ended.rc and self._command(["systemctl", "is-active", "--quiet", UNIT], _UNIT_SECONDS).rc:
+            self.problem = ended.tail(1)
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._command(["systemctl", "stop", UNIT], _UNIT_SECONDS)
+
+    def _write(self, name: str, text: str) -> Path:
+        file, partial = self._folder / name, self._folder / f".{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(file)
+        return file
+
+
 class NftablesGate:
     """Refuses new connections to a port with a TCP reset, so that a balancer goes to the next server without waiting.
 
     Established connections go on. Connections of this host with itself are let in, so that health checks work, except those of
-    ``local_users``: a balancer on the same host. Nothing of it survives a reboot.
+    ``local_users``: a balancer on the same host. Nothing of it survives a reboot. A ``keeper`` has the rules put back should something
+    else on the host remove them.
     """
 
-    def __init__(self, port: int, local_users: Sequence[str] = (), command: Run = run) -> None:
+    def __init__(self, port: int, local_users: Sequence[str] = (), command: Run = run, keeper: Keeper | None = None) -> None:
         self._port = port
         self._users = local_users
         self._command = command
+        self._keeper = keeper
 
     def is_shut(self) -> bool:
         return self._port in self.ports()
 
     def ports(self) -> set[int]:
+        # What is kept is about to be back, should it not be there at this moment.
+        return self._ports() | _ports_of(self._keeper.rules() if self._keeper else "")
+
+    def _ports(self) -> set[int]:
         shown = self._nft(["--json", "list", "set", "inet", TABLE, "ports"])
         if shown.rc == _NOT_FOUND:
             return set()  # without nft there has never been a table
@@ -78,13 +148,34 @@ class NftablesGate:
                 f'add rule inet {TABLE} local oifname "lo" meta skuid {uid} {_SYN} counter reject with tcp reset'
                 for uid in self._user_numbers()
             ),
-            f"add element inet {TABLE} ports {{ {self._port} }}",
         ]
-        self._apply(lines)
+        with self._keeper.locked() if self._keeper else contextlib.nullcontext():
+            drained = {self._port} | (self.ports() if self._keeper else set())
+            rules = "\n".join([*lines, *_elements(drained), ""])
+            self._apply(rules)
+            if self._keeper:
+                self._keeper.keep(rules)
+        if self._keeper:
+            self._keeper.start()
 
     def open(self) -> None:
-        others = self.ports() - {self._port}
-        self._apply([f"delete element inet {TABLE} ports {{ {self._port} }}"] if others else [f"delete table inet {TABLE}"])
+        with self._keeper.locked() if self._keeper else contextlib.nullcontext():
+            others = self.ports() - {self._port}
+            # What is to go is added first: it may not be there, and deleting it would be an error.
+            lines = [f"add table inet {TABLE}"]
+            if others:
+                lines += [f"add set inet {TABLE} ports {{ type inet_service; }}", *_elements({self._port})]
+                lines += [f"delete element inet {TABLE} ports {{ {self._port} }}"]
+            else:
+                lines += [f"delete table inet {TABLE}"]
+            if self._keeper and others:
+                kept = [line for line in self._keeper.rules().splitlines() if not line.startswith("add element ")]
+                self._keeper.keep("\n".join([*kept, *_elements(others), ""]))
+            elif self._keeper:
+                self._keeper.forget()
+            self._apply("\n".join([*lines, ""]))
+        if self._keeper and not others:
+            self._keeper.stop()
 
     def _user_numbers(self) -> list[int]:
         numbers = []
@@ -95,8 +186,8 @@ class NftablesGate:
                 raise DrainError(f"There is no user {user} on this host (local_users). Nothing was changed.") from None
         return numbers
 
-    def _apply(self, lines: Sequence[str]) -> None:
-        ended = self._nft(["--file", "-"], "\n".join([*lines, ""]))
+    def _apply(self, rules: str) -> None:
+        ended = self._nft(["--file", "-"], rules)
         if ended.rc == _NOT_FOUND:
             raise DrainError("nft is not installed. Install the package nftables. Nothing was changed.")
         if ended.rc or ended.timed_out:
@@ -104,6 +195,16 @@ class NftablesGate:
 
     def _nft(self, arguments: Sequence[str], stdin: str = "") -> Finished:
         return self._command(["nft", *arguments], _NFT_SECONDS, stdin=stdin)
+
+
+def _elements(ports: set[int]) -> list[str]:
+    """One for each: a list of several could not be told from one."""
+    return [f"add element inet {TABLE} ports {{ {port} }}" for port in sorted(ports)]
+
+
+def _ports_of(rules: str) -> set[int]:
+    """The ports that rules drain."""
+    return {int(port) for port in re.findall(r"^add element .* \{ (\d+) \}$", rules, re.MULTILINE)}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@
 The clients are those that a change of the service would hurt: some keep their connection open and send one request after the
 other, some open a connection for each request, some leave theirs idle for up to ten seconds before they use it again. Half of the
 requests are writes, each with a name of its own (``load-...``), and all that were acknowledged are read back in the end. Subscribers
-follow the events by websocket and connect again when they lose it.
+follow the events by websocket and connect again when they lose it. Browsers load the user interface's pages (see `_pages.py`).
 
 Only the standard library is needed.
 """
@@ -26,6 +26,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._pages import Browser, Views
 from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import Answer, Connection, FailedError, Target, Websocket
 
 KINDS = ("variables", "flows", "variables", "flows", "task_runs")
@@ -48,6 +49,7 @@ class Options:
     fresh: int = 2
     pausing: int = 4
     subscribers: int = 2
+    browsers: int = 0
     rate: float = 30.0
     seconds: float = 60.0
     until_file: Path | None = None
@@ -435,12 +437,14 @@ async def load(options: Options) -> dict[str, Any]:
     if options.ready_file:
         background.append(asyncio.create_task(announce(options.ready_file, tally)))
     sorts = ["keeping"] * options.clients + ["fresh"] * options.fresh + ["pausing"] * options.pausing
+    views = Views()
+    browsers = [asyncio.create_task(Browser(options.target, options.timeout, views).run(stop)) for _number in range(options.browsers)]
     clients = [asyncio.create_task(client(options, sort, source, tally, stop)) for sort in sorts]
     why = await stopped(options, stop)
     tally.ended = time.monotonic()
     tally.gap(tally.ended)
     stop.set()
-    await asyncio.gather(*clients)
+    await asyncio.gather(*clients, *browsers)
     await settle(subscribers, tally)
     for task in background:
         task.cancel()
@@ -450,7 +454,7 @@ async def load(options: Options) -> dict[str, Any]:
         await repeated(options, run, tally)
     if options.clean:
         await clean(options, run, flow, tally)
-    found = report(tally, subscribers, why)
+    found = report(tally, subscribers, why) | {"pages": views.report()}
     return {**found, "timeline": timeline(tally, subscribers)} if options.timeline else found
 
 
@@ -511,6 +515,8 @@ def problems(found: dict[str, Any], max_p99: float) -> list[str]:
         (found["failed"] > 0, lambda: f"{found['failed']} failed"),
         (found["lost"] > 0, lambda: f"{found['lost']} acknowledged writes lost"),
         (found["twice"] > 0, lambda: f"{found['twice']} writes carried out twice"),
+        (found["pages"]["broken"] > 0, lambda: f"{found['pages']['broken']} of {found['pages']['loaded']} pages broken"),
+        (found["pages"]["later_missing"] > 0, lambda: f"an open page lacked {found['pages']['later_missing']} parts that it loaded later"),
         (0 < max_p99 < found["latency"]["p99"], lambda: f"p99 is {found['latency']['p99']:.3f} s, more than {max_p99:g} s"),
     ]
     return [words() for wrong, words in limits if wrong]

@@ -13,6 +13,7 @@ import select
 import ssl
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,11 +66,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete answer: whether the server keeps the connection open, and the body as it came."""
+    """A complete answer: whether the server keeps the connection open, the body as it came, and the headers by name in lower case."""
 
     status: int
     body: bytes
     kept: bool
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> Any:
         """The body's content, or None if it is not JSON."""
@@ -98,7 +100,7 @@ async def read_answer(reader: asyncio.StreamReader) -> Answer:
             pass
     else:
         body = await reader.readexactly(int(headers.get("content-length", 0)))
-    return Answer(status, body, kept)
+    return Answer(status, body, kept, headers)
 
 
 @dataclass
@@ -116,14 +118,15 @@ class Connection:
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
     _last: float = 0.0
 
-    async def ask(self, method: str, path: str, content: Any = None) -> Answer:
-        """Send one request, once, and return its answer, whatever its status.
+    async def ask(self, method: str, path: str, content: Any = None, accept: str = "") -> Answer:
+        """Send one request, once, and return its answer, whatever its status. `accept` is the header of this name.
 
         Raises:
             FailedError: there was no complete answer within `timeout` seconds.
         """
         body = b"" if content is None else json.dumps(content).encode()
-        head = self.target.head(method, path, "Content-Type: application/json", f"Content-Length: {len(body)}")
+        more = [f"Accept: {accept}"] if accept else []
+        head = self.target.head(method, path, "Content-Type: application/json", f"Content-Length: {len(body)}", *more)
         try:
             answer = await asyncio.wait_for(self._ask(head + body), self.timeout)
         except FailedError:

@@ -21,6 +21,8 @@ description:
   - A balancer that was refused leaves the server out for a while even after it is back. With O(balancers) the module waits until requests
     sent through them reach this server again.
   - The rules are a table C(inet prefect_drain) of nftables, before those of any firewall. A reboot removes them.
+  - Should something else on the host remove them meanwhile, such as C(nft flush ruleset) or a restart of C(nftables.service), they are
+    put back within a second. A transient unit C(prefect-drain-keeper.service) does that, which ends with the last drained port.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
@@ -61,6 +63,12 @@ options:
     type: list
     elements: str
     default: []
+  metrics_directory:
+    description:
+      - The folder in which a node exporter looks for figures of others (its textfile collector). When it is there, C(prefect_drain.prom)
+        in it counts how often the rules were put back (C(prefect_firewall_rules_restored_total)).
+    type: path
+    default: /var/lib/prometheus/node-exporter
   healthy:
     description:
       - Unless O(state=drained), what has to hold twice in a row before connections are let in, as in M(selfhosted.prefect.prefect_health).
@@ -213,7 +221,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Arrivals, Confirmed, ask, confirm
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import connections
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Gate, NftablesGate, wait_for_quiet
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Gate, Keeper, NftablesGate, wait_for_quiet
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Outcome,
     Patience,
@@ -231,6 +239,7 @@ ARGUMENTS: dict[str, Any] = {
     "state": {"type": "str", "choices": ["drained", "active", "restarted"], "default": "drained"},
     "timeout": {"type": "float", "default": 30},
     "local_users": {"type": "list", "elements": "str", "default": []},
+    "metrics_directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
     "healthy": {
         "type": "dict",
         "options": {
@@ -316,7 +325,8 @@ class Move:
         self.params = module.params
         self.port: int = module.params["port"]
         self.state: str = module.params["state"]
-        self.gate: Gate = NftablesGate(self.port, module.params["local_users"])
+        self.keeper = Keeper(module.params["metrics_directory"])
+        self.gate: Gate = NftablesGate(self.port, module.params["local_users"], keeper=self.keeper)
         self.result: dict[str, Any] = {"drained": self.state == "drained", "changed": False}
 
     def main(self) -> NoReturn:
@@ -359,6 +369,11 @@ class Move:
             if self.module.check_mode:
                 return
             move(self.gate, shut=True)
+            if self.keeper.problem:
+                self.module.warn(
+                    f"Port {self.port} is drained, but its rules are not put back should this host's firewall be flushed or restarted:"
+                    f" {self.keeper.problem}"
+                )
             now = "New connections are refused; the state active lets them in again."
             ended = wait_for_quiet(self.port, seconds)
         except OSError as error:

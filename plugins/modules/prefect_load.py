@@ -68,6 +68,12 @@ options:
     description: Websockets that follow the events.
     type: int
     default: 3
+  browsers:
+    description:
+      - Browsers that load the pages of the user interface, with everything that they name, and later one part after the other of a page
+        that stays open. Their requests are not bounded by O(rate).
+    type: int
+    default: 0
   timeout:
     description: Seconds after which a request without an answer has failed.
     type: float
@@ -127,6 +133,13 @@ latency:
   description: Seconds that answers took, by C(p50), C(p95), C(p99) and C(max).
   returned: outside check mode
   type: dict
+pages:
+  description: >-
+    What O(browsers) saw. The pages C(loaded), how many of them were C(broken), the C(requests) for them and how many of these were not
+    answered properly (C(missing)), the parts that an open page loaded C(later) and how many of them were missing (C(later_missing)), and
+    the first fifty C(failures).
+  returned: outside check mode
+  type: dict
 timeline:
   description: >-
     JSON text. When the load C(began_at) (seconds since the epoch) and, in seconds since then, when it C(ended), the C(samples) (for each
@@ -156,6 +169,7 @@ ARGUMENTS: dict[str, Any] = {
     "fresh": {"type": "int", "default": 2},
     "pausing": {"type": "int", "default": 2},
     "subscribers": {"type": "int", "default": 3},
+    "browsers": {"type": "int", "default": 0},
     "timeout": {"type": "float", "default": 15},
 }
 
@@ -167,7 +181,7 @@ def options(params: dict[str, Any]) -> Options:
         ValueError: there is nobody to send anything, no bound, or the URL is none.
         OSError: the authorities' file cannot be read.
     """
-    numbers = ("seconds", "rate", "clients", "fresh", "pausing", "subscribers", "timeout")
+    numbers = ("seconds", "rate", "clients", "fresh", "pausing", "subscribers", "browsers", "timeout")
     wrong = [name for name in numbers if params[name] < 0 or (name in ("seconds", "rate", "timeout") and not params[name])]
     if wrong:
         raise ValueError(f"{wrong[0]} is {params[wrong[0]]:g}; it has to be more than that")

@@ -32,7 +32,7 @@ LAB = Lab("upgrade", 4270)
 PORT = 4200
 APIS = ("api1", "api2", "api3")
 ROLLS = 3
-LEAST_REQUESTS, MOST_P99, MOST_RATIO = 3000, 1.5, 1.5
+LEAST_REQUESTS, LEAST_PAGES, MOST_P99, MOST_RATIO = 3000, 10, 1.5, 1.5
 LOOK_EVERY = 0.05
 
 
@@ -44,6 +44,9 @@ class Roll:
     writes: int
     failed: int
     lost: int
+    pages: int
+    broken: int
+    """Of the pages; with the parts that an open page lacked."""
     p99: float
     flow: str
     away: float
@@ -53,8 +56,9 @@ class Roll:
     def good(self) -> bool:
         """Whether it met every limit."""
         return (
-            self.failed == self.lost == 0
+            self.failed == self.lost == self.broken == 0
             and self.requests >= LEAST_REQUESTS
+            and self.pages >= LEAST_PAGES
             and self.p99 < MOST_P99
             and self.away <= MOST_RATIO * self.bare
             and self.flow == "COMPLETED"
@@ -63,7 +67,7 @@ class Roll:
     def __str__(self) -> str:
         return (
             f"{self.requests} requests ({self.writes} writes), {self.failed} failed, {self.lost} acknowledged writes lost,"
-            f" p99 {self.p99:.2f} s, flow {self.flow}, a server away for {self.away:.1f} s"
+            f" {self.broken} of {self.pages} pages broken, p99 {self.p99:.2f} s, flow {self.flow}, a server away for {self.away:.1f} s"
         )
 
 
@@ -90,13 +94,15 @@ def roll(number: int) -> Roll:
     if number:
         LAB.play("rollback", prefect_version=NEW, prefect_rollback_schema=True)
     addresses = [LAB.on(host, "hostname -I").split()[0] for host in APIS]
-    with tempfile.TemporaryDirectory() as folder, LAB.load(Path(folder), flow=OLD) as load, watched(addresses) as absence:
+    with tempfile.TemporaryDirectory() as folder, LAB.load(Path(folder), flow=OLD, browsers=1) as load, watched(addresses) as absence:
         LAB.play("upgrade", prefect_version=NEW)
     if sorted(address for address, _span in absence.spans) != sorted(addresses):
         raise SystemExit(f"each of {', '.join(addresses)} should have been away once; seen: {absence.spans}")
     counted = {key: load.report[key] for key in ("requests", "writes", "failed", "lost")}
+    seen = load.report["pages"]
+    pages = {"pages": seen["loaded"], "broken": seen["broken"] + seen["later_missing"]}
     away = max(span for _address, span in absence.spans)
-    done = Roll(**counted, p99=load.report["latency"]["p99"], flow=load.flow["state"], away=away)
+    done = Roll(**counted, **pages, p99=load.report["latency"]["p99"], flow=load.flow["state"], away=away)
     print(f"upgrade {number + 1} of {ROLLS}: {done}", flush=True)
     return done
 
@@ -169,7 +175,7 @@ def read(absence: Absence, log: subprocess.Popen[str]) -> None:
 
 def bare_restart() -> float:
     """The seconds that servers take to restart, undrained, with as much to do beside them as in an upgrade."""
-    with tempfile.TemporaryDirectory() as folder, LAB.load(Path(folder), flow=OLD):
+    with tempfile.TemporaryDirectory() as folder, LAB.load(Path(folder), flow=OLD, browsers=1):
         return median(restart_to_healthy(host) for host in APIS)
 
 

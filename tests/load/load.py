@@ -24,11 +24,13 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import Fa
 
 def summary(found: dict[str, Any]) -> str:
     """The report in one line."""
-    latency, followers = found["latency"], found["subscribers"]
+    latency, followers, pages = found["latency"], found["subscribers"], found["pages"]
     return (
         f"{found['failed']} of {found['requests']} requests failed, {found['lost']} of {found['acknowledged']} acknowledged writes lost; "
         f"p50 {latency['p50']:.3f} s, p99 {latency['p99']:.3f} s, longest gap {found['longest_gap']:.2f} s; "
-        f"{followers['count']} subscribers: {followers['events']} events, {followers['reconnects']} reconnects; {found['seconds']:.0f} s"
+        f"{followers['count']} subscribers: {followers['events']} events, {followers['reconnects']} reconnects; "
+        f"{pages['broken']} of {pages['loaded']} pages broken, {pages['missing']} of {pages['requests']} of their requests failed,"
+        f" {pages['later_missing']} of {pages['later']} parts loaded later missing; {found['seconds']:.0f} s"
     )
 
 
@@ -42,6 +44,7 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--pausing", type=int, default=4, help="clients that leave their connection idle between requests (4)")
     parser.add_argument("--max-pause", type=float, default=10.0, help="seconds that those pause at most (10)")
     parser.add_argument("--subscribers", type=int, default=2, help="websockets that follow the events (2)")
+    parser.add_argument("--browsers", type=int, default=0, help="browsers that load the user interface's pages (0)")
     parser.add_argument("--rate", type=float, default=30.0, help="requests a second of all clients together at most, 0 for no bound (30)")
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds without an answer after which a request has failed (20)")
     until = parser.add_mutually_exclusive_group(required=True)
@@ -80,6 +83,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"load: {'; '.join(wrong)}", file=sys.stderr)
         for failure in found["failures"][:10]:
             one = "{at} {method} {path}: {what} ({connection})".format_map(failure)
+            print(f"load: {one}", file=sys.stderr)
+        for failure in found["pages"]["failures"][:10]:
+            one = "{at} page {page}: {path}: {what}".format_map(failure)
             print(f"load: {one}", file=sys.stderr)
     return 1 if wrong else 0
 

@@ -216,7 +216,7 @@ def known_names(root: Path) -> dict[str, set[str]]:
 
 
 METRICS = {
-    "files/*.py": r"^    \"(prefect_\w+)\": \(",
+    "files/*.py": r"(?:^    \"|# TYPE )(prefect_\w+)(?:\": \(| )",
     "files/*.mtail": r"^(?:counter|gauge|histogram) (\w+)",
     "tasks/*.yml": r"# TYPE (\w+)",
     "vars/main.yml": r"^  - \{?name: (\w+)",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -83,22 +86,44 @@ def test_never_the_last_one() -> None:
 
 
 class Commands:
+    """A firewall that has the rules, until it is flushed."""
+
     def __init__(self) -> None:
         self.scripts: list[str] = []
         self.others: list[str] = []
         self.works = True
+        self.there = False
 
-    def __call__(self, argv: Sequence[str], stdin: str) -> bool:
+    def __call__(self, argv: Sequence[str], stdin: str) -> Any:
+        command = " ".join(argv)
+        if not self.works:
+            return health_check.Ended(problem="nft: no")
         if stdin:
             self.scripts.append(stdin)
-        else:
-            self.others.append(" ".join(argv))
-        return self.works
+            if "add chain" in stdin:
+                self.there = True
+            return health_check.Ended(problem="" if self.there else f"nft: No such file or directory; {stdin}")
+        if "list" in command:
+            table = {"nftables": [{"metainfo": {}}, {"table": {"family": "inet", "handle": len(self.scripts)}}]}
+            return health_check.Ended(json.dumps(table)) if self.there else health_check.Ended(problem="nft: No such file or directory")
+        self.others.append(command)
+        return health_check.Ended()
 
 
-def test_refusing() -> None:
-    commands = Commands()
+@pytest.fixture
+def commands() -> Commands:
+    return Commands()
+
+
+@pytest.fixture
+def firewall(commands: Commands) -> Any:
     firewall = health_check.Firewall(33, commands)
+    assert firewall.prepare()
+    commands.scripts.clear()
+    return firewall
+
+
+def test_refusing(commands: Commands, firewall: Any) -> None:
     firewall.refuse([])
     assert commands.scripts == commands.others == []
     firewall.refuse([("10.0.0.1", 4200), ("fd00::1", 4201)])
@@ -118,28 +143,112 @@ def test_refusing() -> None:
     assert len(commands.scripts) == 3
 
 
-def test_a_firewall_that_does_not_take_it() -> None:
-    commands = Commands()
+def test_a_firewall_that_does_not_take_it(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
     commands.works = False
     firewall = health_check.Firewall(33, commands)
     assert firewall.prepare() is False
-    firewall.refuse([("10.0.0.1", 4200)])
+    for _round in range(100):
+        firewall.refuse([("10.0.0.1", 4200)])
+        firewall.check()
     assert commands.others == []  # connections are only ended when no new ones are made
     assert firewall.refused == set()
+    assert capsys.readouterr().err == "nft: no (tried again without saying so again)\n"
+    assert 'prefect_firewall_rules_in_place{table="prefect_health_check"} 0' in health_check.metrics([], firewall, 0)
+    commands.works = True
+    firewall.check()
+    assert firewall.in_place
+    assert firewall.restored == 0, "they had not been in place before"
+    firewall.check()
+    commands.works = False
+    firewall.check()
+    assert capsys.readouterr().err.count("nft: no") == 1, "it is said again after all was well"
 
 
-def test_only_nginx_is_refused() -> None:
-    commands = Commands()
+def test_rules_that_are_gone_are_put_back(commands: Commands, firewall: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    servers = [("10.0.0.1", 4200)]
+    firewall.refuse(servers)
+    firewall.check()
+    assert firewall.restored == 0, "who is in a set, and the kernel's own numbers, are no change"
+    commands.there = False
+    commands.scripts.clear()
+    commands.others.clear()
+    capsys.readouterr()
+    firewall.check()
+    assert firewall.restored == 1
+    assert "add chain" in commands.scripts[0]
+    assert "10.0.0.1 . 4200 timeout 5s" in commands.scripts[1], "who was refused is refused again"
+    assert len(commands.others) == 1, "and what was connected in between is ended"
+    assert firewall.refused == set(servers)
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["the rules were gone from this host's firewall, and are back"]
+    assert said.err == ""
+
+
+def test_a_refusal_notices_that_the_rules_are_gone(commands: Commands, firewall: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before the kernel has told of it."""
+    commands.there = False
+    firewall.refuse([("10.0.0.1", 4200)])
+    firewall.refuse([("10.0.0.1", 4200)])
+    assert firewall.restored == 1
+    assert firewall.refused == {("10.0.0.1", 4200)}
+    assert capsys.readouterr().err == ""
+
+
+def test_when_to_look() -> None:
+    now = [100.0]
+    told, kernel = socket.socketpair()
+    told.setblocking(False)
+    changes = health_check.Changes(told, lambda: now[0])
+    assert changes.seen()
+    assert not changes.seen()
+    kernel.send(b"something has changed")
+    kernel.send(b"and something more")
+    assert changes.seen()
+    assert not changes.seen()
+    now[0] += 6
+    assert changes.seen()
+    told.close()
+    kernel.close()
+    assert changes.seen()
+
+
+def test_metrics(firewall: Any, tmp_path: Path) -> None:
+    servers = [health_check.Server("10.0.0.1", 4200, refused=True), health_check.Server("10.0.0.2", 4200)]
+    firewall.restored = 2
+    health_check.write(tmp_path / "x.prom", health_check.metrics(servers, firewall, 12.3))
+    values = [line for line in (tmp_path / "x.prom").read_text().splitlines() if not line.startswith("#")]
+    assert values == [
+        'prefect_firewall_rules_restored_total{table="prefect_health_check"} 2',
+        'prefect_firewall_rules_in_place{table="prefect_health_check"} 1',
+        'prefect_health_check_left_out{server="10.0.0.1:4200"} 1',
+        'prefect_health_check_left_out{server="10.0.0.2:4200"} 0',
+        "prefect_health_check_last_check_timestamp_seconds 12",
+    ]
+
+
+def test_it_begins_anew_when_a_node_exporter_appears(firewall: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "exporter"
+
+    async def scenario() -> None:
+        options = health_check.Options((), interval=0.05, metrics=tmp_path / "x.prom", follow=folder)
+        watching = asyncio.create_task(health_check.watch(options, firewall, asyncio.Event(), health_check.Changes(None)))
+        await asyncio.sleep(0.2)
+        assert not watching.done()
+        folder.mkdir()
+        await asyncio.wait_for(watching, 1)
+
+    asyncio.run(scenario())
+    assert (tmp_path / "x.prom").exists()
+
+
+def test_only_nginx_is_refused(commands: Commands) -> None:
     assert health_check.Firewall(33, commands).prepare()
     rules = [line for line in commands.scripts[0].splitlines() if line.startswith("add rule")]
     assert len(rules) == 2
     assert all("meta skuid 33 tcp flags" in rule and rule.endswith("reject with tcp reset") for rule in rules)
 
 
-def test_watching() -> None:
-    commands = Commands()
-    firewall = health_check.Firewall(33, commands)
-
+def test_watching(firewall: Any) -> None:
     async def scenario() -> tuple[float, set[tuple[str, int]]]:
         stop = asyncio.Event()
         async with listening(healthy) as good, listening(frozen) as bad:

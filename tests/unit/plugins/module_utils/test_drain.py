@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import pwd
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _drain_keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import Connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, NftablesGate, wait_for_quiet
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Keeper, NftablesGate, wait_for_quiet
 
 
 class Nft:
@@ -18,6 +20,7 @@ class Nft:
         self.ports = set(ports)
         self.scripts: list[str] = []
         self.broken: Finished | None = None
+        self.refuses = False
 
     def __call__(self, argv: Any, timeout: float, *, stdin: str = "", **_: Any) -> Finished:
         assert argv[0] == "nft"
@@ -29,9 +32,11 @@ class Nft:
                 return Finished(1, "Error: No such file or directory\nlist set inet prefect_drain ports\n")
             found = {"set": {"family": "inet", "name": "ports", "elem": sorted(self.ports)}}
             return Finished(0, json.dumps({"nftables": [{"metainfo": {}}, found]}))
+        if self.refuses:
+            return Finished(1, "Operation not supported")
         self.scripts.append(stdin)
         for verb, port in re.findall(r"^(add|delete) element inet prefect_drain ports \{ (\d+) \}$", stdin, re.MULTILINE):
-            (self.ports.add if verb == "add" else self.ports.remove)(int(port))
+            (self.ports.add if verb == "add" else self.ports.discard)(int(port))
         if "delete table inet prefect_drain" in stdin:
             self.ports.clear()
         return Finished(0, "")
@@ -46,7 +51,7 @@ def test_shut_and_open() -> None:
     gate.shut()
     gate.open()
     assert not gate.is_shut()
-    assert nft.scripts[-1] == "delete table inet prefect_drain\n"
+    assert nft.scripts[-1] == "add table inet prefect_drain\ndelete table inet prefect_drain\n"
 
 
 def test_several_ports_share_the_table() -> None:
@@ -75,6 +80,134 @@ def test_a_balancer_on_the_same_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pwd, "getpwnam", lambda _: type("Account", (), {"pw_uid": 33}))
     NftablesGate(4200, ["www-data"], nft).shut()
     assert 'local oifname "lo" meta skuid 33 ' in nft.scripts[0]
+
+
+class Systemd:
+    """systemd, as far as one unit goes, beside the nft command."""
+
+    def __init__(self, nft: Nft) -> None:
+        self.nft = nft
+        self.runs = False
+        self.broken = False
+        self.started: list[str] = []
+
+    def __call__(self, argv: Any, timeout: float, **options: Any) -> Finished:
+        if argv[0] == "nft":
+            return self.nft(argv, timeout, **options)
+        if argv[0] == "systemd-run":
+            if self.broken or self.runs:
+                return Finished(1, "Failed to start transient service unit: no bus" if self.broken else "Unit already exists.")
+            self.runs, self.started = True, list(argv)
+            return Finished(0, "")
+        if argv[1] == "stop":
+            self.runs = False
+            return Finished(0, "")
+        return Finished(0 if self.runs else 3, "")
+
+
+def test_the_rules_are_kept_while_a_port_is_drained(tmp_path: Path) -> None:
+    systemd = Systemd(Nft())
+    keeper = Keeper("/metrics", tmp_path / "run", systemd)
+    first, second = (NftablesGate(port, command=systemd, keeper=keeper) for port in (4200, 4201))
+    assert not first.is_shut()
+    first.shut()
+    assert systemd.runs
+    assert keeper.rules() == systemd.nft.scripts[-1]
+    program = systemd.started[-3]
+    assert systemd.started[-2:] == [str(tmp_path / "run"), "/metrics"]
+    compile(Path(program).read_text(), program, "exec")
+    second.shut()
+    assert re.findall(r"ports \{ (\d+) \}", keeper.rules()) == ["4200", "4201"]
+    # Something flushes the firewall: what is about to be put back is drained all the same, and can be given back.
+    systemd.nft.ports.clear()
+    assert first.is_shut()
+    assert second.ports() == {4200, 4201}
+    first.open()
+    assert re.findall(r"ports \{ (\d+) \}", keeper.rules()) == ["4201"]
+    assert "add rule" in keeper.rules()
+    assert systemd.runs
+    second.open()
+    assert keeper.rules() == ""
+    assert not systemd.runs
+    assert second.ports() == set()
+    assert keeper.problem == ""
+
+
+def test_rules_that_nothing_keeps(tmp_path: Path) -> None:
+    systemd = Systemd(Nft())
+    systemd.broken = True
+    keeper = Keeper("/metrics", tmp_path, systemd)
+    gate = NftablesGate(4200, command=systemd, keeper=keeper)
+    gate.shut()
+    assert gate.is_shut()
+    assert keeper.problem == "Failed to start transient service unit: no bus"
+
+
+def test_rules_that_are_refused_are_not_kept(tmp_path: Path) -> None:
+    systemd = Systemd(Nft())
+    keeper = Keeper("/metrics", tmp_path, systemd)
+    gate = NftablesGate(4200, command=systemd, keeper=keeper)
+    systemd.nft.refuses = True
+    with pytest.raises(DrainError):
+        gate.shut()
+    assert keeper.rules() == ""
+    assert not systemd.runs
+
+
+class Kernel:
+    """What the keeper sees of the kernel's rules."""
+
+    def __init__(self) -> None:
+        self.rules = ""
+        self.handle = 0
+        self.problem = ""
+
+    def __call__(self, argv: Any, stdin: str) -> tuple[int, str]:
+        assert argv[0] == "nft"
+        if self.problem:
+            return 1, self.problem
+        if stdin:
+            self.rules = stdin
+            return 0, ""
+        self.handle += 1
+        found = {"rule": {"handle": self.handle, "expr": [{"counter": {"packets": self.handle}}, self.rules]}}
+        return (0, json.dumps({"nftables": [{"metainfo": {}}, found]})) if self.rules else (1, "No such file or directory")
+
+
+def test_keeping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, metrics, kernel = tmp_path / "run", tmp_path / "metrics", Kernel()
+    folder.mkdir()
+    metrics.mkdir()
+    keeper = _drain_keeper.Keeper(folder, metrics, kernel)
+    assert not keeper.look(True), "nothing is drained"
+
+    def count() -> int:
+        return int((metrics / "prefect_drain.prom").read_text().split()[-1])
+
+    (folder / "rules.nft").write_text("rules")
+    assert keeper.look(True)
+    assert (kernel.rules, count()) == ("rules", 0)
+    assert keeper.look(True)
+    assert count() == 0, "numbers that change by themselves are no loss"
+    kernel.rules = ""
+    assert keeper.look(False)
+    assert kernel.rules == "", "it looks when it is told to"
+    assert keeper.look(True)
+    assert (kernel.rules, count()) == ("rules", 1)
+    assert capsys.readouterr().out.splitlines() == ["the rules of the drain were gone from this host's firewall, and are back"]
+    (folder / "rules.nft").write_text("others")
+    assert keeper.look(False)
+    assert (kernel.rules, count()) == ("others", 1)
+    kernel.rules, kernel.problem = "", "no"
+    for _look in range(100):
+        assert keeper.look(False)
+        assert keeper.look(True)
+    assert capsys.readouterr().err.count("\n") == 1
+    kernel.problem = ""
+    assert keeper.look(False), "what failed is tried again without being told to"
+    assert (kernel.rules, count()) == ("others", 2)
+    (folder / "rules.nft").unlink()
+    assert not keeper.look(True)
 
 
 def test_a_user_that_does_not_exist() -> None:

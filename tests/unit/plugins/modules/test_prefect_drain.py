@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Confirmed
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import Drained, DrainError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import Drained, DrainError, Keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, Patience
 from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain
@@ -19,7 +19,8 @@ class Gate:
         self.ended = Finished(0, "")
         self.healthy = True
 
-    def __call__(self, port: int, local_users: list[str]) -> Gate:
+    def __call__(self, port: int, local_users: list[str], keeper: Keeper) -> Gate:
+        self.keeper = keeper
         assert (port, local_users) == (4200, [])
         return self
 
@@ -77,6 +78,15 @@ def test_requests_that_never_end(run_module: Any, gate: Gate, monkeypatch: pytes
     result = run_module(prefect_drain.main, port=4200, timeout=10)
     assert (result.get("failed"), result["in_flight"], gate.is_closed) == (None, 3, True)
     assert "3 requests to port 4200 had no answer after 10 s" in result["warnings"][0]
+
+
+@pytest.mark.usefixtures("gate")
+def test_rules_that_nothing_keeps(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gate, "shut", lambda self: setattr(self.keeper, "problem", "no bus"))
+    result = run_module(prefect_drain.main, port=4200)
+    assert result["drained"]
+    assert "its rules are not put back" in result["warnings"][0]
+    assert result["warnings"][0].endswith("no bus")
 
 
 @pytest.mark.parametrize(

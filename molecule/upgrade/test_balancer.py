@@ -1,0 +1,172 @@
+"""What a site puts before and beside the balancer: a proxy that ends TLS, and a firewall that is restarted. All before the upgrade."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from email.message import Message
+from typing import Any
+
+import pytest
+from lab import OLD, ROOT, Lab, environment
+
+LAB = Lab("upgrade", 4270)
+BALANCER, API, FROZEN = "state1", "api1", "api2"
+SERVER = "prefect-api@4200.service"
+OUTSIDE = "prefect.example.com"
+# A proxy of a company's, as far as it matters: it ends TLS and passes on what it knows. It stands on the balancer's own host.
+PROXY = """
+server {
+    listen 8443 ssl;
+    ssl_certificate /etc/nginx/company.pem;
+    ssl_certificate_key /etc/nginx/company.key;
+    location / {
+        proxy_pass http://127.0.0.1:4200;
+        proxy_set_header Host %s;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Proto https;
+    }
+}
+"""
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """Redirects are what is looked at."""
+
+
+def ask(url: str, headers: Mapping[str, str] | None = None, body: Any = None) -> tuple[int, Message, Any]:
+    """Status, headers and content of an answer."""
+    trusting = ssl._create_unverified_context()  # noqa: S323  the proxy's certificate is not what is tested
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting), NoRedirects)
+    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())  # noqa: S310
+    request.add_header("Authorization", "Basic " + b64encode(LAB.auth_string.encode()).decode())
+    request.add_header("Content-Type", "application/json")
+    for name, value in (headers or {}).items():
+        request.add_header(name, value)
+    try:
+        with opener.open(request, timeout=20) as answer:
+            return answer.status, answer.headers, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, None
+
+
+def address(host: str) -> str:
+    return str(LAB.on(host, "hostname -I")).split()[0]
+
+
+def wait(what: str, seconds: float, is_so: Callable[[], object]) -> float:
+    begun = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - begun < seconds, f"{what}: not within {seconds:g} s"
+        time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+@contextmanager
+def proxy() -> Iterator[str]:
+    """A proxy before the balancer, and that the balancer is told of it."""
+    LAB.on(
+        BALANCER,
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=company"
+        " -keyout /etc/nginx/company.key -out /etc/nginx/company.pem 2>/dev/null;"
+        f"cat > /etc/nginx/conf.d/company.conf <<'END'\n{PROXY % OUTSIDE}END\n",
+    )
+    LAB.play("site", "--tags", "nginx", prefect_version=OLD, nginx_trusted_proxies=["127.0.0.1"])
+    try:
+        yield f"https://{address(BALANCER)}:8443"
+    finally:
+        LAB.on(BALANCER, "rm /etc/nginx/conf.d/company.conf /etc/nginx/company.*")
+        LAB.play("site", "--tags", "nginx", prefect_version=OLD)
+
+
+def client_of(path: str) -> str:
+    """Who the log says has asked for a path."""
+    lines = [json.loads(line) for line in LAB.on(BALANCER, "tail -n 50 /var/log/nginx/prefect.log").splitlines()]
+    return str(next(line["client"] for line in reversed(lines) if line["uri"] == path))
+
+
+def test_a_proxy_that_ends_tls() -> None:
+    """Links and redirects lead to the outside, and the log knows the client; a client that says the same of itself is not believed."""
+    forged = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": OUTSIDE, "X-Forwarded-For": "203.0.113.7"}
+    direct = f"http://{address(BALANCER)}:4200"
+    with proxy() as outside:
+        me = f"{address(BALANCER).rpartition('.')[0]}.1"  # this machine, as the hosts see it
+        for number in range(3):
+            event = {"occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": f"test.{number}"}
+            resource = {"prefect.resource.id": f"test.{number}"}
+            ask(f"{outside}/api/events", body=[{**event, "resource": resource, "id": f"00000000-0000-4000-8000-00000000000{number}"}])
+        wait("three events", 20, lambda: ask(f"{outside}/api/events/filter", body={"limit": 1})[2]["total"] >= 3)
+        for base, headers, expected in ((outside, {}, f"https://{OUTSIDE}/"), (direct, forged, f"{direct}/")):
+            _status, _headers, page = ask(f"{base}/api/events/filter", headers, {"limit": 1})
+            assert page["next_page"].startswith(expected), page["next_page"]
+            status, found, _content = ask(f"{base}/api/flows", headers, {"name": "x"})
+            assert (status, found["Location"]) == (307, f"{expected}api/flows/")
+            ask(f"{base}/api/hello?{base}", headers)
+            assert client_of("/api/hello") == me
+
+
+def rules(host: str, table: str, name: str) -> str:
+    """What is in a set of a table, without the times."""
+    return str(LAB.on(host, f"nft list set inet {table} {name} 2>/dev/null | grep elements || true"))
+
+
+def flushed(host: str, back: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
+    """Restarts a host's firewall, as far as it matters; Docker's own rules are put back, as names are looked up by them."""
+    LAB.on(host, "nft list table ip nat > /run/nat.nft 2>/dev/null || true; nft flush ruleset; nft --file /run/nat.nft")
+    seconds = wait("the rules", 3, back)
+    with capsys.disabled():
+        print(f"\nthe rules on {host} are back {seconds:.1f} s after its firewall was flushed")
+
+
+def lines(host: str, unit: str, words: str) -> int:
+    return int(LAB.on(host, f"journalctl --unit {unit} --output cat | grep -c '{words}' || true"))
+
+
+def test_a_firewall_that_is_flushed_keeps_a_silent_server_out(capsys: pytest.CaptureFixture[str]) -> None:
+    silent, unit = address(FROZEN), "prefect-health-check"
+    before = lines(BALANCER, unit, "were gone")
+    LAB.on(FROZEN, f"kill -STOP $(systemctl show -P MainPID {SERVER})")
+    try:
+        wait("the silent server is left out", 15, lambda: silent in rules(BALANCER, "prefect_health_check", "v4"))
+        flushed(BALANCER, lambda: silent in rules(BALANCER, "prefect_health_check", "v4"), capsys)
+        begun = time.monotonic()
+        for _request in range(6):
+            assert ask(f"{LAB.url}/admin/version")[0] == 200
+        assert time.monotonic() - begun < 10
+    finally:
+        LAB.on(FROZEN, f"kill -CONT $(systemctl show -P MainPID {SERVER})")
+    wait("it is let in again", 15, lambda: silent not in rules(BALANCER, "prefect_health_check", "v4"))
+    assert lines(BALANCER, unit, "were gone") == before + 1
+    assert lines(BALANCER, unit, "nft:") == 0
+    counted = LAB.on(BALANCER, "cat /run/prefect-health-check/prefect_health_check.prom")
+    assert f'prefect_firewall_rules_restored_total{{table="prefect_health_check"}} {before + 1}' in counted
+    assert 'prefect_firewall_rules_in_place{table="prefect_health_check"} 1' in counted
+
+
+def drain(state: str) -> None:
+    command = ["ansible", "-i", LAB.inventory, API, "--become", "-m", "selfhosted.prefect.prefect_drain", "-a", f"port=4200 state={state}"]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=120)
+
+
+def test_a_firewall_that_is_flushed_keeps_a_drained_server_drained(capsys: pytest.CaptureFixture[str]) -> None:
+    LAB.on(API, "mkdir -p /var/lib/prometheus/node-exporter")
+    drain("drained")
+    try:
+        flushed(API, lambda: "4200" in rules(API, "prefect_drain", "ports"), capsys)
+        LAB.on(API, "nft flush table inet prefect_drain")
+        wait("the rules", 3, lambda: "reject" in LAB.on(API, "nft list table inet prefect_drain"))
+    finally:
+        drain("active")
+    assert LAB.refusing([API]) == []
+    assert LAB.on(API, "systemctl is-active prefect-drain-keeper || true") == "inactive\n"
+    assert lines(API, "prefect-drain-keeper", "were gone") == 2
+    counted = LAB.on(API, "cat /var/lib/prometheus/node-exporter/prefect_drain.prom; rm -r /var/lib/prometheus/node-exporter")
+    assert 'prefect_firewall_rules_restored_total{table="prefect_drain"} 2' in counted

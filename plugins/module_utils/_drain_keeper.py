@@ -1,0 +1,161 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the rules of a drain in force: a program that runs on an API host for as long as one of its servers is drained.
+
+A firewall that is flushed or loaded anew (`nft flush ruleset`, a restart of nftables.service) takes all rules away, those of a drain among
+them, and new connections would reach a server that is about to stop. The kernel tells of each change, and the rules are put back.
+
+What the rules are is in a file, which the module `prefect_drain` writes and removes; without the file this ends. The module writes this
+very source to the host, so nothing but the standard library is used here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+TABLE = "prefect_drain"
+RULES, LOCK, COUNT = "rules.nft", "lock", "restored"
+METRICS = "prefect_drain.prom"
+
+TICK = 0.2
+CHECK_SECONDS = 5.0  # between two looks at the rules, should the kernel have said nothing
+NFT_SECONDS = 10.0
+NETLINK_NETFILTER, NFNLGRP_NFTABLES = 12, 7
+
+Run = Callable[[Sequence[str], str], tuple[int, str]]
+
+
+def run(argv: Sequence[str], stdin: str) -> tuple[int, str]:
+    """Runs a command; its exit status and output."""
+    try:
+        ended = subprocess.run(
+            argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=NFT_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return 127, str(error)
+    return ended.returncode, ended.stdout
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """For as long as the file and the kernel's rules are changed, or compared."""
+    with (folder / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def changes() -> socket.socket | None:
+    """A socket on which the kernel tells of each change of this host's nftables; None where it does not."""
+    try:
+        told = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER)
+        told.bind((0, 1 << (NFNLGRP_NFTABLES - 1)))
+    except OSError:
+        return None
+    return told
+
+
+def heard(told: socket.socket | None) -> bool:
+    """Whether the kernel has told of a change since this was last asked."""
+    found = False
+    try:
+        while told and told.recv(65536):
+            found = True
+    except BlockingIOError:
+        pass
+    except OSError:  # more than fitted
+        found = True
+    return found
+
+
+def plain(part: Any) -> Any:
+    """Rules without the numbers that the kernel gives them and the packets that they have counted."""
+    if isinstance(part, dict):
+        return {key: plain(value) for key, value in part.items() if key not in ("handle", "counter", "metainfo")}
+    return [plain(each) for each in part] if isinstance(part, list) else part
+
+
+class Keeper:
+    """The rules of one host."""
+
+    def __init__(self, folder: Path, metrics: Path, command: Run = run) -> None:
+        self._folder, self._metrics, self._command = folder, metrics, command
+        self._rules = ""
+        self._wanted: Any = None
+        self._problem = ""
+
+    def look(self, told: bool) -> bool:
+        """Has the kernel's rules be those of the file, if either may have changed. False when nothing is drained any more."""
+        with locked(self._folder):
+            try:
+                rules = (self._folder / RULES).read_text(encoding="utf-8")
+            except FileNotFoundError:
+                return False
+            if rules != self._rules:
+                self._apply(rules)
+                self._count(0)
+            elif (told or self._problem) and not self._in_place() and self._apply(rules):
+                print("the rules of the drain were gone from this host's firewall, and are back", flush=True)
+                self._count(1)
+        return True
+
+    def _apply(self, rules: str) -> bool:
+        """Puts the rules in place. What is wrong is said once, until it is something else."""
+        code, output = self._command(["nft", "--file", "-"], rules)
+        if code and output != self._problem:
+            print(f"the rules of the drain cannot be put back, which is tried again: {output.strip()}", file=sys.stderr, flush=True)
+        self._problem = output if code else ""
+        self._rules = rules
+        self._wanted = self._listed() if not code else None
+        return not code
+
+    def _in_place(self) -> bool:
+        return self._wanted is not None and bool(self._listed() == self._wanted)
+
+    def _listed(self) -> Any:
+        code, output = self._command(["nft", "--json", "list", "table", "inet", TABLE], "")
+        if code:
+            return None
+        return [plain(each) for each in json.loads(output)["nftables"]]
+
+    def _count(self, more: int) -> None:
+        """Counts for a node exporter, since the host was booted."""
+        file = self._folder / COUNT
+        total = (int(file.read_text()) if file.exists() else 0) + more
+        file.write_text(str(total))
+        lines = [
+            "# HELP prefect_firewall_rules_restored_total How often rules that something else on this host removed were put back.",
+            "# TYPE prefect_firewall_rules_restored_total counter",
+            f'prefect_firewall_rules_restored_total{{table="{TABLE}"}} {total}',
+        ]
+        with contextlib.suppress(OSError):
+            if self._metrics.is_dir():
+                partial = self._metrics / f".{METRICS}.partial"
+                partial.write_text("\n".join([*lines, ""]))
+                partial.chmod(0o644)
+                partial.replace(self._metrics / METRICS)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs until nothing is drained any more. The arguments are the folder of the rules and that of the node exporter."""
+    keeper = Keeper(Path(arguments[0]), Path(arguments[1]))
+    told = changes()
+    looked = time.monotonic()
+    while keeper.look(heard(told) or time.monotonic() - looked > CHECK_SECONDS):
+        if time.monotonic() - looked > CHECK_SECONDS:
+            looked = time.monotonic()
+        time.sleep(TICK)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
