@@ -71,7 +71,7 @@ def parts(report: Mapping[str, Any]) -> dict[str, list[Part]]:
         "services": [_of_unit(report, host, "prefect-services.service", "services") for host in groups.get("prefect_services", [])],
         "state": [
             _state_part(report, "database", "PostgreSQL", "postgres", "postgresql@"),
-            _state_part(report, "redis", "Redis", "redis", "redis-server.service"),
+            _state_part(report, "redis", "Redis", "redis", ("redis-server.", "valkey-server.")),
         ],
     }
 
@@ -101,7 +101,7 @@ def _server_part(report: Mapping[str, Any], server: Mapping[str, Any]) -> Part:
     return Part(server["name"], "API server", health, detail)
 
 
-def _of_unit(report: Mapping[str, Any], host: str, name: str, what: str) -> Part:
+def _of_unit(report: Mapping[str, Any], host: str, name: str | tuple[str, ...], what: str) -> Part:
     units = [unit for unit in report.get("processes", []) if unit["host"] == host and unit["name"].startswith(name)]
     if host in report.get("unreachable", []):
         return Part(host, what, UNKNOWN, "not reached by Ansible")
@@ -115,7 +115,7 @@ def _of_unit(report: Mapping[str, Any], host: str, name: str, what: str) -> Part
     return Part(host, what, GOOD, "running")
 
 
-def _state_part(report: Mapping[str, Any], key: str, what: str, group: str, unit: str) -> Part:
+def _state_part(report: Mapping[str, Any], key: str, what: str, group: str, unit: str | tuple[str, ...]) -> Part:
     hosts = report.get("groups", {}).get(group, [])
     found = report.get(key) or {}
     name = hosts[0] if hosts else found.get("address", "?")

@@ -116,6 +116,21 @@ def test_all_well() -> None:
     assert "no history" not in shown.words
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        pytest.param("redis-server.service", "running", id="Redis"),
+        pytest.param("valkey-server.service", "running", id="Valkey"),
+        pytest.param("nginx.service", "not there", id="another unit"),
+    ],
+)
+def test_redis_is_known_by_either_package(name: str, shown: str) -> None:
+    """By its unit, where no API host could say how the server does."""
+    hosts = [["r1", {}, {"units": [unit(name)]}]]
+    state = parts(report(hosts=hosts, redis={}, groups={"redis": ["r1"]}, servers=[]))["state"]
+    assert [part.detail for part in state if part.name == "r1"] == [shown]
+
+
 def test_it_needs_nothing_else() -> None:
     text = page(report(), history(), NOW)
     shown = Page(text)
