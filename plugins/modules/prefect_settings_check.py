@@ -94,6 +94,13 @@ def main() -> None:
     if module.check_mode and not Path(given["release"], "bin", "python").exists():
         module.warn(f"{given['release']} is not installed yet, so it cannot be asked about its settings.")
         module.exit_json(changed=False, problems=[], unknown=[])
+    if not Path(given["release"], "bin", "python").exists():
+        module.fail_json(
+            msg=f"{given['release']} is not in place on this host. No server was touched. Run the playbook without --tags, or with the tag"
+            " install as well.",
+            problems=[],
+            unknown=[],
+        )
     if in_force(given["release"], environment, given["current"], given["file"]):
         module.exit_json(changed=False, problems=[], unknown=[])
     try:
