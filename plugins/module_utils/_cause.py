@@ -15,6 +15,8 @@ _TRACEBACK = "Traceback (most recent call last):"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:: .*)?$")
 _OF_A_GROUP = re.compile(r"^\s+\| ")
 _ANOTHER = re.compile(r"(?:During handling of the above exception|The above exception was the direct cause)")
+# Said after the traceback of what a program went on without.
+_HARMLESS = re.compile(r"Failed to load collection")
 # Lines that a program writes for its log, after which nothing belongs to an exception any more.
 _LOGGED = re.compile(r"\d\d:\d\d:\d\d|\d{4}-\d\d-\d\d|(?:INFO|ERROR|WARNING|DEBUG|CRITICAL)\b|For further information visit")
 # The most telling first. What follows on the next lines is in the second part.
@@ -39,15 +41,15 @@ def cause(lines: Sequence[str]) -> str:
 
 
 def _exception(lines: Sequence[str]) -> str:
-    """The last exception of the last chain of tracebacks, with the first lines of its details."""
-    begins = [number for number, line in enumerate(lines) if _TRACEBACK in line]
-    if not begins:
-        return ""
-    for number in range(begins[-1] + 1, len(lines)):
-        line = lines[number]
-        found = _EXCEPTION.match(line)
-        if found and not _ANOTHER.match(line):
-            return "; ".join(dict.fromkeys([line, *_details(lines[number + 1 :])]))
+    """The last exception of the last chain of tracebacks that ended something, with the first lines of its details."""
+    for begin in reversed([number for number, line in enumerate(lines) if _TRACEBACK in line]):
+        for number in range(begin + 1, len(lines)):
+            if _TRACEBACK in lines[number]:
+                break
+            if _EXCEPTION.match(lines[number]) and not _ANOTHER.match(lines[number]):
+                if _HARMLESS.search("\n".join(lines[number + 1 : number + 3])):
+                    break
+                return "; ".join(dict.fromkeys([lines[number], *_details(lines[number + 1 :])]))
     return ""
 
 

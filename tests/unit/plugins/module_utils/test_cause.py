@@ -31,6 +31,11 @@ redis.exceptions.ConnectionError: Error 111 connecting to 10.0.0.5:6379. Connect
 17:00:01.001 | ERROR   | uvicorn.error - Application startup failed. Exiting.
 Server stopped!
 """
+WARNED = (
+    "Traceback (most recent call last):\n  File \"a.py\", line 1\nAttributeError: 'str' object has no attribute 'items'\n"
+    + "Traceback (most recent call last):\n  File \"b.py\", line 1\nImportError: cannot import name 'task' from 'prefect'\n"
+    + "Warning!  Failed to load collection 'prefect_redis': ImportError: cannot import name 'task' from 'prefect'\n"
+)
 BARE = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\nKeyboardInterrupt\n'
 GROUP = """
   + Exception Group Traceback (most recent call last):
@@ -78,6 +83,7 @@ MIGRATION = CHAIN.replace("uvicorn.error - ", "") + "An error occurred while run
             id="the last of a chain",
         ),
         pytest.param(MIGRATION, "redis.exceptions.ConnectionError: Error 111", id="a migration"),
+        pytest.param(WARNED, "AttributeError: 'str' object has no attribute 'items'", id="a warning with a traceback after it"),
         pytest.param(BARE, "KeyboardInterrupt", id="an exception without words"),
         pytest.param(GROUP, "ValueError: of its own", id="within a group"),
         pytest.param(
