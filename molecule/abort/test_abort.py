@@ -76,7 +76,7 @@ def test_the_cause_is_in_the_first_line_and_each_line_is_there_once() -> None:
         "site",
         expect=2,
         prefect_version=OLD,
-        prefect_api_start_timeout=25,
+        prefect_api_start_timeout=45,
         prefect_settings={"PREFECT_LOGGING_SETTINGS_PATH": "/etc/hostname"},
     )
     said = [line.strip() for line in played.output.splitlines()]
