@@ -12,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import collection  # noqa: F401  # first of all, as it makes the collection importable
+# First of all, as it makes the collection importable.
+import collection  # noqa: F401  # pylint: disable=unused-import
 from ansible_collections.selfhosted.prefect.plugins.module_utils import _pages as pages
 from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import Target
 

@@ -70,7 +70,8 @@ class Server:
         return None
 
     def sql(self, statement: str, *values: Any) -> list[Any]:
-        with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as connection, connection:
+        connection = sqlite3.connect(self.database, timeout=30)
+        with contextlib.closing(connection), connection:
             return connection.execute(statement, values).fetchall()
 
     def run(self, flow: str, state: str, at: datetime) -> str:

@@ -63,7 +63,7 @@ def install(hook: str, module: ModuleType) -> None:
 
 sys.meta_path.insert(0, Finder(AFTER_IMPORT))
 
-import prefect_no_proxy  # noqa: E402, F401  it works as it is imported
+import prefect_no_proxy  # noqa: E402, F401  # pylint: disable=unused-import  # it works as it is imported
 
 if sys.version_info < (3, 12):
-    import prefect_cancellation  # noqa: F401  it patches as it is imported
+    import prefect_cancellation  # noqa: F401  # pylint: disable=unused-import  # it patches as it is imported

@@ -15,7 +15,10 @@ from ansible_collections.selfhosted.prefect.plugins.lookup.variable_problems imp
 
 def problems(variables: dict[str, Any], *roles: str) -> list[Any]:
     loader = DataLoader()
-    return LookupModule(loader=loader, templar=Templar(loader=loader, variables=variables)).run(list(roles), variables)
+    plugin = LookupModule(loader=loader, templar=Templar(loader=loader, variables=variables))
+    # What Ansible's loader sets; before 2.18 the options are found by it.
+    plugin._load_name = "selfhosted.prefect.variable_problems"
+    return plugin.run(list(roles), variables)
 
 
 def test_roles_are_compared_with_their_specs() -> None:
