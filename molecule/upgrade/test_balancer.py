@@ -118,9 +118,21 @@ def rules(host: str, table: str, name: str) -> str:
     return str(LAB.on(host, f"nft list set inet {table} {name} 2>/dev/null | grep elements || true"))
 
 
+def translation(host: str, program: str, rules: str) -> str:
+    """Saves or restores the address translation of a container, from this machine."""
+    found = subprocess.run(
+        ["docker", "inspect", "--format", "{{.State.Pid}}", f"prefect-{LAB.name}-{host}"], capture_output=True, text=True, check=True
+    )
+    command = ["nsenter", "--net", "--target", found.stdout.strip(), program, *(["--table", "nat"] if program == "iptables-save" else [])]
+    return subprocess.run(command, input=rules, capture_output=True, text=True, check=True).stdout
+
+
 def flushed(host: str, back: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> None:
     """Restarts a host's firewall, as far as it matters; Docker's own rules are put back, as names are looked up by them."""
-    LAB.on(host, "nft list table ip nat > /run/nat.nft 2>/dev/null || true; nft flush ruleset; nft --file /run/nat.nft")
+    # With iptables, whose they are: nft lists them without their targets on Debian 12.
+    docker = translation(host, "iptables-save", "")
+    LAB.on(host, "nft flush ruleset")
+    translation(host, "iptables-restore", docker)
     seconds = wait("the rules", 3, back)
     with capsys.disabled():
         print(f"\nthe rules on {host} are back {seconds:.1f} s after its firewall was flushed")
