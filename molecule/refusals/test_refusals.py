@@ -217,9 +217,11 @@ CASES = {
         ("prefect_retention.events is 0", "Give at least 1d", 'prefect_retention.logs is "for ever"', "or forever"),
         {"prefect_retention": {"events": 0, "logs": "for ever"}},
     ),
-    "a retention that is too short, and of what there is not": Case(
-        ("prefect_retention.flow_runs is 2h, which is too short", "holds flow_run; known are events, flow_runs, logs"),
-        {"prefect_retention": {"flow_runs": "2h", "flow_run": 7}},
+    "a retention that is too short": Case(
+        ("prefect_retention.flow_runs is 2h, which is too short",), {"prefect_retention": {"flow_runs": "2h"}}
+    ),
+    "a retention of what there is not": Case(
+        ("prefect_retention holds flow_run", "It takes events, flow_runs, logs"), {"prefect_retention": {"flow_run": 7}}
     ),
     "a retention in two places": Case(
         ("PREFECT_EVENTS_RETENTION_PERIOD", "Set prefect_retention (its events) instead"),
