@@ -117,18 +117,16 @@ def another_system() -> AbstractContextManager[None]:
 
 
 def old_python() -> AbstractContextManager[None]:
-    script = (
-        "printf '#!/bin/sh\\necho 3.9.2\\n' >/run/python3.9; chmod 755 /run/python3.9; mount --bind /run/python3.9 /usr/local/bin/python3.9"
-    )
+    script = "printf '#!/bin/sh\\necho 3.9.2\\n' >/var/tmp/python3.9; chmod 755 /var/tmp/python3.9; mount --bind /var/tmp/python3.9 /usr/local/bin/python3.9"
     return mounted("api1", script, "/usr/local/bin/python3.9")
 
 
 @contextmanager
 def hand_built_pythons() -> Iterator[None]:
     """One that lacks modules, for Prefect, and one that lacks Debian's packages, for Ansible."""
-    lacking = "printf '#!/bin/sh\necho 3.12.1 ssl sqlite3\n' >/run/python3.9"
-    bare = "printf '#!/bin/sh\nexec /usr/bin/python3 -S \"$@\"\n' >/run/python3.9; touch /usr/local/bin/python3.9 -r /bin/true"
-    mount = "chmod 755 /run/python3.9; mount --bind /run/python3.9 /usr/local/bin/python3.9"
+    lacking = "printf '#!/bin/sh\necho 3.12.1 ssl sqlite3\n' >/var/tmp/python3.9"
+    bare = "printf '#!/bin/sh\nexec /usr/bin/python3 -S \"$@\"\n' >/var/tmp/python3.9; touch /usr/local/bin/python3.9 -r /bin/true"
+    mount = "chmod 755 /var/tmp/python3.9; mount --bind /var/tmp/python3.9 /usr/local/bin/python3.9"
     with (
         mounted("api1", f"{lacking}; {mount}", "/usr/local/bin/python3.9"),
         mounted("state1", f"{bare}; {mount}", "/usr/local/bin/python3.9"),

@@ -54,6 +54,12 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def say(text: str) -> None:
+    """A line for the journal."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 def changes() -> socket.socket | None:
     """A socket on which the kernel tells of each change of this host's nftables; None where it does not."""
     try:
@@ -104,7 +110,7 @@ class Keeper:
                 self._apply(rules)
                 self._count(0)
             elif (told or self._problem) and not self._in_place() and self._apply(rules):
-                print("the rules of the drain were gone from this host's firewall, and are back", flush=True)
+                say("the rules of the drain were gone from this host's firewall, and are back")
                 self._count(1)
         return True
 
@@ -112,7 +118,7 @@ class Keeper:
         """Puts the rules in place. What is wrong is said once, until it is something else."""
         code, output = self._command(["nft", "--file", "-"], rules)
         if code and output != self._problem:
-            print(f"the rules of the drain cannot be put back, which is tried again: {output.strip()}", file=sys.stderr, flush=True)
+            say(f"the rules of the drain cannot be put back, which is tried again: {output.strip()}")
         self._problem = output if code else ""
         self._rules = rules
         self._wanted = self._listed() if not code else None
@@ -158,4 +164,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

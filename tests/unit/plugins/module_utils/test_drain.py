@@ -202,7 +202,7 @@ def test_keeping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _look in range(100):
         assert keeper.look(False)
         assert keeper.look(True)
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().out.count("\n") == 1
     kernel.problem = ""
     assert keeper.look(False), "what failed is tried again without being told to"
     assert (kernel.rules, count()) == ("others", 2)
