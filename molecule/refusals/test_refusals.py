@@ -117,9 +117,8 @@ def another_system() -> AbstractContextManager[None]:
 
 
 def old_python() -> AbstractContextManager[None]:
-    script = "printf '#!/bin/sh\\necho 3.9.2\\n' >/var/tmp/python3.9; chmod 755 /var/tmp/python3.9; "
-        "mount --bind /var/tmp/python3.9 /usr/local/bin/python3.9"
-    return mounted("api1", script, "/usr/local/bin/python3.9")
+    script = "printf '#!/bin/sh\\necho 3.9.2\\n' >/var/tmp/python3.9; chmod 755 /var/tmp/python3.9"
+    return mounted("api1", f"{script}; mount --bind /var/tmp/python3.9 /usr/local/bin/python3.9", "/usr/local/bin/python3.9")
 
 
 @contextmanager
