@@ -133,7 +133,8 @@ def test_retention() -> None:
     assert "autovacuum_vacuum_scale_factor=0.02" in sql("TABLE pg_class")
     assert LAB.on("state1", "systemctl is-active prefect-retention.timer").strip() == "active"
     for days in (29, 31):
-        sql(f"INSERT INTO log (name, level, message, timestamp) VALUES ('x', 20, 'of {days} days', now() - interval '{days} days')")  # noqa: S608
+        values = f"'x', 20, 'of {days} days', now() - interval '{days} days'"
+        sql(f"INSERT INTO log (name, level, message, timestamp) VALUES ({values})")  # noqa: S608  our own words
     LAB.on("state1", "systemctl start prefect-retention")
     assert "of 29 days" in sql("TABLE log")
     assert "of 31 days" not in sql("TABLE log")
