@@ -22,6 +22,8 @@ GROUP_INDEX = re.compile(
     r"\bgroups\s*(?:\.\s*\w+|\[[^\]]+\])\s*(?:\([^)]*\)\s*)?(?:\|\s*default\([^)]*\)\s*\)?\s*)?(?:\[\s*-?\d|\|\s*(?:first|last)\b|\.\s*0\b)"
 )
 
+SET_FILTER = re.compile(r"\|\s*(?:ansible\.builtin\.)?(?:intersect|(?:symmetric_)?difference|union)\b")
+
 COMMENT = re.compile(r"(?:^|\s)#.*")
 
 FACT = re.compile(r"\bansible_\w+")
@@ -99,6 +101,16 @@ def group_index_problems(paths: Iterable[Path]) -> list[str]:
         for path in paths
         for number, line in enumerate(_lines(path), 1)
         if GROUP_INDEX.search(line)
+    ]
+
+
+def set_filter_problems(paths: Iterable[Path]) -> list[str]:
+    """Files that use Ansible's set filters, whose results are in another order in each run: messages and choices would be, too."""
+    return [
+        f"{path}:{number}: its order is another in each run; use select('in', ...), reject('in', ...) or unique: {line.strip()}"
+        for path in paths
+        for number, line in enumerate(_lines(path), 1)
+        if SET_FILTER.search(line)
     ]
 
 

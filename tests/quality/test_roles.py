@@ -9,7 +9,8 @@ import pytest
 
 from tests.quality import rules
 
-ROLES = sorted(path for path in (Path(__file__).parents[2] / "roles").glob("*/") if path.is_dir())
+ROOT = Path(__file__).parents[2]
+ROLES = sorted(path for path in (ROOT / "roles").glob("*/") if path.is_dir())
 each_role = pytest.mark.parametrize("role", ROLES, ids=[role.name for role in ROLES])
 
 
@@ -36,6 +37,11 @@ def test_defaults_need_no_facts(role: Path) -> None:
 def test_endpoints_are_variables(role: Path) -> None:
     folders = [role / name for name in ("templates", "defaults", "vars")]
     rules.require_none(rules.group_index_problems(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()))
+
+
+def test_no_list_loses_its_order() -> None:
+    files = [path for folder in ("playbooks", "roles", "inventories") for path in sorted((ROOT / folder).rglob("*"))]
+    rules.require_none(rules.set_filter_problems(path for path in files if path.suffix in {".yml", ".j2"}))
 
 
 def test_a_default_has_one_place() -> None:

@@ -52,6 +52,22 @@ def test_spec_problems(tmp_path: Path, defaults: dict[str, Any], options: dict[s
     assert bool(problems) == bool(expected)
 
 
+@pytest.mark.parametrize(
+    ("line", "caught"),
+    [
+        ("x: \"{{ a | intersect(b) }}\"", True),
+        ("x: \"{{ a |difference(b) | first }}\"", True),
+        ("x: \"{{ a | ansible.builtin.union(b) }}\"", True),
+        ("x: \"{{ a | symmetric_difference(b) }}\"", True),
+        ("x: \"{{ a | select('in', b) | unique }}\"", False),
+        ("# The difference between a and b", False),
+    ],
+)
+def test_set_filter_problems(tmp_path: Path, line: str, caught: bool) -> None:
+    (tmp_path / "main.yml").write_text(f"{line}\n", encoding="utf-8")
+    assert bool(rules.set_filter_problems([tmp_path / "main.yml"])) == caught
+
+
 def test_naming_problems(tmp_path: Path) -> None:
     role = write_role(tmp_path, {"web_port": 80, "port": 80}, {})
     assert rules.naming_problems(role) == ["web: port does not begin with web_"]
