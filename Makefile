@@ -10,6 +10,8 @@ export PATH := $(CURDIR)/.venv/bin:$(shell tr : '\n' <<<"$$PATH" | grep -v '/shi
 # Ansible and molecule keep their own files here too, not in the home folder.
 export ANSIBLE_HOME := $(CURDIR)/build/ansible-home
 playbook := ansible-playbook -i inventories/lab
+# A file's tests stay in one process, since they share what they start.
+side_by_side := pytest --numprocesses=auto --dist=loadfile
 
 .PHONY: help
 help: ## List these commands
@@ -27,7 +29,10 @@ demo: venv ## From a bare machine to a running, proven cluster at http://127.0.0
 test: venv ## Everything that CI runs
 	@tools/need shellcheck
 	tools/host-image
-	pytest
+	# The second are run whatever the first said.
+	quick=0; $(side_by_side) -m 'not containers' || quick=$$?
+	pytest -m containers
+	exit $$quick
 
 .PHONY: test-full
 test-full: export PREFECT_TEST_FULL := 1
@@ -42,7 +47,7 @@ test-matrix: venv ## The collection with each ansible-core of requirements/, on 
 .PHONY: test-fast
 test-fast: venv ## What needs no container and little time
 	@tools/need shellcheck
-	pytest -m 'not containers and not slow'
+	$(side_by_side) -m 'not containers and not slow'
 
 .PHONY: lint
 lint: venv ## Only the linters
@@ -72,7 +77,7 @@ wheelhouse: venv ## Everything a host without a network needs to install Prefect
 .PHONY: bench
 bench: venv ## Deployment measured against a hand-written parallel shell script, and three upgrades under load
 	@# The second is measured whatever the first said.
-	@python tests/bench/bench.py; deployed=$$?; python tests/bench/rolls.py && exit $$deployed
+	@deployed=0; python tests/bench/bench.py || deployed=$$?; python tests/bench/rolls.py && exit $$deployed
 
 .PHONY: bench-sizing
 bench-sizing: venv ## What servers, instances, connections, nginx and PgBouncer do to requests a second: docs/sizing.md

@@ -55,10 +55,10 @@ def test_spec_problems(tmp_path: Path, defaults: dict[str, Any], options: dict[s
 @pytest.mark.parametrize(
     ("line", "caught"),
     [
-        ("x: \"{{ a | intersect(b) }}\"", True),
-        ("x: \"{{ a |difference(b) | first }}\"", True),
-        ("x: \"{{ a | ansible.builtin.union(b) }}\"", True),
-        ("x: \"{{ a | symmetric_difference(b) }}\"", True),
+        ('x: "{{ a | intersect(b) }}"', True),
+        ('x: "{{ a |difference(b) | first }}"', True),
+        ('x: "{{ a | ansible.builtin.union(b) }}"', True),
+        ('x: "{{ a | symmetric_difference(b) }}"', True),
         ("x: \"{{ a | select('in', b) | unique }}\"", False),
         ("# The difference between a and b", False),
     ],
