@@ -62,6 +62,14 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.communicate(timeout=60)
 
 
+def test_the_parts_reach_each_other_by_ipv6() -> None:
+    connected = LAB.on("state1", "ss -Htn state established '( sport = :5432 or sport = :6379 )'")
+    for host in ("::21]", "::22]", "::23]"):
+        assert f"[fd00:28:8{host}" in connected
+    assert "172.28.8." not in connected
+    assert "172.28.8." not in LAB.on("state1", "grep -rh server /etc/nginx/conf.d /etc/nginx/sites-enabled")
+
+
 def test_a_setting_that_the_release_does_not_take_reaches_no_server() -> None:
     before = LAB.started(APIS)
     played = LAB.play("site", expect=2, prefect_version=OLD, prefect_settings={"PREFECT_SERVER_DATABASE_TIMEOUT": "soon"})

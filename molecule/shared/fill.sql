@@ -152,4 +152,5 @@ WHERE related IS NOT NULL;
 \endif
 
 SELECT definition FROM indexes \gexec
-SELECT format('VACUUM (ANALYZE) %I', name) FROM filled \gexec
+-- Several processes would share more memory than a container's /dev/shm has.
+SELECT format('VACUUM (ANALYZE, PARALLEL 0) %I', name) FROM filled \gexec

@@ -34,7 +34,7 @@ from lab import NEW, OLD, Lab  # noqa: E402
 LAB = Lab("large", 4290, "tests/bench")
 APIS = ("api1", "api2", "api3")
 DATABASE, SERVICES = "postgres1", "front1"
-CALLERS, CALLS = 4, 40
+CALLERS, CALLS = 2, 20
 HOURS = 3 * 3600.0
 LEAST_REQUESTS, MOST_FACTOR = 10_000, 2.5
 LOCK_WAITS = """
@@ -174,22 +174,27 @@ def only(servers: int) -> Iterator[None]:
 
 
 def page_times() -> dict[str, dict[str, float]]:
-    """For each of the pages' requests the median and the 99th percentile, in seconds, with several callers at once."""
+    """For each of the pages' requests, several at once: median and 99th percentile in seconds, and how many were refused."""
     found = {}
     for name, path, body in pages():
         with ThreadPoolExecutor(CALLERS) as pool:
-            times = list(pool.map(lambda _number, path=path, body=body: asked(path, body), range(CALLS)))
-        found[name] = {"p50": round(median(times), 3), "p99": round(quantiles(times, n=100)[-1], 3)}
+            answers = list(pool.map(lambda _number, path=path, body=body: asked(path, body), range(CALLS)))
+        times = [seconds for seconds, _status in answers]
+        found[name] = {
+            "p50": round(median(times), 3),
+            "p99": round(quantiles(times, n=100)[-1], 3),
+            "refused": sum(status != 200 for _seconds, status in answers),
+        }
     return found
 
 
-def asked(path: str, body: Any) -> float:
-    """The seconds of a request."""
+def asked(path: str, body: Any) -> tuple[float, int]:
+    """The seconds of a request, and its status: a query that takes longer than Prefect lets it is answered with 503."""
     begun = time.monotonic()
     status, answer = ask(LAB, path, body)
-    if status != 200:
+    if status not in (200, 503):
         raise SystemExit(f"{path}: HTTP {status}: {answer}")
-    return time.monotonic() - begun
+    return time.monotonic() - begun, status
 
 
 @contextmanager
