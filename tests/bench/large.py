@@ -119,9 +119,9 @@ def upgrade(figures: dict[str, Any]) -> None:
     note(figures, "load", {key: load.report[key] for key in ("requests", "failed", "lost", "latency")})
     note(figures, "flow", load.flow["state"])
     note(figures, "longest_lock_wait_seconds", max(waits, default=0.0))
-    said = re.search(r"The migration takes about [^\"]*", played.output)
+    said = re.search(r"The migration takes about [^\n;]*", played.output)
     note(figures, "estimate", said.group() if said else "")
-    note(figures, "slowest_tasks", re.findall(r"^(\S.*?) -{3,} ([\d.]+)s$", played.output, re.MULTILINE))
+    note(figures, "slowest_tasks", re.findall(r"^(\S.*?) -+ ([\d.]+)s$", played.output, re.MULTILINE))
 
 
 def judge(figures: dict[str, Any], least_requests: int) -> int:

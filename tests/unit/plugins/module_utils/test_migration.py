@@ -198,13 +198,13 @@ def test_who_comes_second_waits_and_finds_it_done() -> None:
 
 def test_a_migration_that_cannot_end_in_its_time_does_not_begin() -> None:
     database = Database("a")
-    database.rows = 400_000_000
+    database.rows = 1_200_000_000
     with pytest.raises(
         MigrationError, match=r"about 2006 s.*leaves it 600 s.*prefect_migrate_timeout to 5015 or more.*Nothing was changed"
     ):
         migration(database, never).run()
     report = migration(database, comes_to(database, "c"), timeout=6000).run()
-    assert report.estimate and report.estimate.rows == 400_000_001
+    assert report.estimate and report.estimate.rows == 1_200_000_001
 
 
 def test_a_lock_that_is_never_free() -> None:
