@@ -16,8 +16,8 @@ LAB = Lab("monitoring", 4310)
 # Any Prometheus that watches a cluster can be asked; by default it is the lab's.
 OWN = os.environ.get("PREFECT_PROMETHEUS_URL")
 PROMETHEUS = OWN or dashboards.lab_prometheus(LAB.inventory)
-# Counted from the first one on.
-LATER = {"prefect_watchdog_restarts_total"}
+# Counted from the first one on; there while a part of Prefect is switched off.
+LATER = {"prefect_watchdog_restarts_total", "prefect_switched_off_info"}
 PATIENCE = 120  # seconds until a young Prometheus has what a rate needs
 
 
