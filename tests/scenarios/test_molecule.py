@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = bool(os.environ.get("PREFECT_TEST_FULL"))
-# With these `make test` would take more than 45 minutes on two cores, so only `make test-full` has them.
+# With these `make test` would take more than 50 minutes on two cores, so only `make test-full` has them.
 ONLY_IN_FULL = set[str]() if EVERYTHING else {"drill", "monitoring", "rollback", "support"}
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
 TIMEOUT = 3600 if EVERYTHING else 1200
