@@ -421,12 +421,12 @@ def test_turned_off_it_stops_and_turned_on_again_it_runs(tmp_path: Path) -> None
 
     try:
         assert {len(alive(host)) for host in ("state1", "api1", "api2")} == {6, 2, 3}
-        played = without.play("site", "--tags", "monitoring")
+        played = without.play("site", "--tags", "monitoring", lab_checkout=str(ROOT))
         assert "Could not match supplied host pattern" not in played.output
         assert [alive(host) for host in ("state1", "api1", "api2")] == [set(), {"mtail.service"}, set()]
         assert "enabled" not in LAB.on("state1", "systemctl is-enabled mtail prefect-exporter prometheus-node-exporter || true").split()
         assert "".join(LAB.on(host, f"ls {secret} 2>/dev/null || true") for host in ("state1", "api2")) == ""
-        assert without.play("site", "--tags", "monitoring").changed == 0
+        assert without.play("site", "--tags", "monitoring", lab_checkout=str(ROOT)).changed == 0
     finally:
         LAB.on("api1", f"systemctl stop mtail; rm {somebodys}; systemctl daemon-reload")
         LAB.play("site", "--tags", "monitoring")

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 ROWS_PER_SECOND = 600_000
-"""Rows of one table for one revision. Between two measurements under load on two cores, of revisions that build indexes concurrently: Prefect
-3.7.8 to 3.8.8 with 2 million event resources took 20 s, 3.7.8 to 3.9.1 with 10 million 18 s (docs/sizing.md)."""
+"""Rows of one table for one revision. Between two measurements under load on two cores, of revisions that build indexes concurrently:
+Prefect 3.7.8 to 3.8.8 with 2 million event resources took 20 s, 3.7.8 to 3.9.1 with 10 million 18 s (docs/sizing.md)."""
 
 START_SECONDS = 6
 """What the command takes to import Prefect, to compare revisions and to register block types; an empty database takes 5 to 7 s."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
@@ -277,8 +277,3 @@ def _rows(session: Postgres, kind: str, until: datetime) -> str:
         session.query("ROLLBACK")
         number = "more than could be counted in a minute," if error.code == "57014" else "an unknown number of"
     return f"{number} {deleted.name} {deleted.event} before {moment}{deleted.also}"
-
-
-def uncounted(kinds: Iterable[str], reason: str) -> dict[str, str]:
-    """What to say of the rows when the database does not answer."""
-    return dict.fromkeys(kinds, f"rows that could not be counted: {reason}")

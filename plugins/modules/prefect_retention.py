@@ -23,7 +23,8 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(checked) changes nothing, and returns the problem in place of failing, also when the database does not answer.
+      - V(checked) changes nothing, and returns the problem in place of failing. When the database does not answer there is none: this run
+        may be the one that mends it, and V(recorded) comes before anything changes.
       - V(recorded) fails for a problem, and records the retention.
     type: str
     choices: [checked, recorded]
@@ -101,9 +102,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._retention impo
     retention,
     retention_of_environment,
     retention_problems,
-    shortened,
     shortening_problem,
-    uncounted,
     write_retention,
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
@@ -133,8 +132,8 @@ def main() -> None:
         reason = f"the database at {host_and_port(database['host'], database['port'])} does not answer: {error}"
         if given["state"] == "recorded":
             module.fail_json(msg=f"How long this cluster keeps its data cannot be read: {reason}")
-        # A new cluster has no database yet. What is not known here is checked again before anything is deleted.
-        found = Found(environment, False, uncounted(shortened(environment or wanted, wanted), reason))
+        # A new cluster has no database yet, and this run may be the one that mends it. Settings change only after state=recorded.
+        found = Found(None, False, {})
     problem = shortening_problem(found.before, wanted, found.deletes) if found.before and not given["shorten"] else ""
     result: dict[str, Any] = {"before": _readable(found.before or {}), "after": _readable(wanted), "problem": problem}
     if given["state"] == "checked":
