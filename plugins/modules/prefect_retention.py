@@ -23,7 +23,7 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(checked) changes nothing, and returns the problem in place of failing. When the database does not answer there is none: this run
+      - V(checked) changes nothing, and returns the problem in place of failing. A database that does not answer is none, since this run
         may be the one that mends it, and V(recorded) comes before anything changes.
       - V(recorded) fails for a problem, and records the retention.
     type: str
