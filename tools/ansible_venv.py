@@ -12,7 +12,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,14 +52,13 @@ def make(core: str, python: str = "") -> Path:
     pins = FOLDER / f"ansible-{core}.in"
     digest = hashlib.sha256(pins.read_bytes() + str(interpreter).encode()).hexdigest()[:12]
     target = ROOT / "build" / f"ansible-{core}-{version}-{digest}"
-    if not target.exists():
-        target.parent.mkdir(exist_ok=True)
+    # A script that finds its interpreter by its own place, as a relocatable one does, is more than ansible-test 2.17 can begin with.
+    whole = target / "whole"
+    if not whole.exists():
         uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or str(ROOT / ".venv" / "bin" / "uv")
-        # Its scripts name their interpreter, so it is built where it stays, and marked as whole at the end.
-        aside = Path(tempfile.mkdtemp(prefix=f"ansible-{core}-", dir=target.parent))
-        subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--relocatable", "--python", interpreter, aside], check=True)
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", aside / "bin" / "python", "--requirements", pins], check=True)
-        aside.rename(target)
+        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", interpreter, target], check=True)
+        subprocess.run([uv, "pip", "install", "--quiet", "--python", target / "bin" / "python", "--requirements", pins], check=True)
+        whole.touch()
     return target
 
 
