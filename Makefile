@@ -10,8 +10,8 @@ export PATH := $(CURDIR)/.venv/bin:$(shell tr : '\n' <<<"$$PATH" | grep -v '/shi
 # Ansible and molecule keep their own files here too, not in the home folder.
 export ANSIBLE_HOME := $(CURDIR)/build/ansible-home
 playbook := ansible-playbook -i inventories/lab
-# A file's tests stay in one process, since they share what they start.
-side_by_side := pytest --numprocesses=auto --dist=loadfile
+# A file's tests stay in one process, since they share what they start. In the order of the folders the longest begin first.
+side_by_side := pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## List these commands
