@@ -52,7 +52,7 @@ def make(core: str, python: str = "") -> Path:
     pins = FOLDER / f"ansible-{core}.in"
     digest = hashlib.sha256(pins.read_bytes() + str(interpreter).encode()).hexdigest()[:12]
     target = ROOT / "build" / f"ansible-{core}-{version}-{digest}"
-    # A script that finds its interpreter by its own place, as a relocatable one does, is more than ansible-test 2.17 can begin with.
+    # Not relocatable: the lines that this puts first in a script keep ansible-test 2.17 from starting. The file marks one that is complete.
     whole = target / "whole"
     if not whole.exists():
         uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or str(ROOT / ".venv" / "bin" / "uv")

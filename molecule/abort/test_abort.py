@@ -67,7 +67,9 @@ def test_the_parts_reach_each_other_by_ipv6() -> None:
     for host in ("::21]", "::22]", "::23]"):
         assert f"[fd00:28:8{host}" in connected
     assert "172.28.8." not in connected
-    assert "172.28.8." not in LAB.on("state1", "grep -rh server /etc/nginx/conf.d /etc/nginx/sites-enabled")
+    upstreams = LAB.on("state1", "cat /etc/nginx/conf.d/prefect.conf")
+    assert "server [fd00:28:8::21]:4200" in upstreams
+    assert "172.28.8." not in upstreams
 
 
 def test_a_setting_that_the_release_does_not_take_reaches_no_server() -> None:

@@ -96,21 +96,20 @@ def fact_problems(role: Path) -> list[str]:
 
 def group_index_problems(paths: Iterable[Path]) -> list[str]:
     """Files that pick a host out of a group by position: an endpoint has to stay a variable."""
-    return [
-        f"{path}:{number}: picks a host out of a group; use the endpoint variable: {line.strip()}"
-        for path in paths
-        for number, line in enumerate(_lines(path), 1)
-        if GROUP_INDEX.search(line)
-    ]
+    return _lines_with(GROUP_INDEX, paths, "picks a host out of a group; use the endpoint variable")
 
 
 def set_filter_problems(paths: Iterable[Path]) -> list[str]:
     """Files that use Ansible's set filters, whose results are in another order in each run: messages and choices would be, too."""
+    return _lines_with(SET_FILTER, paths, "its order is another in each run; use select('in', ...), reject('in', ...) or unique")
+
+
+def _lines_with(pattern: re.Pattern[str], paths: Iterable[Path], problem: str) -> list[str]:
     return [
-        f"{path}:{number}: its order is another in each run; use select('in', ...), reject('in', ...) or unique: {line.strip()}"
+        f"{path}:{number}: {problem}: {line.strip()}"
         for path in paths
         for number, line in enumerate(_lines(path), 1)
-        if SET_FILTER.search(line)
+        if pattern.search(line)
     ]
 
 
