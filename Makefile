@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .ONESHELL:
 .SHELLFLAGS := -euc
-VERSION ?= $(shell sed -n 's|^prefect_version: *"*\([0-9.]*\).*|\1|p' roles/prefect/defaults/main.yml)
+VERSION ?= $(shell sed -n 's|^prefect_version: *"*\([0-9.]*\).*|\1|p' roles/common/defaults/main.yml)
 
 # The virtual environment's tools come first, and shims of version managers not at all: ansible-test trips over them.
 export PATH := $(CURDIR)/.venv/bin:$(shell tr : '\n' <<<"$$PATH" | grep -v '/shims$$' | paste -sd :)

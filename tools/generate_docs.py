@@ -182,9 +182,6 @@ def requirements_of(meta: Mapping[str, Any], requires_ansible: str | None) -> li
     ]
     if platforms:
         lines.append("on the target: " + ", ".join(platforms) + ", with systemd and Python 3")
-    for dependency in meta.get("dependencies") or []:
-        name = dependency if isinstance(dependency, str) else dependency.get("role") or dependency.get("name")
-        lines.append(f"the role {code(str(name))}, which is run first")
     return lines
 
 
@@ -208,14 +205,19 @@ def read_collection(root: Path) -> Collection:
     definitions: dict[str, str] = {}
     for folder in sorted((root / "roles").glob("*/")):
         options[folder.name] = merged_options(load(folder / "meta" / "argument_specs.yml").get("argument_specs") or {})
-        for path in (folder / "defaults" / "main.yml", folder / "vars" / "main.yml"):
-            definitions.update({name: json.dumps(value) for name, value in load(path).items()})
+        definitions |= {name: json.dumps(value) for path in variable_files(folder) for name, value in load(path).items()}
     return Collection(
         namespace=f"{galaxy.get('namespace', 'selfhosted')}.{galaxy.get('name', 'prefect')}",
         requires_ansible=load(root / "meta" / "runtime.yml").get("requires_ansible"),
         options=options,
         definitions=definitions,
     )
+
+
+def variable_files(folder: Path) -> list[Path]:
+    """Where a role defines variables: `main.yml`, or the files of a folder `main`."""
+    kinds = [folder / kind for kind in ("defaults", "vars")]
+    return [path for kind in kinds for path in (kind / "main.yml", *sorted((kind / "main").glob("*.yml")))]
 
 
 def variables_read(folder: Path, definitions: Mapping[str, str]) -> set[str]:
@@ -289,7 +291,8 @@ def read_role(folder: Path, collection: Collection) -> Role | None:
     if not main:
         raise SpecError(f"{path}: no entry point 'main'")
     options = collection.options[folder.name]
-    defaults = load(folder / "defaults" / "main.yml")
+    # A default that roles share is not in the folder of the role that documents it.
+    defaults = load(folder.parent / "common" / "defaults" / "main.yml") | load(folder / "defaults" / "main.yml")
     shared = shared_variables(folder, collection)
     needed = {key: collection.options[name][key] for name, keys in shared.items() for key in keys}
     try:

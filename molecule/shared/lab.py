@@ -20,7 +20,7 @@ import yaml
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
-NEW: str = yaml.safe_load((ROOT / "roles/prefect/defaults/main.yml").read_text())["prefect_version"]
+NEW: str = yaml.safe_load((ROOT / "roles/common/defaults/main.yml").read_text())["prefect_version"]
 OLD: str = yaml.safe_load((ROOT / "molecule/shared/older.yml").read_text())[0]["vars"]["prefect_version"]
 PREVIOUS: str = yaml.safe_load((ROOT / "molecule/shared/previous.yml").read_text())[0]["vars"]["prefect_version"]
 # What `core` may say, and the minor version of ansible-core that it stands for: of those that the collection is tested with.

@@ -24,7 +24,7 @@ LAB = ["-i", "inventories/lab"]
 GROWN = [*LAB, "-i", "tests/bench/grow.yml"]
 VARIABLES = ["-e", f"lab_name={NAME}", "-e", f"lab_network={NETWORK}", "-e", f"lab_port={PORT}"]
 # What a start costs is Prefect's, not ours; these tasks do nothing but start servers and wait for them.
-STARTS = ("Start the servers, now and at every boot", "Wait for health, and have the server in service")
+STARTS = ("Start the servers, now and at every boot", "Wait until the server is healthy and in service")
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ def baseline() -> None:
     keys = ROOT / "build" / "lab" / "ssh"
     ssh = f"ssh -q -i {keys / 'admin'} -l admin -o UserKnownHostsFile={keys / 'known_hosts'} -o GlobalKnownHostsFile=/dev/null"
     locks = ROOT / "roles" / "prefect" / "files"
-    version = re.search(r"^prefect_version: (\S+)", (ROOT / "roles/prefect/defaults/main.yml").read_text(), re.MULTILINE)
+    version = re.search(r"^prefect_version: (\S+)", (ROOT / "roles/common/defaults/main.yml").read_text(), re.MULTILINE)
     if not version:
-        raise SystemExit("bench: roles/prefect/defaults/main.yml has no prefect_version")
+        raise SystemExit("bench: roles/common/defaults/main.yml has no prefect_version")
     lock = locks / "locks" / f"{version[1].strip(chr(34))}.txt"
     single = [address[name] for name in ("postgres1", "redis1", "services1", "nginx1")]
     api = [address[name] for name in ("api1", "api2", "api3")]

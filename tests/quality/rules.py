@@ -43,6 +43,13 @@ def load(path: Path) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None) or {}
 
 
+def role_variables(role: Path) -> dict[str, Any]:
+    """The defaults and variables of a role, from `main.yml` or a folder `main` alike."""
+    files = [role / kind / "main.yml" for kind in ("defaults", "vars")]
+    files += [path for kind in ("defaults", "vars") for path in sorted((role / kind / "main").glob("*.yml"))]
+    return {name: value for path in files for name, value in load(path).items()}
+
+
 def spec_options(role: Path) -> dict[str, dict[str, Any]]:
     """The options of all entry points of a role's argument spec."""
     entry_points = load(role / "meta" / "argument_specs.yml").get("argument_specs") or {}
@@ -78,6 +85,30 @@ def spec_problems(role: Path, shared: Mapping[str, Any]) -> list[str]:
         elif json.dumps(documented, sort_keys=True) != json.dumps(actual, sort_keys=True):
             problems.append(f"{role.name}: {name} defaults to {actual!r}, its spec says {documented!r}")
     return problems
+
+
+IDENTIFIER = re.compile(r"\b[A-Za-z_]\w*\b")
+QUOTED = re.compile(r"'[^'\n]*'")
+
+
+def foreign_variable_problems(role: Path, owners: Mapping[str, str], shared: str) -> list[str]:
+    """Where a role reads a variable that another role defines. `owners` has the role of each variable; those of `shared` are everybody's."""
+    folders = [role / name for name in ("defaults", "vars", "tasks", "handlers", "templates")]
+    problems = []
+    for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()):
+        text = "\n".join(COMMENT.sub("", line) for line in _lines(path))
+        for name in sorted({name for code in _code(text) for name in IDENTIFIER.findall(code)}):
+            if owners.get(name, role.name) not in (role.name, shared):
+                problems.append(f"{path}: reads {name} of the role {owners[name]}; what roles share is in {shared}")
+    return problems
+
+
+def _code(text: str) -> Iterator[str]:
+    """The templates of a file, without the strings in them, and conditions, which are templates without braces."""
+    for part in re.findall(r"\{[{%](.*?)[%}]\}", text, re.DOTALL):
+        yield QUOTED.sub("", part)
+    for condition in re.findall(r"^\s*(?:- )?(?:when|that|until|failed_when|changed_when):((?:.*)(?:\n\s+- .*)*)", text, re.MULTILINE):
+        yield QUOTED.sub("", condition)
 
 
 def naming_problems(role: Path) -> list[str]:
@@ -214,9 +245,7 @@ def known_names(root: Path) -> dict[str, set[str]]:
     actions = set(load(root / "meta" / "runtime.yml").get("action_groups") or {})
     variables = {role.name for role in roles}
     for role in roles:
-        variables |= {*spec_options(role), *load(role / "defaults" / "main.yml")}
-        for extra in (role / "vars").glob("*.yml"):
-            variables |= set(load(extra))
+        variables |= {*spec_options(role), *role_variables(role)}
     variables |= {name for role in roles for name in metric_names(role)}
     return {
         "fqcn": plugins | actions | {role.name for role in roles} | {path.stem for path in (root / "playbooks").glob("*.yml")},
@@ -230,7 +259,7 @@ METRICS = {
     "files/*.py": r"(?:^    \"|# TYPE )(prefect_\w+)(?:\": \(| )",
     "files/*.mtail": r"^(?:counter|gauge|histogram) (\w+)",
     "tasks/*.yml": r"# TYPE (\w+)",
-    "vars/main.yml": r"^  - \{?name: (\w+)",
+    "vars/**/*.yml": r"^  - \{?name: (\w+)",
 }
 
 

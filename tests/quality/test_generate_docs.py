@@ -47,7 +47,7 @@ def checkout(tmp_path: Path) -> Path:
     role = tmp_path / "roles" / "web"
     for name, text in {
         "meta/argument_specs.yml": SPEC,
-        "meta/main.yml": "galaxy_info: {platforms: [{name: Debian, versions: [bookworm]}]}\ndependencies: [{role: a.b.c}]\n",
+        "meta/main.yml": "galaxy_info: {platforms: [{name: Debian, versions: [bookworm]}]}\ndependencies: []\n",
         "defaults/main.yml": "web_address: \"{{ x | default('y') }}\"\n",
     }.items():
         path = role / name
@@ -69,7 +69,6 @@ def test_page(checkout: Path) -> None:
         "A web server",
         "Serves `/` on port `web_port` or `web_port=81`, see [the site](https://example.org).",
         "- on the target: Debian (bookworm), with systemd and Python 3",
-        "- the role `a.b.c`, which is run first",
         "| `web_port` | int | `80` | The port. |",
         "| `web_mode` | str |  | How. Or `not`. One of `a\\|b`, `c`. |",
         "| `web_address` | str | `{{ x \\| default('y') }}` | Where. |",

@@ -24,7 +24,7 @@ SETTINGS = (
     "roles/",
     "tests/bench/",
 )
-PIN_EXEMPT = ("roles/prefect/defaults/", "roles/prefect/meta/argument_specs.yml", "roles/prefect/files/locks/")
+PIN_EXEMPT = ("roles/common/defaults/", "roles/prefect/meta/argument_specs.yml", "roles/prefect/files/locks/")
 
 CONFIGURATION = ("/etc/apt/sources.list", "/etc/apt/sources.list.d/*", "/etc/pip.conf", "~/.config/pip/pip.conf", "~/.pip/pip.conf")
 CONFIGURATION_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "HTTPS_PROXY")
@@ -56,7 +56,7 @@ def test_no_secret_and_no_mirror_of_this_machine(files: list[Path]) -> None:
 
 
 def test_the_version_of_prefect_is_pinned_once(root: Path, tracked: list[Path]) -> None:
-    version = rules.load(root / "roles" / "prefect" / "defaults" / "main.yml")["prefect_version"]
+    version = rules.load(root / "roles" / "common" / "defaults" / "main.yml")["prefect_version"]
     settings = [path for path in tracked if str(path).startswith(SETTINGS) and path.suffix != ".md"]
     candidates = [root / path for path in settings if not str(path).startswith(PIN_EXEMPT)]
     rules.require_none(rules.pin_problems(version, candidates))

@@ -11,21 +11,46 @@ from tests.quality import rules
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").glob("*/") if path.is_dir())
+# The deployment as data, without tasks: what it holds is documented where it belongs.
+SHARED = ROOT / "roles" / "common"
 each_role = pytest.mark.parametrize("role", ROLES, ids=[role.name for role in ROLES])
+each_other_role = pytest.mark.parametrize("role", [role for role in ROLES if role != SHARED], ids=lambda role: role.name)
 
 
 def defaults_of_others(role: Path) -> dict[str, Any]:
     return {name: value for other in ROLES if other != role for name, value in rules.load(other / "defaults" / "main.yml").items()}
 
 
-@each_role
+@each_other_role
 def test_defaults_and_argument_spec_say_the_same(role: Path) -> None:
     rules.require_none(rules.spec_problems(role, defaults_of_others(role)))
 
 
-@each_role
+@each_other_role
 def test_defaults_begin_with_the_role_name(role: Path) -> None:
     rules.require_none(rules.naming_problems(role))
+
+
+def test_shared_defaults_are_documented() -> None:
+    documented = {name for role in ROLES for name in rules.spec_options(role)}
+    rules.require_none(f"{name} is in no argument spec" for name in rules.load(SHARED / "defaults" / "main.yml") if name not in documented)
+
+
+def test_what_roles_share_is_data() -> None:
+    folders = {path.name for path in SHARED.iterdir() if path.is_dir()}
+    assert folders == {"defaults", "meta", "vars"}, "the role common has no tasks, or every play would run them"
+    rules.require_none(f"{name} does not begin with common_" for name in shared_vars() if not name.lstrip("_").startswith("common_"))
+
+
+def shared_vars() -> set[str]:
+    return {*rules.role_variables(SHARED)} - {*rules.load(SHARED / "defaults" / "main.yml")}
+
+
+@each_other_role
+def test_a_role_reads_its_own_variables_and_the_shared(role: Path) -> None:
+    owners = {name: other.name for other in ROLES for name in rules.role_variables(other)}
+    rules.require_none(rules.foreign_variable_problems(role, owners, SHARED.name))
+    assert rules.load(role / "meta" / "main.yml")["dependencies"] == [{"role": "selfhosted.prefect.common"}]
 
 
 @each_role

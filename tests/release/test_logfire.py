@@ -96,7 +96,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="module")
 def release(commands: Commands, root: Path) -> Path:
     """The interpreter of an environment that holds exactly what the lock says."""
-    version = yaml.safe_load((root / "roles/prefect/defaults/main.yml").read_text())["prefect_version"]
+    version = yaml.safe_load((root / "roles/common/defaults/main.yml").read_text())["prefect_version"]
     lock = root / "roles/prefect/files/locks" / f"{version}-logfire.txt"
     return Path(commands.run(["tools/client-venv", version], env={"PROOF_LOCK_FILE": str(lock)}, timeout=600).strip().splitlines()[-1])
 

@@ -71,7 +71,7 @@ def test_older_names_win_over_the_roles_own_defaults(commands: Commands, tmp_pat
 def test_every_older_name_of_what_the_role_tunes(commands: Commands, tmp_path: Path, version: str) -> None:
     """Each alone, all at once: none of them is left beside the role's value."""
     table = json.loads((ROLE / "files/settings" / f"{version}.json").read_text())["settings"]
-    tuned = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__prefect_tuning"]
+    tuned = yaml.safe_load((ROLE.parent / "common/vars/main/settings.yml").read_text())["__common_tuning"]
     older = {names[-1]: name for name, names in table.items() if name in tuned and names}
     assert len(older) > 3
     made = environment(commands, tmp_path, dict.fromkeys(older, "77"), version)

@@ -22,7 +22,7 @@ VERSIONS = sorted(path.stem for path in TABLES.glob("*.json"))
 
 
 def variables(file: str) -> dict[str, Any]:
-    return dict(yaml.safe_load((ROLE / file).read_text(encoding="utf-8")))
+    return dict(yaml.safe_load((ROLE.parent / "common" / file).read_text(encoding="utf-8")))
 
 
 def test_every_lock_has_its_table() -> None:
@@ -53,23 +53,22 @@ def test_name_of_today(version: str, given: str, canonical: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_names_that_the_role_knows(version: str) -> None:
     """The role's own are those of today, and what it owns says which variable to use instead."""
-    names, role = names_for(version), variables("vars/main.yml")
+    names, role = names_for(version), variables("vars/main/settings.yml")
     wired = [
         name
         for key, group in role.items()
-        if key.startswith(("__prefect_wiring_", "__prefect_redis_by_"))
+        if key.startswith(("__common_wiring_", "__common_redis_by_"))
         if isinstance(group, dict)
         for name in group
     ]
-    owned = role["__prefect_owned_settings"]
-    own = {name for name in [*wired, *role["__prefect_tuning"], *owned] if name.startswith("PREFECT_")}
+    owned = role["common_owned_settings"]
+    own = {name for name in [*wired, *role["__common_tuning"], *owned] if name.startswith("PREFECT_")}
     assert len(own) > 50
     assert {name for name in own if name not in names.settings} == set()
     assert set(wired) - set(owned) == set()
-    assert set(owned) & set(role["__prefect_tuning"]) == set()
+    assert set(owned) & set(role["__common_tuning"]) == set()
     defined = [*variables("defaults/main.yml"), "prefect_database_password", "prefect_redis_password", "prefect_auth_string"]
-    api = yaml.safe_load((ROLE.parent / "prefect_api/defaults/main.yml").read_text(encoding="utf-8"))
-    assert {text.split()[0] for text in owned.values() if text} - {*defined, *api} == set()
+    assert {text.split()[0] for text in owned.values() if text} - set(defined) == set()
 
 
 def test_two_names_of_one_setting() -> None:

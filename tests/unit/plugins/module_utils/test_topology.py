@@ -76,7 +76,7 @@ def test_what_a_host_has_of_its_own_says_nothing_of_the_others() -> None:
 
 
 def test_the_defaults_are_those_of_the_role() -> None:
-    defaults = (Path(__file__).parents[4] / "roles/prefect_api/defaults/main.yml").read_text().splitlines()
+    defaults = (Path(__file__).parents[4] / "roles/common/defaults/main.yml").read_text().splitlines()
     assert {f"prefect_api_port: {PORT}", f"prefect_api_instances: {INSTANCES}"} <= set(defaults)
 
 
