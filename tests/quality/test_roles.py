@@ -75,3 +75,12 @@ def test_a_default_has_one_place() -> None:
         for name in rules.load(role / "defaults" / "main.yml"):
             owners.setdefault(name, []).append(role.name)
     rules.require_none(f"{name} is a default of {' and '.join(roles)}" for name, roles in owners.items() if len(roles) > 1)
+
+
+def test_every_component_describes_itself() -> None:
+    """Each one that `common` lists is a role with a description, and no role describes itself without being listed."""
+    shared = rules.role_variables(SHARED)
+    described = {path.parts[-3] for path in (ROOT / "roles").glob("*/vars/component.yml")}
+    assert set(shared["common_components"]) <= described
+    # What is on hosts of several components.
+    assert described - set(shared["common_components"]) == {"prefect", "exporters"}
