@@ -107,7 +107,8 @@ class LookupModule(LookupBase):
         found = _load(role / "vars" / "component.yml").get(f"{name}_component")
         if not isinstance(found, dict):
             raise AnsibleLookupError(
-                f"common_components lists {name}, and {role}/vars/component.yml does not describe it (as {name}_component). Nothing was changed."
+                f"common_components lists {name}, and {role}/vars/component.yml does not describe it (as {name}_component)."
+                " Nothing was changed."
             )
         scope = {**_load(role / "defaults" / "main.yml"), **variables}
         described = self._templar.copy_with_new_env(available_variables=scope).template(found)
@@ -120,8 +121,8 @@ def _single(listener: dict[str, Any]) -> list[dict[str, Any]]:
     """One listener for each of its ports."""
     if "ports" not in listener:
         return [listener]
-    rest = {key: value for key, value in listener.items() if key not in ("ports", "units")}
-    return [{**rest, "port": port, "units": [unit.replace("{port}", str(port)) for unit in listener["units"]]} for port in listener["ports"]]
+    rest = {key: value for key, value in listener.items() if key != "ports"}
+    return [{**rest, "port": port, "units": [unit.replace("{port}", str(port)) for unit in rest["units"]]} for port in listener["ports"]]
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -92,7 +92,7 @@ QUOTED = re.compile(r"'[^'\n]*'")
 
 
 def foreign_variable_problems(role: Path, owners: Mapping[str, str], shared: str) -> list[str]:
-    """Where a role reads a variable that another role defines. `owners` has the role of each variable; those of `shared` are everybody's."""
+    """Where a role reads a variable that another role defines. `owners` has the role of each; all may read those of `shared`."""
     folders = [role / name for name in ("defaults", "vars", "tasks", "handlers", "templates")]
     problems = []
     for path in (path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()):
