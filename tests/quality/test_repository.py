@@ -75,6 +75,10 @@ def test_the_documentation_names_what_exists(root: Path, pages: list[Path]) -> N
     rules.require_none(problem for page in pages for problem in rules.names_problems(page, root, known))
 
 
+def test_playbooks_read_documented_variables(root: Path) -> None:
+    rules.require_none(rules.undocumented_variable_problems(sorted((root / "playbooks").rglob("*.yml")), rules.known_names(root)))
+
+
 def test_every_role_and_playbook_is_documented(root: Path, pages: list[Path]) -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages if "roles" not in page.relative_to(root).parts)
     names = [path.name for path in sorted((root / "roles").glob("*/"))]

@@ -218,3 +218,20 @@ def test_text_problems(tmp_path: Path, line: str, found: bool) -> None:
     path = tmp_path / "file"
     path.write_text(line, encoding="utf-8")
     assert bool(rules.text_problems([path], {"pip.corp.test"})) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "caught"),
+    [
+        ("x: '{{ prefect_remove_hosts }}'", True),
+        ("x: '{{ prefect_remove_host }}'", False),
+        ("x: 1  # prefect_remove_hosts", False),
+        ("selfhosted.prefect.prefect_drain:", False),
+        ("x: '{{ __prefect_found }}'", False),
+    ],
+)
+def test_undocumented_variable_problems(tmp_path: Path, line: str, caught: bool) -> None:
+    page = tmp_path / "remove.yml"
+    page.write_text(f"---\n{line}\n", encoding="utf-8")
+    known = {"variables": {"prefect_remove_host"}, "fqcn": {"prefect_drain"}}
+    assert bool(rules.undocumented_variable_problems([page], known)) is caught
