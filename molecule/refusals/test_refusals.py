@@ -187,6 +187,13 @@ def misspelt_names(inventory: Inventory) -> None:
     inventory["all"]["hosts"]["api1"]["prefect_adress"] = "192.0.2.1"
 
 
+def foreign_groups(inventory: Inventory) -> None:
+    """Every group under a name that no playbook knows."""
+    children = inventory["all"]["children"]
+    del children["prefect"]
+    inventory["all"]["children"] = {f"{group.replace('_', '-')}-hosts": hosts for group, hosts in children.items()}
+
+
 def balancer_on_api2(inventory: Inventory) -> None:
     """nginx on an API host, with the port that the API has."""
     inventory["all"]["children"]["nginx"]["hosts"] = {"api2": None}
@@ -207,6 +214,9 @@ CASES = {
     "no balancer": Case(("nginx", "prefect_api_url"), inventory=without("nginx")),
     "no API host": Case(("prefect_api",), inventory=without("prefect_api")),
     "no services host": Case(("prefect_services",), inventory=without("prefect_services")),
+    "no group with a host": Case(
+        ("The group prefect_services has no host", "a group prefect-api-hosts", "rename it to prefect_api"), inventory=foreign_groups
+    ),
     "one address twice": Case(("api1", "api2", "4200"), inventory=same_address),
     "balancer on the API's port": Case(("4200", "api2"), inventory=balancer_on_api2),
     "missing secret": Case(("prefect_redis_password",), {"prefect_redis_password": None}),
