@@ -201,6 +201,18 @@ def names_problems(page: Path, root: Path, known: Mapping[str, set[str]]) -> lis
     return problems
 
 
+def undocumented_variable_problems(paths: Iterable[Path], known: Mapping[str, set[str]]) -> list[str]:
+    """Playbooks that read a variable with our prefix that no role has: the preflight would refuse it. `known` as for `names_problems`."""
+    names = known["variables"] | known["fqcn"]
+    return [
+        f"{path}:{number}: reads {name}, which no argument spec has"
+        for path in paths
+        for number, line in enumerate(_lines(path), 1)
+        for name in re.findall(r"\bprefect_[a-z0-9_]*[a-z0-9]\b", COMMENT.sub("", line))
+        if name not in names
+    ]
+
+
 def make_targets(makefile: Path) -> set[str]:
     """The targets that a Makefile defines."""
     rules = re.findall(r"^([a-z][\w .-]*):(?!=)", "\n".join(_lines(makefile)), re.MULTILINE)

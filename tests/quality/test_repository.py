@@ -124,6 +124,10 @@ def test_the_action_group_has_every_module(root: Path) -> None:
     assert groups["prefect"] == sorted(path.stem for path in (root / "plugins" / "modules").glob("*.py"))
 
 
+def test_playbooks_read_documented_variables(root: Path) -> None:
+    rules.require_none(rules.undocumented_variable_problems(sorted((root / "playbooks").rglob("*.yml")), rules.known_names(root)))
+
+
 def test_every_role_and_playbook_is_documented(root: Path, pages: list[Path]) -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages if "roles" not in page.relative_to(root).parts)
     names = [path.name for path in sorted((root / "roles").glob("*/"))]

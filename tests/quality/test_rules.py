@@ -324,3 +324,20 @@ def test_workflow_problems(tmp_path: Path, old: str, new: str, problem: str | No
     problems = rules.workflow_problems(path, {"lock", "test"})
     assert len(problems) == (1 if problem else 0), problems
     assert problem is None or problem in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "caught"),
+    [
+        ("x: '{{ prefect_remove_hosts }}'", True),
+        ("x: '{{ prefect_remove_host }}'", False),
+        ("x: 1  # prefect_remove_hosts", False),
+        ("selfhosted.prefect.prefect_drain:", False),
+        ("x: '{{ __prefect_found }}'", False),
+    ],
+)
+def test_undocumented_variable_problems(tmp_path: Path, line: str, caught: bool) -> None:
+    page = tmp_path / "remove.yml"
+    page.write_text(f"---\n{line}\n", encoding="utf-8")
+    known = {"variables": {"prefect_remove_host"}, "fqcn": {"prefect_drain"}}
+    assert bool(rules.undocumented_variable_problems([page], known)) is caught
