@@ -109,6 +109,12 @@ def test_a_template_that_is_not_valid_is_not_shown_where_it_is_a_secret() -> Non
     assert auth == "prefect_auth_string cannot be evaluated: its template is not valid. Correct it; what it holds is not shown."
 
 
+def test_what_cannot_be_evaluated_is_shown_alone() -> None:
+    """It may be a default that is made of the variable whose type is wrong."""
+    given = trusted({"prefect_database_tls": True, "prefect_home": "{{ prefect_database_tls | no_such_filter }}"})
+    assert problems(given, "prefect") == ["prefect_database_tls must be a dictionary of names and values, not True."]
+
+
 SEALED = """
 prefect_database_password: !vault |
   $ANSIBLE_VAULT;1.1;AES256

@@ -210,9 +210,11 @@ def test_machines_with_names_of_their_own(names: list[str]) -> None:
     assert inventory_problems({"machines": dict(zip("ab", map(machine, names), strict=True))}) == []
 
 
-def test_a_similar_group_without_hosts_is_not_offered() -> None:
-    (problem,) = inventory_problems({"groups": {"prefect_api": []}, "inventory_groups": {"prefect-api": []}})
-    assert "prefect-api" not in problem
+@pytest.mark.parametrize("others", [{"prefect-api": []}, {"prefect": ["a"], "prefect_apis": []}, {"prefect_app": ["a"]}])
+def test_a_group_that_is_not_offered(others: Any) -> None:
+    """One without hosts, and one that the playbooks know."""
+    (problem,) = inventory_problems({"groups": {"prefect_api": [], "prefect_app": ["a"]}, "inventory_groups": others})
+    assert problem == "The group prefect_api has no host. Put at least one into the inventory."
 
 
 @pytest.mark.parametrize(
