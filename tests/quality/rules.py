@@ -327,7 +327,7 @@ PINNED_ACTION = re.compile(r"^\s*(?:- )?uses: [\w.-]+(?:/[\w.-]+)+@[0-9a-f]{40} 
 def workflow_problems(path: Path, targets: set[str]) -> list[str]:
     """Where a workflow of the forge does more than check out, make targets that exist, and keep logs, or may do more than read."""
     try:
-        data = load(path)
+        data: dict[Any, Any] = load(path)
     except yaml.YAMLError as error:
         return [f"{path}: not YAML: {error}"]
     # YAML 1.1 reads the key `on` as true.

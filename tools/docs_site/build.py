@@ -148,7 +148,7 @@ def write_reference(source: Path) -> None:
 
 def write_site(source: Path, doctrees: Path, output: Path) -> None:
     """Have Sphinx make the site. All of it anew: a page that is not read again would keep its warnings to itself."""
-    options = ["--fail-on-warning", "--fresh-env", "--jobs=auto", "-c", Path(__file__).parent, "-d", doctrees]
+    options: list[str | Path] = ["--fail-on-warning", "--fresh-env", "--jobs=auto", "-c", Path(__file__).parent, "-d", doctrees]
     run(["sphinx-build", *options, source, output])
 
 
