@@ -58,6 +58,10 @@ lint: venv ## Only the linters
 docs: venv ## Write the pages that are made from the argument specs
 	@python tools/generate_docs.py
 
+.PHONY: docs-site
+docs-site: venv ## The documentation as a web site, in build/docs-site
+	@python tools/docs_site/build.py
+
 .PHONY: dashboards
 dashboards: venv ## Write Grafana's dashboards from their sources
 	@python tools/generate_dashboards.py

@@ -25,12 +25,13 @@ Inventory = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A bad input, by variables, by the inventory, or by something on a host; and what the message must say."""
+    """A bad input, by variables, by the inventory, or by something on a host; and what the message must say, and must not."""
 
     says: tuple[str, ...]
     variables: dict[str, Any] = field(default_factory=dict)
     inventory: Callable[[Inventory], object] = dict
     on_host: Callable[[], AbstractContextManager[None]] = nullcontext
+    silent: tuple[str, ...] = ()
 
 
 def ansible(*command: str) -> subprocess.CompletedProcess[str]:
@@ -172,6 +173,27 @@ def strange_address(inventory: Inventory) -> None:
     inventory["all"]["hosts"]["api1"]["prefect_address"] = "büro1"
 
 
+def wrong_on_one_host(inventory: Inventory) -> None:
+    """A variable of one host alone."""
+    inventory["all"]["hosts"]["api2"]["prefect_api_keepalive_timeout"] = "long"
+
+
+def misspelt_names(inventory: Inventory) -> None:
+    """A group with a hyphen, whose hosts the playbooks know by another group only, and a variable of one host."""
+    children = inventory["all"]["children"]
+    children["prefect-api"] = children["prefect_api"]
+    children["prefect_api"] = {"hosts": {}}
+    children["prefect_services"]["hosts"]["api1"] = None
+    inventory["all"]["hosts"]["api1"]["prefect_adress"] = "192.0.2.1"
+
+
+def foreign_groups(inventory: Inventory) -> None:
+    """Every group under a name that no playbook knows."""
+    children = inventory["all"]["children"]
+    del children["prefect"]
+    inventory["all"]["children"] = {f"{group.replace('_', '-')}-hosts": hosts for group, hosts in children.items()}
+
+
 def balancer_on_api2(inventory: Inventory) -> None:
     """nginx on an API host, with the port that the API has."""
     inventory["all"]["children"]["nginx"]["hosts"] = {"api2": None}
@@ -192,6 +214,9 @@ CASES = {
     "no balancer": Case(("nginx", "prefect_api_url"), inventory=without("nginx")),
     "no API host": Case(("prefect_api",), inventory=without("prefect_api")),
     "no services host": Case(("prefect_services",), inventory=without("prefect_services")),
+    "no group with a host": Case(
+        ("The group prefect_services has no host", "a group prefect-api-hosts", "rename it to prefect_api"), inventory=foreign_groups
+    ),
     "one address twice": Case(("api1", "api2", "4200"), inventory=same_address),
     "balancer on the API's port": Case(("4200", "api2"), inventory=balancer_on_api2),
     "missing secret": Case(("prefect_redis_password",), {"prefect_redis_password": None}),
@@ -236,8 +261,11 @@ CASES = {
             "prefect_settings is empty",
             "prefect_logfire_enabled must be true or false, not 'perhaps'",
             "prefect_version must be text, not 3.8. Put it in quotes",
-            "prefect_redis_password cannot be evaluated: 'vault_redis_password' is undefined",
+            "prefect_redis_password refers to vault_redis_password, which is not defined",
+            "nginx_tls_protocols refers to site_tls_protocol, which is not defined",
             "prefect_redis_tls holds cafile",
+            "api2: prefect_api_keepalive_timeout must be a whole number, not 'long'",
+            "The variable prefect_setings is not known",
         ),
         {
             "prefect_database_tls": True,
@@ -248,7 +276,28 @@ CASES = {
             "prefect_version": 3.8,
             "prefect_redis_password": "{{ vault_redis_password }}",
             "prefect_redis_tls": {"cafile": "/etc/ca.pem"},
+            "nginx_tls_protocols": ["{{ site_tls_protocol }}"],
+            "prefect_setings": {},
         },
+        inventory=wrong_on_one_host,
+    ),
+    "misspelt names": Case(
+        (
+            "The variable prefect_setings is not known; the nearest name that is known is prefect_settings",
+            "The variable redis_maxmemroy is not known; the nearest name that is known is redis_maxmemory",
+            "api1: The variable prefect_adress is not known; the nearest name that is known is prefect_address",
+            "The group prefect_api has no host",
+            "a group prefect-api, which no playbook knows: if it is meant, rename it to prefect_api",
+        ),
+        {
+            "prefect_setings": {},
+            "redis_maxmemroy": "1gb",
+            "redis_databases": 32,
+            "prefect_site_owner": "data",
+            "prefect_unchecked_variables": ["prefect_site_*"],
+        },
+        inventory=misspelt_names,
+        silent=("redis_databases", "prefect_site_owner"),
     ),
     "characters that do not work": Case(
         (
@@ -326,5 +375,6 @@ def test_refused(name: str, tmp_path: Path) -> None:
     assert result.returncode != 0, output
     message = " ".join(output[output.index("[ERROR]") :].split())
     assert [words for words in case.says if words not in message] == [], output
+    assert [words for words in case.silent if words in message] == [], output
     assert "changed=0" in output and "changed=1" not in output, output
     assert seconds < SECONDS, output

@@ -24,6 +24,12 @@ options:
           - Groups and their hosts. C(postgres), C(redis) and C(nginx) may be empty if their entry in O(_input.endpoints) is set;
             any other group may not.
         type: dict
+      inventory_groups:
+        description:
+          - All groups of the inventory, Ansible's magic variable C(groups).
+          - Where one of O(_input.groups) is empty and may not be, the problem names a group with a similar name, if there is one. Beside
+            a group that has hosts, one with a similar name is no problem.
+        type: dict
       endpoints:
         description: The values of C(prefect_database_host), C(prefect_redis_host) and C(prefect_api_url), by those names.
         type: dict

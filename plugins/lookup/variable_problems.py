@@ -11,8 +11,8 @@ version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Compares the variables of a host with the argument specs of roles, and returns every problem at once, each as a sentence.
-  - Variables that are not defined on the host are left alone. One that cannot be evaluated, such as one that is made of a variable
-    that is missing, is a problem.
+  - Variables that are not defined on the host are left alone. One that cannot be evaluated is a problem, such as one that refers to a
+    variable that is not defined, or one that no vault password opens.
   - It is stricter than Ansible, which converts what a role gets, but not what templates use. C(" 5432") is not a whole number here.
   - Values of secrets are never part of a problem.
 options:
@@ -37,17 +37,23 @@ _raw:
   elements: string
 """
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.selfhosted.prefect.plugins.module_utils._variables import variable_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._variables import (
+    is_sealed,
+    mentions,
+    sealed_problem,
+    undefined_problem,
+    undefined_variable,
+    unevaluated_problem,
+    variable_problems,
+)
+from ansible_collections.selfhosted.prefect.plugins.plugin_utils._roles import role_options
 from jinja2 import Undefined, UndefinedError
-
-_ROLES = Path(__file__).resolve().parents[2] / "roles"
 
 
 class LookupModule(LookupBase):
@@ -56,37 +62,64 @@ class LookupModule(LookupBase):
     def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
         """The problems of all roles."""
         self.set_options(var_options=variables, direct=kwargs)
-        problems: list[str] = []
+        given = variables or {}
+        options = {name: option for role in terms for name, option in _options(str(role)).items() if name in given}
+        values: dict[str, Any] = {}
+        undefined: dict[str, list[str]] = {}
+        sealed: list[str] = []
         broken: list[str] = []
-        for role in terms:
-            options = _options(str(role))
-            values = {}
-            for name in options.keys() & (variables or {}).keys():
-                try:
-                    values[name] = self._value(name, variables or {})
-                except (AnsibleError, UndefinedError) as error:
-                    broken.append(f"{name} cannot be evaluated: {_one_line(error)}")
-            problems += variable_problems(options, values)
-        # A default that is made of a value of the wrong type says nothing new.
-        missing = [problem for problem in broken if problem.endswith("is undefined")]
-        return [*missing, *problems] if problems else broken
+        for name, option in options.items():
+            try:
+                values[name] = self._value(name, given)
+            except (AnsibleError, UndefinedError) as error:
+                said = _one_line(error)
+                missing = undefined_variable(said)
+                if missing:
+                    undefined.setdefault(missing, []).append(name)
+                elif is_sealed(said):
+                    sealed.append(sealed_problem(name))
+                else:
+                    broken.append(unevaluated_problem(name, option, said))
+        found = sealed + [_undefined(missing, names, given) for missing, names in undefined.items()] + variable_problems(options, values)
+        # A default that is made of a value that is wrong says nothing new.
+        return found or broken
 
     def _value(self, name: str, variables: dict[str, Any]) -> Any:
         # Between versions of ansible-core the way to evaluate a variable differs; its own lookup knows it.
         own = lookup_loader.get("vars", loader=self._loader, templar=self._templar)
-        value = own.run([name], variables)[0]
-        if isinstance(value, Undefined):
-            raise AnsibleError(getattr(value, "_undefined_message", None) or "a variable in it is undefined")
-        return value
+        return _evaluated(own.run([name], variables)[0])
 
 
 def _options(role: str) -> dict[str, Any]:
-    path = _ROLES / role / "meta" / "argument_specs.yml"
-    if not path.is_file():
-        raise AnsibleError(f"selfhosted.prefect.variable_problems: there is no role {role}")
-    specs = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]
-    return dict(specs["main"].get("options") or {})
+    try:
+        return role_options(role)
+    except AnsibleError as error:
+        raise AnsibleError(f"selfhosted.prefect.variable_problems: {error}") from error
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _evaluated(value: Any) -> Any:
+    """The value with everything within it, which since ansible-core 2.19 is evaluated when it is looked at."""
+    if isinstance(value, Undefined):
+        raise AnsibleError(getattr(value, "_undefined_message", None) or "a variable in it is undefined")
+    if isinstance(value, Mapping):
+        return {key: _evaluated(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_evaluated(each) for each in value]
+    # What is of another type is a date, or encrypted and opened now.
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _undefined(missing: str, names: list[str], variables: Mapping[str, Any]) -> str:
+    # Not those that are made of another one of them.
+    direct = [name for name in names if mentions(variables[name], missing)]
+    return undefined_problem(direct or names, missing, (str(name) for name in variables))
+
+
+def _one_line(error: BaseException) -> str:
+    """What an error and those that led to it say."""
+    said: list[str] = []
+    cause: BaseException | None = error
+    while cause:
+        said.append(" ".join(str(cause).split()))
+        cause = cause.__cause__
+    return " ".join(dict.fromkeys(said))

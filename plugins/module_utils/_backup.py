@@ -59,9 +59,11 @@ class Session(Protocol):
 
     parameters: dict[str, str]
 
-    def query(self, sql: str, timeout: float | None = None) -> list[Row]: ...
+    def query(self, sql: str, timeout: float | None = None) -> list[Row]:
+        """The rows of a statement."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the session."""
 
 
 @dataclass(frozen=True)

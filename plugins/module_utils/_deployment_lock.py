@@ -44,7 +44,8 @@ _POLL_SECONDS = 2.0
 class Session(Protocol):
     """What is needed of a connection to Redis."""
 
-    def call(self, *words: str | int) -> Reply: ...
+    def call(self, *words: str | int) -> Reply:
+        """The reply to a command."""
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,17 @@ class DrainError(Exception):
 class Gate(Protocol):
     """Whatever keeps new requests away from one server. Each call may be repeated."""
 
-    def is_shut(self) -> bool: ...
+    def is_shut(self) -> bool:
+        """Whether this server is drained."""
 
     def ports(self) -> set[int]:
         """Every port of this host that is drained."""
 
-    def shut(self) -> None: ...
+    def shut(self) -> None:
+        """Reject new connections."""
 
-    def open(self) -> None: ...
+    def open(self) -> None:
+        """Accept new connections."""
 
 
 class Keeper:

@@ -35,9 +35,14 @@ class WatchError(Exception):
 class Session(Protocol):
     """What is needed of a connection to Redis."""
 
-    def call(self, *words: str) -> Reply: ...
-    def __enter__(self) -> Session: ...
-    def __exit__(self, *_: object) -> None: ...
+    def call(self, *words: str) -> Reply:
+        """The reply to a command."""
+
+    def __enter__(self) -> Session:
+        """The session, which is open."""
+
+    def __exit__(self, *_: object) -> None:
+        """End the session."""
 
 
 def ticks(

@@ -43,10 +43,14 @@ class HopelessError(UnmetError):
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that must hold. ``check`` takes the seconds it may use and returns the answer, or raises UnmetError."""
+    """Something that must hold. ``check`` takes the seconds it may use and returns the answer, or raises UnmetError.
+
+    Once it held it is taken to hold for ``every`` seconds, for a check that costs more than what else is waited for.
+    """
 
     name: str
     check: Callable[[float], str]
+    every: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,10 @@ def wait_until(
     begun = clock()
     end = begun + patience.timeout
     attempts = in_a_row = 0
+    held: dict[str, _Held] = {}
     while True:
         attempts += 1
-        outcome, hopeless = _round(conditions, patience.request_timeout, end, clock)
+        outcome, hopeless = _round(conditions, patience.request_timeout, end, clock, held)
         in_a_row = in_a_row + 1 if outcome.healthy else 0
         # A round that held but was not enough is no success: what is missing is the next one.
         done = hopeless or in_a_row >= patience.successes
@@ -98,13 +103,28 @@ def _too_few(outcome: Outcome, in_a_row: int, wanted: int) -> Outcome:
     return replace(outcome, healthy=False, failed="successes", answer=f"good {in_a_row} times in a row, not {wanted}")
 
 
-def _round(conditions: Sequence[Condition], request_timeout: float, end: float, clock: Callable[[], float]) -> tuple[Outcome, bool]:
+@dataclass(frozen=True)
+class _Held:
+    """A condition's last good answer, and until when it stands for the next."""
+
+    answer: str
+    until: float
+
+
+def _round(
+    conditions: Sequence[Condition], request_timeout: float, end: float, clock: Callable[[], float], held: dict[str, _Held]
+) -> tuple[Outcome, bool]:
     answers: dict[str, str] = {}
     for condition in conditions:
+        known = held.get(condition.name)
+        if known and clock() < known.until:
+            answers[condition.name] = known.answer
+            continue
         # A little is always left, so that the last answer is an answer and not "no time".
         allowed = max(min(request_timeout, end - clock()), 0.1)
         try:
             answers[condition.name] = condition.check(allowed)
+            held[condition.name] = _Held(answers[condition.name], clock() + condition.every)
         except (UnmetError, NetError) as error:
             answers[condition.name] = str(error)
             return Outcome(False, 0, 0.0, condition.name, str(error), answers), isinstance(error, HopelessError)
@@ -257,7 +277,8 @@ class Units:
 
     def conditions(self) -> list[Condition]:
         """They run; nothing if there are none."""
-        return [Condition("units", self.active)] if self.names else []
+        # A server that starts needs the processor more than the question whether it still does.
+        return [Condition("units", self.active, every=1.0)] if self.names else []
 
     def active(self, _timeout: float) -> str:
         shown = systemd_units(self.names, [], self.show)

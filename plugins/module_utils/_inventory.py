@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._names import nearest_slip, similar_group
 from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
 from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import retention, retention_problems, retention_settings
 from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
@@ -29,14 +30,17 @@ _SERVICES = {
     "redis": ("prefect_redis_host", "the address of the Redis server to use instead"),
     "nginx": ("prefect_api_url", "the URL of the balancer to use instead, such as https://prefect.example.com/api"),
 }
+_NAMED_HOSTS = 5
+_OPTIONAL_GROUPS = ("monitoring",)
+_OTHER_GROUPS = frozenset({"all", "ungrouped", "prefect", *_OPTIONAL_GROUPS})
 
 
 def inventory_problems(data: Mapping[str, Any]) -> list[str]:
     """Every problem with an inventory, in a fixed order. Only what ``data`` holds is looked at.
 
-    Keys: ``groups``, ``endpoints``, ``listeners``, ``machines``, ``secrets``, ``names``, ``version``, ``versions``, ``lock_file``,
-    ``settings``, ``owned``, ``retention``, ``max_connections``, ``connections_needed``, ``postgres_version``, ``serial`` (see the
-    filter's documentation).
+    Keys: ``groups``, ``inventory_groups``, ``endpoints``, ``listeners``, ``machines``, ``secrets``, ``names``, ``version``,
+    ``versions``, ``lock_file``, ``settings``, ``owned``, ``retention``, ``max_connections``, ``connections_needed``,
+    ``postgres_version``, ``serial`` (see the filter's documentation).
 
     Raises:
         ValueError: a key is unknown.
@@ -55,23 +59,50 @@ def inventory_problems(data: Mapping[str, Any]) -> list[str]:
         "postgres_version": _postgres_version,
         "serial": _serial,
     }
-    unknown = sorted(set(data) - set(checks) - {"versions", "lock_file", "owned", "max_connections"})
+    unknown = sorted(set(data) - set(checks) - {"inventory_groups", "versions", "lock_file", "owned", "max_connections"})
     if unknown:
         raise ValueError(f"{unknown[0]} is not known; known: {', '.join(sorted(checks))}")
     return [problem for key, check in checks.items() if data.get(key) is not None for problem in check(data)]
 
 
+def host_problems(problems: Mapping[str, Iterable[str]]) -> list[str]:
+    """The problems of hosts, each once and after the names of the hosts that have it; those that all of them have without a name."""
+    hosts_of: dict[str, list[str]] = {}
+    for host, found in problems.items():
+        for problem in dict.fromkeys(map(text, found)):
+            hosts_of.setdefault(problem, []).append(text(host))
+    return [problem if len(hosts) == len(problems) else f"{_some(hosts)}: {problem}" for problem, hosts in hosts_of.items()]
+
+
+def _some(hosts: list[str]) -> str:
+    named = ", ".join(hosts[:_NAMED_HOSTS])
+    return named if len(hosts) <= _NAMED_HOSTS else f"{named} and {len(hosts) - _NAMED_HOSTS} more"
+
+
 def _groups(data: Mapping[str, Any]) -> Iterator[str]:
     endpoints = data.get("endpoints") or {}
+    strange = _strange_groups(data)
     for group, hosts in data["groups"].items():
         if list(hosts or []):
             continue
+        similar = similar_group(group, strange)
+        hint = f" The inventory has a group {similar}, which no playbook knows: if it is meant, rename it to {group}." if similar else ""
         if group not in _SERVICES:
-            yield f"The group {group} has no host. Put at least one into the inventory."
+            yield f"The group {group} has no host. Put at least one into the inventory.{hint}"
             continue
         variable, meaning = _SERVICES[group]
         if not text(endpoints.get(variable)).strip():
-            yield f"The group {group} is empty and {variable} is not set. Put a host into the group, or set {variable} to {meaning}."
+            yield f"The group {group} is empty and {variable} is not set. Put a host into the group, or set {variable} to {meaning}.{hint}"
+    for group in _OPTIONAL_GROUPS:
+        slip = None if list((data.get("inventory_groups") or {}).get(group) or []) else nearest_slip(group, strange)
+        if slip:
+            yield f"The group {slip} is not known, and {group} has no host. Rename {slip} to {group}, or to something less similar."
+
+
+def _strange_groups(data: Mapping[str, Any]) -> list[str]:
+    """The groups of the inventory that have hosts and that no playbook knows."""
+    known = {*data["groups"], *_OTHER_GROUPS}
+    return sorted(text(group) for group, hosts in (data.get("inventory_groups") or {}).items() if group not in known and list(hosts or []))
 
 
 def _endpoints(data: Mapping[str, Any]) -> Iterator[str]:

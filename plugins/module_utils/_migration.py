@@ -71,9 +71,11 @@ class MigrationError(Exception):
 class Session(Protocol):
     """What is needed of a PostgreSQL session."""
 
-    def query(self, sql: str, timeout: float | None = None) -> list[Row]: ...
+    def query(self, sql: str, timeout: float | None = None) -> list[Row]:
+        """The rows of a statement."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the session."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_drill_fault
-short_description: Break something on a host for some seconds, and mend it in any case
+short_description: Break something on a host for some seconds, and revert it in any case
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:

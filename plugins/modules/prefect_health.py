@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_health
-short_description: Wait until Prefect is really well
+short_description: Wait until Prefect is healthy
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_support_info
-short_description: What somebody who helps needs to see of a host, without secrets
+short_description: Collect what support needs of a host, without secrets
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:

@@ -95,7 +95,7 @@ units:
       description: Whether it runs or is starting.
       type: bool
     state:
-      description: systemd's words for it, such as C(active (running)).
+      description: systemd's words for it, such as V(active (running\)).
       type: str
     enabled:
       description: Whether it starts at boot.

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.quality import rules
+
 if TYPE_CHECKING:
     from tests.collection.conftest import Installed
     from tests.conftest import Commands
 
 # What a user needs of the repository: all of these folders, and these files at the root.
 SHIPPED_FOLDERS = ("changelogs", "docs", "inventories/ha", "inventories/single", "meta", "playbooks", "plugins", "roles")
-SHIPPED_FILES = ("LICENSE", "README.md")
+SHIPPED_FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md")
 MANIFESTS = {"MANIFEST.json", "FILES.json"}
 
 
@@ -37,6 +39,7 @@ def test_tarball_has_all_a_user_needs(packaged: set[str], tracked: list[Path]) -
         str(path) for path in tracked if str(path) in SHIPPED_FILES or str(path).startswith(tuple(f"{name}/" for name in SHIPPED_FOLDERS))
     }
     assert not sorted(needed - packaged)
+    assert {*SHIPPED_FILES} <= packaged
     assert any(name.startswith("roles/prefect/files/locks/") for name in packaged)
 
 
@@ -53,6 +56,14 @@ def test_install_needs_only_the_tarball(installed: Installed, galaxy: Mapping[st
     assert [path.name for path in folder.glob("[!.]*/[!.]*") if path.is_dir() and not path.parent.name.endswith(".info")] == [
         galaxy["name"]
     ]
+
+
+def test_links_resolve_in_the_package(installed: Installed, galaxy: Mapping[str, Any]) -> None:
+    """Pages link to nothing that only the repository has."""
+    folder = installed.collections / "ansible_collections" / galaxy["namespace"] / galaxy["name"]
+    pages = sorted(folder.rglob("*.md"))
+    assert folder / "README.md" in pages
+    rules.require_none(problem for page in pages for problem in rules.link_problems(page))
 
 
 @pytest.mark.parametrize("kind", ["module", "filter"])

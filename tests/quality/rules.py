@@ -232,10 +232,52 @@ def names_problems(page: Path, root: Path, known: Mapping[str, set[str]]) -> lis
     return problems
 
 
+def undocumented_variable_problems(paths: Iterable[Path], known: Mapping[str, set[str]]) -> list[str]:
+    """Playbooks that read a variable with our prefix that no role has: the preflight would refuse it. `known` as for `names_problems`."""
+    names = known["variables"] | known["fqcn"]
+    return [
+        f"{path}:{number}: reads {name}, which no argument spec has"
+        for path in paths
+        for number, line in enumerate(_lines(path), 1)
+        for name in re.findall(r"\bprefect_[a-z0-9_]*[a-z0-9]\b", COMMENT.sub("", line))
+        if name not in names
+    ]
+
+
 def make_targets(makefile: Path) -> set[str]:
     """The targets that a Makefile defines."""
     rules = re.findall(r"^([a-z][\w .-]*):(?!=)", "\n".join(_lines(makefile)), re.MULTILINE)
     return {target for rule in rules for target in rule.split()}
+
+
+# A name after `make` is a target where the words are code (in backticks, before VARIABLE=) or an instruction (run, in brackets).
+MAKE = re.compile(
+    r"(?:`|\(|\bexec |\brun:? +|\bRun )(?:sudo )?make +(?:[A-Z_]+=\S+ +)*([a-z][\w-]*)(?!\w|-)|\bmake +([a-z][\w-]*) +[A-Z_]+=",
+)
+
+
+def make_problems(paths: Iterable[Path], targets: set[str]) -> list[str]:
+    """Files that tell a reader, or a shell, to make a target that does not exist."""
+    return [
+        f"{path}:{number}: names the make target {target}, which does not exist"
+        for path in paths
+        for number, line in enumerate(_lines(path), 1)
+        for target in filter(None, (name for found in MAKE.findall(line) for name in found))
+        if target not in targets
+    ]
+
+
+def maker_problems(makefile: Path, paths: Iterable[Path]) -> list[str]:
+    """Files that say which target reads them, and name one whose recipe does not."""
+    recipes: dict[str, str] = {}
+    for names, recipe in re.findall(r"^([a-z][\w .-]*):(?!=).*\n((?:\t.*\n)+)", makefile.read_text(encoding="utf-8"), re.MULTILINE):
+        recipes.update(dict.fromkeys(names.split(), recipe))
+    return [
+        f"{path}: names the make target {target}, which does not read it"
+        for path in paths
+        for target in re.findall(r"`make ([a-z][\w-]*)", path.read_text(encoding="utf-8"))
+        if str(path.relative_to(makefile.parent)) not in recipes.get(target, "")
+    ]
 
 
 def known_names(root: Path) -> dict[str, set[str]]:
@@ -268,6 +310,85 @@ def metric_names(role: Path) -> Iterator[str]:
     for pattern, found in METRICS.items():
         for path in sorted(role.glob(pattern)):
             yield from re.findall(found, path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+# --- Ansible's documentation markup ---
+
+MARKUP = re.compile(r"(?<![\w.-])(?:[BCEIV]|O|RV)\(((?:\\.|[^\\)])*)\)")
+LOST_COLON = re.compile(r"\{[^{}:]*,[^{}:]*\}")
+
+
+def markup_problems(paths: Iterable[Path]) -> list[str]:
+    """Code in the documentation of roles and plugins that does not come out as it was meant.
+
+    The first bracket that closes ends the markup, so that C(f()) shows `f(`. A mapping in one line, such as {a: b}, cannot be written in
+    YAML's plain text, and loses its meaning when the colon is replaced by a comma.
+    """
+    return [
+        f"{path}: {found.group(0)!r} {problem}"
+        for path in paths
+        for found in MARKUP.finditer("\n".join(_lines(path)))
+        for problem in code_problems(" ".join(found.group(1).split()))
+    ]
+
+
+def code_problems(code: str) -> Iterator[str]:
+    """What is wrong with the content of a piece of markup that is shown as code."""
+    if code.count("(") != code.count("\\)"):
+        yield "ends at its first closing bracket: write the name without its brackets"
+    if LOST_COLON.fullmatch(code):
+        yield "is no mapping: name the key and its value apart"
+
+
+# --- the changelog ---
+
+
+def fragment_problems(paths: Iterable[Path]) -> list[str]:
+    """Changelog fragments with markup of Ansible's documentation, which a changelog shows as it is."""
+    return _lines_with(re.compile(r"\b(?:[BCEIMOPUV]|RV)\([^)\s]"), paths, "a changelog is reStructuredText; write ``code``")
+
+
+# --- workflows ---
+
+PINNED_ACTION = re.compile(r"^\s*(?:- )?uses: [\w.-]+(?:/[\w.-]+)+@[0-9a-f]{40} # v\d+(?:\.\d+)*$")
+
+
+def workflow_problems(path: Path, targets: set[str]) -> list[str]:
+    """Where a workflow of the forge does more than check out, make targets that exist, and keep logs, or may do more than read."""
+    try:
+        data: dict[Any, Any] = load(path)
+    except yaml.YAMLError as error:
+        return [f"{path}: not YAML: {error}"]
+    # YAML 1.1 reads the key `on` as true.
+    problems = [] if data.get("on", data.get(True)) else [f"{path}: nothing starts it"]
+    jobs: dict[str, Any] = data.get("jobs") or {}
+    if not jobs:
+        problems.append(f"{path}: has no jobs")
+    if data.get("permissions") != {"contents": "read"} or any("permissions" in job for job in jobs.values()):
+        problems.append(f"{path}: permissions have to be 'contents: read' and nothing else")
+    for number, line in enumerate(_lines(path), 1):
+        if "uses:" in line and not PINNED_ACTION.match(line):
+            problems.append(f"{path}:{number}: the action is not pinned by commit, with its version in a comment: {line.strip()}")
+    for name, job in jobs.items():
+        if "timeout-minutes" not in job:
+            problems.append(f"{path}: job {name} has no timeout-minutes")
+        for step in job.get("steps") or []:
+            problems += [f"{path}: job {name}: {problem}" for problem in step_problems(step, targets)]
+    return problems
+
+
+def step_problems(step: Mapping[str, Any], targets: set[str]) -> Iterator[str]:
+    """What is wrong with one step of a job."""
+    if str(step.get("uses", "")).startswith("actions/checkout@") and (step.get("with") or {}).get("persist-credentials") is not False:
+        yield "the checkout keeps its token: set persist-credentials: false"
+    for command in str(step.get("run", "")).splitlines():
+        words = command.removeprefix("sudo ").split()
+        if words[:1] != ["make"]:
+            yield f"runs what no make target does: {command}"
+            continue
+        for target in words[1:]:
+            if target not in targets:
+                yield f"names the make target {target}, which does not exist"
 
 
 # --- secrets and machines ---

@@ -37,7 +37,17 @@ def files(root: Path, tracked: list[Path]) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def pages(files: list[Path]) -> list[Path]:
-    return [path for path in files if path.suffix == ".md" and "changelogs" not in path.parts]
+    return [path for path in files if path.suffix == ".md"]
+
+
+@pytest.fixture(scope="module")
+def targets(root: Path) -> set[str]:
+    return rules.make_targets(root / "Makefile")
+
+
+def is_history(path: Path, root: Path) -> bool:
+    """Whether a file says what was, and may name what is no longer there."""
+    return path.relative_to(root).parts[0] in {"CHANGELOG.md", "changelogs"}
 
 
 def machine_configuration() -> Iterator[str]:
@@ -72,7 +82,50 @@ def test_links_in_the_documentation_resolve(pages: list[Path]) -> None:
 
 def test_the_documentation_names_what_exists(root: Path, pages: list[Path]) -> None:
     known = rules.known_names(root)
-    rules.require_none(problem for page in pages for problem in rules.names_problems(page, root, known))
+    current = [page for page in pages if not is_history(page, root)]
+    rules.require_none(problem for page in current for problem in rules.names_problems(page, root, known))
+
+
+def test_every_make_target_that_is_named_exists(root: Path, files: list[Path], targets: set[str]) -> None:
+    named = [path for path in files if path.name != "test_rules.py" and not is_history(path, root)]
+    rules.require_none(rules.make_problems(named, targets))
+
+
+def test_requirements_name_the_target_that_reads_them(root: Path) -> None:
+    rules.require_none(rules.maker_problems(root / "Makefile", sorted((root / "requirements").glob("*.in"))))
+
+
+def test_code_in_the_documentation_of_roles_and_plugins_is_whole(files: list[Path]) -> None:
+    documented = [path for path in files if path.name == "argument_specs.yml" or "plugins" in path.parts]
+    rules.require_none(rules.markup_problems(documented))
+
+
+def test_changelog_fragments_use_the_markup_of_a_changelog(root: Path) -> None:
+    rules.require_none(rules.fragment_problems(sorted((root / "changelogs" / "fragments").glob("*.y*ml"))))
+
+
+def test_workflows(root: Path, targets: set[str]) -> None:
+    workflows = sorted((root / ".github" / "workflows").glob("*.y*ml"))
+    assert workflows, "no workflow found: the search is broken"
+    rules.require_none(problem for path in workflows for problem in rules.workflow_problems(path, targets))
+
+
+def test_the_readme_leads_to_every_page(root: Path, pages: list[Path]) -> None:
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    rules.require_none(
+        f"README.md does not list docs/{page.name}"
+        for page in pages
+        if page.parent == root / "docs" and f"](docs/{page.name})" not in readme
+    )
+
+
+def test_the_action_group_has_every_module(root: Path) -> None:
+    groups = rules.load(root / "meta" / "runtime.yml")["action_groups"]
+    assert groups["prefect"] == sorted(path.stem for path in (root / "plugins" / "modules").glob("*.py"))
+
+
+def test_playbooks_read_documented_variables(root: Path) -> None:
+    rules.require_none(rules.undocumented_variable_problems(sorted((root / "playbooks").rglob("*.yml")), rules.known_names(root)))
 
 
 def test_every_role_and_playbook_is_documented(root: Path, pages: list[Path]) -> None:

@@ -218,3 +218,126 @@ def test_text_problems(tmp_path: Path, line: str, found: bool) -> None:
     path = tmp_path / "file"
     path.write_text(line, encoding="utf-8")
     assert bool(rules.text_problems([path], {"pip.corp.test"})) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("# `make test` does it", False),
+        ("exec make test", False),
+        ('fail "run make gone"', True),
+        ("run `make gone` first", True),
+        ("``make gone``", True),
+        ("once a day (make gone)", True),
+        ("- run: sudo make gone", True),
+        ("write it with make gone VERSION=1", True),
+        ("`make VERSION=1 gone`", True),
+        ("what lets them make sense of it", False),
+        ("no lock; make lock VERSION=1 makes one", False),
+    ],
+)
+def test_make_problems(tmp_path: Path, line: str, found: bool) -> None:
+    path = tmp_path / "file"
+    path.write_text(f"first\n{line}\n", encoding="utf-8")
+    problems = rules.make_problems([path], {"test", "lock"})
+    assert problems == ([f"{path}:2: names the make target gone, which does not exist"] if found else [])
+
+
+@pytest.mark.parametrize(("target", "found"), [("pins", False), ("other", True), ("gone", True)])
+def test_maker_problems(tmp_path: Path, target: str, found: bool) -> None:
+    (tmp_path / "Makefile").write_text("other:\n\t@true\npins: other ## Pin\n\t@cd x\n\t@pin a.in\n", encoding="utf-8")
+    (tmp_path / "a.in").write_text(f"# `make {target}` reads this.\n", encoding="utf-8")
+    assert bool(rules.maker_problems(tmp_path / "Makefile", [tmp_path / "a.in"])) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("C(.delay), V(true) and O(web_port=80)", False),
+        ("C(.delay())", True),
+        (r"V(f(\))", False),
+        ("V(f()", True),
+        ("C(a\n  (b)", True),
+        ("C(web{server,state})", False),
+        ("C({{ a, b }})", False),
+        ("C({WEB_PORT, 80})", True),
+        ("OSError(f())", False),
+    ],
+)
+def test_markup_problems(tmp_path: Path, text: str, found: bool) -> None:
+    path = tmp_path / "argument_specs.yml"
+    path.write_text(f"description: {text}\n", encoding="utf-8")
+    assert bool(rules.markup_problems([path])) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("``web_port`` (new)", False),
+        ("a list of A(b)", False),
+        ("C(web_port)", True),
+        ("RV(x)", True),
+    ],
+)
+def test_fragment_problems(tmp_path: Path, text: str, found: bool) -> None:
+    path = tmp_path / "web.yml"
+    path.write_text(f"minor_changes:\n  - web - {text}.\n", encoding="utf-8")
+    assert bool(rules.fragment_problems([path])) == found
+
+
+WORKFLOW = """\
+on: push
+permissions:
+  contents: read
+jobs:
+  test:
+    timeout-minutes: 5
+    steps:
+      - uses: actions/checkout@0123456789012345678901234567890123456789 # v1.2.3
+        with:
+          persist-credentials: false
+      - run: sudo make lock test
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("", "", None),
+        ("on: push", "on: {", "not YAML"),
+        ("on: push", "name: test", "nothing starts it"),
+        ("jobs:", "work:", "has no jobs"),
+        ("contents: read", "contents: write", "permissions have to be"),
+        ("permissions:", "env:", "permissions have to be"),
+        ("    steps:", "    permissions: write-all\n    steps:", "permissions have to be"),
+        ("0123456789012345678901234567890123456789 # v1.2.3", "v1", "not pinned"),
+        (" # v1.2.3", "", "not pinned"),
+        ("    timeout-minutes: 5\n", "", "no timeout-minutes"),
+        ("persist-credentials: false", "fetch-depth: 1", "keeps its token"),
+        ("lock test", "gone", "make target gone"),
+        ("sudo make lock test", "curl https://example.org", "runs what no make target does"),
+    ],
+)
+def test_workflow_problems(tmp_path: Path, old: str, new: str, problem: str | None) -> None:
+    path = tmp_path / "test.yml"
+    path.write_text(WORKFLOW.replace(old, new, 1), encoding="utf-8")
+    problems = rules.workflow_problems(path, {"lock", "test"})
+    assert len(problems) == (1 if problem else 0), problems
+    assert problem is None or problem in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "caught"),
+    [
+        ("x: '{{ prefect_remove_hosts }}'", True),
+        ("x: '{{ prefect_remove_host }}'", False),
+        ("x: 1  # prefect_remove_hosts", False),
+        ("selfhosted.prefect.prefect_drain:", False),
+        ("x: '{{ __prefect_found }}'", False),
+    ],
+)
+def test_undocumented_variable_problems(tmp_path: Path, line: str, caught: bool) -> None:
+    page = tmp_path / "remove.yml"
+    page.write_text(f"---\n{line}\n", encoding="utf-8")
+    known = {"variables": {"prefect_remove_host"}, "fqcn": {"prefect_drain"}}
+    assert bool(rules.undocumented_variable_problems([page], known)) is caught

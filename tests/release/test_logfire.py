@@ -59,7 +59,8 @@ class Receiver:
         """Until traces hold all words; protobuf has names as they are."""
         with self.news:
             there = self.news.wait_for(lambda: all(word in self.bodies.get("/v1/traces", b"") for word in words), SPAN_SECONDS)
-        assert there, f"no span with {words} within {SPAN_SECONDS} s, only { ({path: len(body) for path, body in self.bodies.items()}) }"
+        sizes = {path: len(body) for path, body in self.bodies.items()}
+        assert there, f"no span with {words} within {SPAN_SECONDS} s, only {sizes}"
 
 
 @pytest.fixture

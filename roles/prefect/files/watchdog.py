@@ -106,7 +106,8 @@ class Snapshot:
 class Processes(Protocol):
     """The processes of this host's units."""
 
-    def main(self, unit: str) -> Process | None: ...
+    def main(self, unit: str) -> Process | None:
+        """The main process of a unit, if it has one."""
 
     def snapshot(self, process: Process, port: int = 0) -> Snapshot | None:
         """None when it has ended."""
@@ -132,7 +133,8 @@ class Server(Protocol):
     def fault(self) -> str:
         """Why it does not count as answering; empty when it answers."""
 
-    def probe(self) -> tuple[Verdict, str]: ...
+    def probe(self) -> tuple[Verdict, str]:
+        """What was found, and in which words."""
 
 
 class Redis(Protocol):
@@ -245,7 +247,8 @@ class ProcFs:
 class Channel(Protocol):
     """A websocket that is open."""
 
-    def send(self, text: str) -> None: ...
+    def send(self, text: str) -> None:
+        """Send a notification."""
 
     def receive(self, seconds: float) -> str:
         """Raises TimeoutError when nothing has come by then, and ConnectionError when nothing will."""

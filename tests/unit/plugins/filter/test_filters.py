@@ -39,6 +39,7 @@ def load(name: str) -> Any:
         ("canonical_settings", ({"PREFECT_UI_API_URL": "/x"}, "3.8.8"), {"PREFECT_SERVER_UI_API_URL": "/x"}),
         ("balancer_problems", ({"trusted_proxies": ["10.0.0.5"]},), []),
         ("inventory_problems", ({"groups": {"prefect_api": ["a"]}},), []),
+        ("host_problems", ({"a": ["x"], "b": []},), ["a: x"]),
         ("switched_off", ({"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": False},), ["scheduler"]),
         ("proxy_exceptions", ({}, ["10.0.0.1"]), {}),
     ],

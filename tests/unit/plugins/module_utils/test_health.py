@@ -79,6 +79,23 @@ def test_conditions_after_a_failed_one_are_not_tried() -> None:
     assert ended.answers == {"one": "fine", "two": "no"}
 
 
+def test_a_check_that_held_is_not_made_again_at_once() -> None:
+    """As one that starts a process each time would take the processor from the server that it waits for."""
+    time, made = Time(), []
+
+    def check(_timeout: float) -> str:
+        made.append(time.now)
+        if len(made) == 1:
+            raise BAD
+        return "runs"
+
+    conditions = [Condition("unit", check, every=1.0), condition("server", *[BAD] * 12, "fine")]
+    ended = wait_until(conditions, Patience(1, 60, 0.25), time.clock, time.sleep)
+    assert ended.answers == {"unit": "runs", "server": "fine"}
+    # A failure is seen at once, and after a success it is made again when its time is over.
+    assert made == [0.0, 0.25, 1.25, 2.25, 3.25]
+
+
 def test_no_request_outlasts_the_whole() -> None:
     time = Time()
     allowed: list[float] = []

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory import inventory_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory import host_problems, inventory_problems
 
 GOOD: dict[str, Any] = {
     "groups": {"postgres": ["db"], "redis": [], "nginx": ["lb"], "prefect_api": ["a", "b"], "prefect_services": ["a"]},
@@ -46,6 +46,10 @@ GOOD: dict[str, Any] = {
         {"secrets": {"prefect_auth_string": "admin:@:/%#?$'\" \\ end", "prefect_database_password": "Schlüssel漢"}},
         {"names": {"prefect_database_name": "prefect-2", "prefect_database_user": "prefect@my-server", "prefect_redis_username": ""}},
         {"listeners": [{"host": "büro1", "address": "10.0.0.1", "port": 4200}]},
+        # Beside our own groups, or where a managed service is used, others may have similar names.
+        {"inventory_groups": {**GOOD["groups"], "prefect-api": ["c"], "postgresql": ["c"], "redis_servers": ["c"]}},
+        {"inventory_groups": {"monitoring": ["m"], "monitorings": ["c"]}},
+        {"inventory_groups": {"monitoring": [], "monitorng": [], "monitor": ["c"], "all": ["c"]}},
     ],
 )
 def test_nothing_wrong(change: Any) -> None:
@@ -63,6 +67,22 @@ def test_only_what_is_given_is_looked_at() -> None:
         ({"groups": {"redis": None}, "endpoints": {"prefect_redis_host": " "}}, ["group redis is empty", "prefect_redis_host"]),
         ({"groups": {"nginx": []}, "endpoints": {}}, ["group nginx is empty", "prefect_api_url"]),
         ({"groups": {"prefect_api": []}}, ["The group prefect_api has no host"]),
+        (
+            {"groups": {"prefect_api": []}, "inventory_groups": {"all": ["a"], "prefect": ["b"], "prefect-api": ["a"]}},
+            ["The group prefect_api has no host", "has a group prefect-api, which no playbook knows", "rename it to prefect_api"],
+        ),
+        (
+            {"groups": {"postgres": []}, "endpoints": {}, "inventory_groups": {"postgres": [], "postgress": ["db"]}},
+            ["group postgres is empty", "has a group postgress", "rename it to postgres"],
+        ),
+        (
+            {"groups": {"redis": []}, "endpoints": {}, "inventory_groups": {"redis_servers": ["r"], "redis_old": []}},
+            ["group redis is empty", "has a group redis_servers"],
+        ),
+        (
+            {"inventory_groups": {"monitoring": [], "Monitorng": ["m"]}},
+            ["The group Monitorng is not known, and monitoring has no host. Rename Monitorng to monitoring"],
+        ),
         (
             {"endpoints": {**GOOD["endpoints"], "prefect_database_host": "sqlite+aiosqlite:////x.db"}},
             ["prefect_database_host names an SQLite database", "14.9"],
@@ -188,3 +208,24 @@ def test_clones() -> None:
 @pytest.mark.parametrize("names", [["a", "b"], ["web.a.example", "web.b.example"]])
 def test_machines_with_names_of_their_own(names: list[str]) -> None:
     assert inventory_problems({"machines": dict(zip("ab", map(machine, names), strict=True))}) == []
+
+
+@pytest.mark.parametrize("others", [{"prefect-api": []}, {"prefect": ["a"], "prefect_apis": []}, {"prefect_app": ["a"]}])
+def test_a_group_that_is_not_offered(others: Any) -> None:
+    """One without hosts, and one that the playbooks know."""
+    (problem,) = inventory_problems({"groups": {"prefect_api": [], "prefect_app": ["a"]}, "inventory_groups": others})
+    assert problem == "The group prefect_api has no host. Put at least one into the inventory."
+
+
+@pytest.mark.parametrize(
+    ("problems", "said"),
+    [
+        ({}, []),
+        ({"a": [], "b": []}, []),
+        ({"a": ["x", "y"], "b": ["y"]}, ["a: x", "y"]),
+        ({"a": ["x", "x"]}, ["x"]),
+        ({**{name: ["x"] for name in "abcdefg"}, "h": []}, ["a, b, c, d, e and 2 more: x"]),
+    ],
+)
+def test_problems_of_hosts(problems: Any, said: Any) -> None:
+    assert host_problems(problems) == said

@@ -7,7 +7,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._variables import variable_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._variables import (
+    is_sealed,
+    mentions,
+    undefined_problem,
+    undefined_variable,
+    unevaluated_problem,
+    variable_problems,
+)
 
 OPTIONS: dict[str, Any] = {
     "name": {"type": "str", "default": "x"},
@@ -23,6 +30,7 @@ OPTIONS: dict[str, Any] = {
     "kind": {"type": "str", "choices": ["a", "b"], "default": "a"},
     "settings": {"type": "dict", "default": {}},
     "optional": {"type": "str"},
+    "exporter_password": {"type": "str"},
 }
 
 
@@ -48,6 +56,7 @@ def test_fine(values: dict[str, Any]) -> None:
         ({"name": None}, "name is empty. Leave it out, or set it to text."),
         ({"secret": ["geheim"]}, "secret must be text, not a list."),
         ({"secret": {"geheim": 1}}, "secret must be text, not a dictionary."),
+        ({"exporter_password": 31.4}, "exporter_password must be text, not float. Put it in quotes."),
         ({"secret": True}, "secret must be text, not bool. Put it in quotes."),
         ({"number": "http"}, "number must be a whole number, not 'http'."),
         ({"number": " 5432 "}, "number must be a whole number, not ' 5432 '."),
@@ -73,3 +82,81 @@ def test_fine(values: dict[str, Any]) -> None:
 )
 def test_wrong(values: dict[str, Any], said: str) -> None:
     assert variable_problems(OPTIONS, values) == [said]
+
+
+@pytest.mark.parametrize(
+    ("error", "missing"),
+    [
+        ("'vault_x' is undefined", "vault_x"),
+        ("'vault_x' is undefined. 'vault_x' is undefined", "vault_x"),
+        ("An unhandled exception occurred while templating '{{ a }}': 'vault_x' is undefined", "vault_x"),
+        ("Error while resolving value for 'a': 'vault_x' is undefined", "vault_x"),
+        ("'dict object' has no attribute 'x'", None),
+        ("A vault exception marker was tripped.", None),
+    ],
+)
+def test_the_variable_that_is_missing(error: str, missing: Any) -> None:
+    assert undefined_variable(error) == missing
+
+
+@pytest.mark.parametrize(
+    ("names", "defined", "said"),
+    [
+        (
+            ["secret"],
+            ["secret", "vault_other"],
+            "secret refers to vault_secret, which is not defined. Define it in a file that the inventory loads, such as"
+            " group_vars/all/vault.yml, or correct the name.",
+        ),
+        (
+            ["secret", "name"],
+            ["vault_secrets"],
+            "secret and name refer to vault_secret, which is not defined. There is vault_secrets: give both the same name.",
+        ),
+    ],
+)
+def test_a_reference_to_what_is_not_defined(names: list[str], defined: list[str], said: str) -> None:
+    assert undefined_problem(names, "vault_secret", defined) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("name", "'dict object' has no attribute 'x'", "name cannot be evaluated: 'dict object' has no attribute 'x'"),
+        ("name", "template error while templating string: x. String: {{ geheim", "name cannot be evaluated: template error"),
+        ("secret", "template error while templating string: geheim{{", "secret cannot be evaluated: its template is not valid."),
+        ("exporter_password", "unexpected geheim", "exporter_password cannot be evaluated: its template is not valid."),
+    ],
+)
+def test_a_variable_without_a_value(name: str, error: str, said: str) -> None:
+    problem = unevaluated_problem(name, OPTIONS[name], error)
+    assert said in problem
+    assert "geheim" not in problem
+
+
+@pytest.mark.parametrize(
+    ("error", "sealed"),
+    [
+        ("Attempting to decrypt but no vault secrets found", True),
+        ("Decryption failed (no vault secrets were found that could decrypt).", True),
+        ("A vault exception marker was tripped.", True),
+        ("Attempt to use undecryptable variable.", True),
+        ("'vault_x' is undefined", False),
+    ],
+)
+def test_what_no_vault_password_opens(error: str, sealed: bool) -> None:
+    assert is_sealed(error) is sealed
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("{{ vault_x }}", True),
+        ({"a": ["b", "{{ vault_x }}"]}, True),
+        ("{{ vault_xy }}", False),
+        ({"vault_x": 1}, False),
+        (None, False),
+    ],
+)
+def test_what_a_template_mentions(value: Any, found: bool) -> None:
+    assert mentions(value, "vault_x") is found
