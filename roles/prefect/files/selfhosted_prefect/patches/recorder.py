@@ -2,7 +2,7 @@
 
 The recorder puts an event that it could not write behind the others in its memory, and takes one from there for each that arrives, or every
 5 s. So a restart of the database leaves a queue that stays as long: task runs show up late, by 5 s each once it is quiet, and are lost when
-the process ends. Waiting instead keeps them in Redis, where they are safe. sitecustomize.py calls :func:`install` once
+the process ends. Waiting instead keeps them in Redis, where they are safe. It is in force (:func:`install`) once
 ``prefect.server.services.task_run_recorder`` has been imported.
 """
 
@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from prefect_outages import SAY_EVERY, Kinds
+from selfhosted_prefect.patches.outages import SAY_EVERY, Kinds
 
 PATIENCE = 600.0  # seconds; then the recorder deals with it in its own way
 PAUSE = 1.0
