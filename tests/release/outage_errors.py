@@ -193,6 +193,9 @@ async def answered(error: BaseException, begun: bool = False) -> dict[str, Any]:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise error
 
+    async def receive() -> Any:
+        raise AssertionError("nothing is read of the request")
+
     async def send(message: Any) -> None:
         sent.append(message)
 
@@ -200,7 +203,7 @@ async def answered(error: BaseException, begun: bool = False) -> dict[str, Any]:
     log.handlers = [lines]
     middleware = outages.Middleware(app, outages.Kinds(), outages.Answers(log))
     try:
-        await middleware({"type": "http"}, None, send)
+        await middleware({"type": "http"}, receive, send)
     except BaseException as raised:
         assert raised is error
         return {"status": 500, "sent": len(sent)}

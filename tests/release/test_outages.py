@@ -391,9 +391,10 @@ def test_task_runs_wait_for_the_end_of_an_outage(caplog: pytest.LogCaptureFixtur
     async def sleep(passed: float) -> None:
         now[0] += passed
 
-    recorded = recorder.waiting(record, Kinds(), logging.getLogger("recorder"), clock=lambda: now[0], sleep=sleep)
+    kinds: Any = Kinds()
+    recorded = recorder.waiting(record, kinds, logging.getLogger("recorder"), clock=lambda: now[0], sleep=sleep)
     try:
-        found = asyncio.run(recorded(["an event"]))
+        found: str = asyncio.run(recorded(["an event"]))
     except ValueError as error:
         found = str(error)
     assert found == outcome

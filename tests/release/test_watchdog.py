@@ -568,12 +568,14 @@ def test_what_the_kernel_shows() -> None:
         assert process.stdout
         port, known = int(process.stdout.readline()), Process(process.pid, started(process.pid), 0.0)
         idle = ProcFs().snapshot(known, port)
+        assert idle
         assert (idle.waiting, idle.peers) == (0, frozenset())
         assert idle.cpu >= 0
         with socket.create_connection(("127.0.0.1", port)):
             process.send_signal(signal.SIGSTOP)
             time.sleep(0.1)
             frozen = ProcFs().snapshot(known, port)
+            assert frozen
             assert (frozen.state, frozen.waiting) == ("T", 1)
             assert len(ProcFs().own_peers()) >= 1
         assert ProcFs().snapshot(Process(process.pid, 1, 0.0), port) is None
@@ -656,6 +658,7 @@ def test_finds_the_main_process(tmp_path: Path) -> None:
     (tmp_path / "40").mkdir()
     (tmp_path / "self").mkdir()
     found = ProcFs(tmp_path).main(SERVICES)
+    assert found
     assert (found.pid, found.started) == (20, 4321)
     assert ProcFs(tmp_path).main(API) is None
 
@@ -793,7 +796,7 @@ def ask(answers: list[Any], taken: Exception | int = 201, published: bool = True
 
         def request(method: str, path: str, *, json: Any, headers: Any) -> int:
             assert method == "POST"
-            posted.append(Posted(base + path, *json, headers))
+            posted.append(Posted(base + path, json[0], headers))
             if isinstance(taken, Exception):
                 raise taken
             channel.answers = [{"type": "event", "event": json[0]} if answer == "PROBE" else answer for answer in channel.answers]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from selfhosted_prefect.patches.outages import SAY_EVERY, Kinds
@@ -27,7 +27,7 @@ def waiting(
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Callable[..., Awaitable[Any]]:
+) -> Callable[..., Coroutine[Any, Any, Any]]:
     """The function, tried again for as long as what it meets is an outage."""
 
     async def recorded(*args: object, **kwargs: object) -> Any:  # noqa: ANN401  what Prefect's own function returns
