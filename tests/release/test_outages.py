@@ -346,7 +346,7 @@ def test_an_import_that_fails_does(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as raised:
         start("raise ImportError('of its own')\n", tmp_path)
     assert "ImportError: of its own" in raised.value.stderr
-    assert "selfhosted_prefect" not in raised.value.stderr
+    assert "patches.outages" not in raised.value.stderr
 
 
 IN_FORCE = """
