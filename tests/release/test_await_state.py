@@ -75,5 +75,5 @@ def test_one_line_without_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ],
 )
 def test_tls(settings: dict[str, str], wanted: tuple[bool, ssl.VerifyMode] | None) -> None:
-    context = tls_context(Settings({f"{TLS}{name}": value for name, value in settings.items()}).tls)
+    context = tls_context(Settings({f"{TLS}{name}": value for name, value in settings.items()}))
     assert (context and (context.check_hostname, context.verify_mode)) == wanted

@@ -164,20 +164,21 @@ class Site:
 
 @dataclass
 class Server:
-    site: Site
+    site: Any
 
     def fault(self) -> str:
-        return self.site.fault
+        return str(self.site.fault)
 
     def probe(self) -> Any:
         return self.site.probe()
 
 
-def watch(site: Site, services: bool = True, api: bool = True, memory: Any = None, host: str = "here", **patience: float) -> Any:
+def watch(site: Any, services: bool = True, api: bool = True, memory: Any = None, host: str = "here", **patience: float) -> Any:
+    servers: Any = {4200: Server(site)} if api else {}
     world = World(
         host=host,
         processes=site,
-        servers={4200: Server(site)} if api else {},
+        servers=servers,
         redis=lambda: site,
         workers=lambda pid, _started: [f"here#{pid}.unique", f"here#{pid}"],
         requeue=site.requeue,
@@ -765,10 +766,10 @@ class Answering:
         self.url = url
         return nullcontext(self)
 
-    def send(self, text: str) -> None:
-        self.sent.append(json.loads(text))
+    def send(self, message: str) -> None:
+        self.sent.append(json.loads(message))
 
-    def receive(self, _seconds: float) -> str:
+    def recv(self, timeout: float) -> str:  # noqa: ARG002  the library's own signature
         answer = self.answers.pop(0) if self.answers else TimeoutError()
         if isinstance(answer, Exception):
             raise answer

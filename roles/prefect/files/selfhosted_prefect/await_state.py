@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from selfhosted_prefect.connections import open_database, open_redis
-from selfhosted_prefect.settings import Settings
+from selfhosted_prefect.settings import DATABASE_LOGIN, DOCKET_URL, Settings
 
 LIMIT = 60.0
 ATTEMPT = 5.0
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str], settings: Settings, probes: Mapping[str, Prob
     parser.add_argument("limit", type=float, nargs="?", default=LIMIT, help="seconds")
     limit = parser.parse_args(arguments).limit
     # A setting that is missing is not waited for.
-    _ = settings.database, settings.docket_url
+    settings.require(*DATABASE_LOGIN, DOCKET_URL)
     text = asyncio.run(problem(settings, limit, probes))
     if text:
         print(text, file=sys.stderr, flush=True)

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
-from selfhosted_prefect.settings import Settings, Tls
+from selfhosted_prefect.settings import Settings
+
+TRUE = ("true", "1")
 
 Command = Callable[..., Awaitable[Any]]
 """Sends a command to one database of Redis; a reply is what Redis sent, decoded."""
@@ -28,20 +30,20 @@ class Redis(Protocol):
 class Channel(Protocol):
     """A websocket that is open."""
 
-    def send(self, text: str) -> None: ...
+    def send(self, message: str) -> None: ...
 
-    def receive(self, seconds: float) -> str:
-        """Raises TimeoutError when nothing has come by then, and ConnectionError when nothing will."""
+    def recv(self, timeout: float) -> str | bytes:
+        """Raises TimeoutError when nothing has come by then, and an error of the connection when nothing will."""
 
 
-def tls_context(tls: Tls | None) -> ssl.SSLContext | None:
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """TLS to the database as Prefect would do it; None for none."""
-    if tls is None:
+    if settings.tls("ENABLED").lower() not in TRUE:
         return None
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.certificate:
-        context.load_cert_chain(tls.certificate, tls.key)
-    context.check_hostname = tls.check_hostname
+    context = ssl.create_default_context(cafile=settings.tls("CA_FILE") or None)
+    if certificate := settings.tls("CERT_FILE"):
+        context.load_cert_chain(certificate, settings.tls("KEY_FILE") or None)
+    context.check_hostname = settings.tls("CHECK_HOSTNAME", "true").lower() in TRUE
     return context
 
 
@@ -50,14 +52,13 @@ async def open_database(settings: Settings, application: str, timeout: float, co
     """A connection of asyncpg's to Prefect's database, as Prefect's own user."""
     import asyncpg
 
-    database = settings.database
     connection = await asyncpg.connect(
-        host=database.host,
-        port=database.port,
-        user=database.user,
-        password=database.password,
-        database=database.name,
-        ssl=tls_context(database.tls) or False,
+        host=settings.database("HOST"),
+        port=settings.database_port,
+        user=settings.database("USER"),
+        password=settings.database("PASSWORD"),
+        database=settings.database("NAME"),
+        ssl=tls_context(settings) or False,
         timeout=timeout,
         command_timeout=command_timeout,
         statement_cache_size=0,
@@ -128,20 +129,12 @@ def http_requests(base_url: str, timeout: float) -> Request:
 
 @contextmanager
 def open_websocket(url: str, timeout: float) -> Iterator[Channel]:
-    """A websocket of Prefect's."""
+    """A websocket of Prefect's. Raises ConnectionError when it cannot be opened or is closed while it is used."""
     from websockets.exceptions import WebSocketException
-    from websockets.sync.client import ClientConnection, connect
-
-    class Open:
-        def __init__(self, connection: ClientConnection) -> None:
-            self.send = connection.send
-            self._connection = connection
-
-        def receive(self, seconds: float) -> str:
-            return str(self._connection.recv(seconds))
+    from websockets.sync.client import connect
 
     try:
         with connect(url, subprotocols=["prefect"], proxy=None, open_timeout=timeout, close_timeout=1) as connection:
-            yield Open(connection)
+            yield connection
     except WebSocketException as error:
         raise ConnectionError(str(error) or type(error).__name__) from error

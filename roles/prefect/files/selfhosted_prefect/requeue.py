@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from selfhosted_prefect import identity
 from selfhosted_prefect.connections import Redis, connect_redis, pairs, server_information
-from selfhosted_prefect.settings import Settings
+from selfhosted_prefect.settings import DOCKET_URL, Settings
 
 WORKER = re.compile(r".*#(?P<pid>\d+)\.(?P<started>\d+)#(?P<session>[0-9a-f]+)")
 SILENT = 15.0
@@ -216,7 +216,7 @@ def connect(settings: Settings) -> Redis:
 def main(arguments: Sequence[str], settings: Settings, redis: Callable[[Settings], Redis] = connect) -> int:
     """Requeues what the processes of this host left; the exit status."""
     argparse.ArgumentParser(description="Requeue the tasks that ended processes of this host held.").parse_args(arguments)
-    _ = settings.docket_url
+    settings.require(DOCKET_URL)
     host = this_host()
     try:
         client = redis(settings)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from selfhosted_prefect.connections import open_database
-from selfhosted_prefect.settings import Settings
+from selfhosted_prefect.settings import DATABASE_LOGIN, Settings
 
 CONNECT = 10.0
 STATEMENT = 120.0  # far more than a batch takes
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     parser.add_argument("--limit", type=float, default=3000)
     options = parser.parse_args(arguments)
     kinds = {kind: seconds for kind, seconds in ((LOGS, options.logs), (TASK_RUNS, options.task_runs)) if seconds > 0}
-    _ = settings.database
+    settings.require(*DATABASE_LOGIN)
     try:
         asyncio.run(work(settings, kinds, options.batch, options.limit))
     except Exception as error:

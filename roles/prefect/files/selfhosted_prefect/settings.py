@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 DATABASE = "PREFECT_SERVER_DATABASE_"
@@ -16,34 +15,13 @@ SCHEDULER = f"{SERVICES_DOCKET}:runs:schedule_recent_deployments"
 """Docket's record of the scheduler's next tick: the field ``when`` of this hash, in seconds since the epoch."""
 EVENTS = "events"
 """The stream in Redis that every server reads events from."""
+DATABASE_LOGIN = tuple(f"{DATABASE}{part}" for part in ("HOST", "PASSWORD", "USER", "NAME"))
+"""What a process needs to log in to PostgreSQL, as it needs DOCKET_URL for Redis."""
 MASK = "********"
-_TRUE = ("true", "1")
 
 
 class MissingSettingError(Exception):
     """A setting that is not in the environment, by its name."""
-
-
-@dataclass(frozen=True)
-class Tls:
-    """Files and choices of TLS to the database, as Prefect reads them."""
-
-    ca_file: str | None
-    certificate: str | None
-    key: str | None
-    check_hostname: bool
-
-
-@dataclass(frozen=True)
-class Database:
-    """Where Prefect's database is, and as whom Prefect logs in."""
-
-    host: str
-    port: int
-    user: str
-    password: str
-    name: str
-    tls: Tls | None
 
 
 class Settings:
@@ -52,29 +30,24 @@ class Settings:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
 
-    def require(self, name: str) -> str:
-        """A setting that there has to be. Raises MissingSettingError."""
-        if name not in self.environment:
-            raise MissingSettingError(name)
-        return self.environment[name]
+    def require(self, *names: str) -> str:
+        """The last of these settings, all of which there have to be. Raises MissingSettingError."""
+        for name in names:
+            if name not in self.environment:
+                raise MissingSettingError(name)
+        return self.environment[names[-1]]
+
+    def database(self, part: str) -> str:
+        """A part of where the database is, and as whom Prefect logs in."""
+        return self.require(f"{DATABASE}{part}")
 
     @property
-    def database(self) -> Database:
-        host, password, user, name = (self.require(f"{DATABASE}{part}") for part in ("HOST", "PASSWORD", "USER", "NAME"))
-        return Database(host, self._database_port, user, password, name, self.tls)
-
-    @property
-    def _database_port(self) -> int:
+    def database_port(self) -> int:
         return int(self.environment.get(f"{DATABASE}PORT", "5432"))
 
-    @property
-    def tls(self) -> Tls | None:
-        """TLS to the database; None for none."""
-        given = {name.removeprefix(TLS): value for name, value in self.environment.items() if name.startswith(TLS)}
-        if given.get("ENABLED", "").lower() not in _TRUE:
-            return None
-        check = given.get("CHECK_HOSTNAME", "true").lower() in _TRUE
-        return Tls(given.get("CA_FILE"), given.get("CERT_FILE"), given.get("KEY_FILE"), check)
+    def tls(self, name: str, default: str = "") -> str:
+        """A choice of TLS to the database."""
+        return self.environment.get(f"{TLS}{name}", default)
 
     @property
     def docket_url(self) -> str:
@@ -99,7 +72,7 @@ class Settings:
         """Where PostgreSQL and Redis are."""
         url = urlsplit(self.docket_url)
         return {
-            "PostgreSQL": f"{self.require(f'{DATABASE}HOST')}:{self._database_port}",
+            "PostgreSQL": f"{self.database('HOST')}:{self.database_port}",
             "Redis": f"{url.hostname}:{url.port or 6379}",
         }
 

@@ -17,7 +17,7 @@ from selfhosted_prefect.connections import Command, open_database, open_redis
 from selfhosted_prefect.exporter.database import DatabaseCollectors, Query, Rows, Schema, read_schema
 from selfhosted_prefect.exporter.metrics import METRICS, Refused, Sample, merged
 from selfhosted_prefect.exporter.redis import RedisCollectors
-from selfhosted_prefect.settings import Settings
+from selfhosted_prefect.settings import DATABASE_LOGIN, DOCKET_URL, Settings
 
 NAME = "prefect-exporter"
 LIMIT = 5.0  # seconds for each of the two, less than a scrape may take
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     parser.add_argument("--size-limit", type=int, default=0, help="the bytes that the database may take; 0 for no limit")
     parser.add_argument("--release", type=Path, default=Path(sys.prefix), help="the release whose schema is wanted")
     options = parser.parse_args(arguments)
-    _ = settings.database, settings.docket_url
+    settings.require(*DATABASE_LOGIN, DOCKET_URL)
 
     from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server  # noqa: PLC0415  only a release has it
 

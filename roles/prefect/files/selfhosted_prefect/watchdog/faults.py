@@ -11,7 +11,7 @@ from selfhosted_prefect.watchdog.evidence import Evidence
 from selfhosted_prefect.watchdog.probes import Verdict
 from selfhosted_prefect.watchdog.processes import Process
 from selfhosted_prefect.watchdog.systemd import SERVICES_UNIT, Journal, api_unit
-from selfhosted_prefect.watchdog.world import Patience, Server, World
+from selfhosted_prefect.watchdog.world import Patience, World
 
 WORKERS = f"{SERVICES_DOCKET}:workers"
 OVERDUE = 10.0
@@ -129,16 +129,6 @@ class ServicesJudge:
         return Fault(text, doubt="it goes on ticking: the clocks of the hosts differ")
 
 
-@dataclass
-class Stream:
-    """What is known of one server's stream of events."""
-
-    pid: int = 0
-    due: float = 0.0
-    failed: int = 0
-    text: str = ""
-
-
 class ApiJudge:
     """Judges an API server by its answers and, now and then, by its stream of events."""
 
@@ -149,13 +139,18 @@ class ApiJudge:
         self._journal = journal
         self._port = port
         self._unit = api_unit(port)
-        self._server: Server = world.servers[port]
-        self._stream = Stream()
+        self._server = world.servers[port]
+        self._pid = 0
+        self._due = 0.0
+        """When its stream of events is to be probed next."""
+        self._failed = 0
+        """How many probes in a row have failed, and why the last one did."""
+        self._why = ""
         self.unseen = False
         """Whether its stream of events could not be probed."""
 
     def probe_soon(self) -> None:
-        self._stream.due = 0.0
+        self._due = 0.0
 
     def fault(self, _redis: Redis, process: Process) -> Fault | None:
         wrong = self._server.fault()
@@ -172,24 +167,23 @@ class ApiJudge:
         return self._suspicions.confirmed(self._unit, dead, lambda evidence: evidence.of_server(self._port))
 
     def _stream_fault(self, process: Process) -> Fault | None:
-        stream = self._stream
-        if stream.pid != process.pid:
-            stream.pid, stream.due, stream.failed = process.pid, 0.0, 0
-        if self._world.now() >= stream.due and self._patience.probe_every > 0:
+        if self._pid != process.pid:
+            self._pid, self._due, self._failed = process.pid, 0.0, 0
+        if self._world.now() >= self._due and self._patience.probe_every > 0:
             self._probe()
-        if not stream.failed:
+        if not self._failed:
             return None
-        return Fault(f"answers, but its stream of events is dead: {stream.text}", "event_stream" if stream.failed >= PROBES else "")
+        return Fault(f"answers, but its stream of events is dead: {self._why}", "event_stream" if self._failed >= PROBES else "")
 
     def _probe(self) -> None:
         """Probes until it is well, or has failed too often, or nothing can be said."""
-        stream, verdict = self._stream, Verdict.DEAD
+        verdict = Verdict.DEAD
         # One that was given up, and not restarted yet, may have come back.
-        stream.failed = min(stream.failed, PROBES - 1)
-        while verdict is Verdict.DEAD and stream.failed < PROBES:
-            verdict, stream.text = self._server.probe()
-            stream.failed += verdict is Verdict.DEAD
+        self._failed = min(self._failed, PROBES - 1)
+        while verdict is Verdict.DEAD and self._failed < PROBES:
+            verdict, self._why = self._server.probe()
+            self._failed += verdict is Verdict.DEAD
         if verdict is Verdict.WELL:
-            stream.failed, stream.due = 0, self._world.now() + self._patience.probe_every
+            self._failed, self._due = 0, self._world.now() + self._patience.probe_every
         self.unseen = verdict is Verdict.UNKNOWN
-        self._journal.say(self._unit, f"{self._unit}: its stream of events could not be probed: {stream.text}" if self.unseen else "")
+        self._journal.say(self._unit, f"{self._unit}: its stream of events could not be probed: {self._why}" if self.unseen else "")

@@ -55,6 +55,7 @@ class ApiServer:
         self._channel = channel
 
     def fault(self) -> str:
+        """Why it does not count as answering; empty when it answers."""
         try:
             status = self._request("GET", "/health")
         except OSError as error:
@@ -66,7 +67,7 @@ class ApiServer:
         try:
             with self._channel(f"ws://{self._base}/events/out", self._timeout) as channel:
                 channel.send(json.dumps({"type": "auth", "token": self._auth}))
-                if json.loads(channel.receive(self._timeout)).get("type") != "auth_success":
+                if json.loads(channel.recv(self._timeout)).get("type") != "auth_success":
                     return Verdict.UNKNOWN, "the login was refused"
                 channel.send(json.dumps({"type": "filter", "filter": self._filter(), "backfill": False}))
                 sent = str(uuid.uuid4())
@@ -81,7 +82,7 @@ class ApiServer:
         end = time.monotonic() + self._timeout
         try:
             while (left := end - time.monotonic()) > 0:
-                if json.loads(channel.receive(left)).get("event", {}).get("id") == identity:
+                if json.loads(channel.recv(left)).get("event", {}).get("id") == identity:
                     return Verdict.WELL, ""
         except TimeoutError:
             pass

@@ -72,6 +72,7 @@ class ProcFs:
         return None
 
     def snapshot(self, process: Process, port: int = 0) -> Snapshot | None:
+        """None when it has ended."""
         folder = self._proc / str(process.pid)
         try:
             words = identity.status(folder)
@@ -85,6 +86,7 @@ class ProcFs:
         return Snapshot(words[0], cpu, sum(queues) if queues else None, self._peers(folder, table))
 
     def own_peers(self) -> frozenset[str]:
+        """Where the connections of this very process lead: to Redis."""
         return self._peers(self._proc / "self", list(self._sockets())) or frozenset()
 
     def _sockets(self) -> Iterator[Socket]:
@@ -109,6 +111,7 @@ class ProcFs:
         return frozenset(each.peer for each in table if each.state == ESTABLISHED and each.inode in inodes)
 
     def stop(self, process: Process, sequence: Sequence[tuple[int, float]]) -> str:
+        """Sends each signal in turn and waits so many seconds for the end; what it took."""
         try:
             handle = os.pidfd_open(process.pid)
         except ProcessLookupError:

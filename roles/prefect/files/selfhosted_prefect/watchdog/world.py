@@ -5,36 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Protocol
 
 from selfhosted_prefect.connections import Redis
-from selfhosted_prefect.watchdog.probes import Verdict
-from selfhosted_prefect.watchdog.processes import Process, Snapshot
+from selfhosted_prefect.watchdog.probes import ApiServer
+from selfhosted_prefect.watchdog.processes import ProcFs
 from selfhosted_prefect.watchdog.systemd import log
-
-
-class Processes(Protocol):
-    """The processes of this host's units."""
-
-    def main(self, unit: str) -> Process | None: ...
-
-    def snapshot(self, process: Process, port: int = 0) -> Snapshot | None:
-        """None when it has ended."""
-
-    def own_peers(self) -> frozenset[str]:
-        """Where the connections of this very process lead: to Redis."""
-
-    def stop(self, process: Process, sequence: Sequence[tuple[int, float]]) -> str:
-        """Sends each signal in turn and waits so many seconds for the end; what it took."""
-
-
-class Server(Protocol):
-    """One API server of this host."""
-
-    def fault(self) -> str:
-        """Why it does not count as answering; empty when it answers."""
-
-    def probe(self) -> tuple[Verdict, str]: ...
 
 
 @dataclass(frozen=True)
@@ -58,8 +33,8 @@ class World:
     """Everything outside. Times are seconds since the epoch."""
 
     host: str
-    processes: Processes
-    servers: Mapping[int, Server]
+    processes: ProcFs
+    servers: Mapping[int, ApiServer]
     redis: Callable[[], Redis]
     workers: Callable[[int, int], Sequence[str]]
     """What a process, by its number and its start, may be called as a worker."""
