@@ -132,7 +132,8 @@ class Site:
         pid = self.pids.get(unit)
         return pid and Process(pid, pid * 100, self.ages.get(unit, 1000.0))
 
-    def snapshot(self, _process: Any, _port: int = 0) -> Any:
+    def snapshot(self, process: Any, port: int = 0) -> Any:
+        assert (process.pid == self.pids[API]) is (port == 4200)
         if not self.shown:
             return FROZEN
         return self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
@@ -270,6 +271,17 @@ def test_what_does_not_run_is_for_systemd() -> None:
     run(dog, site, 600)
     assert site.stopped == []
     assert dog.healthy == {SERVICES: False, API: False}
+
+
+def test_what_did_not_run_in_between_has_not_been_silent_for_long() -> None:
+    site = Site(beat=None)
+    dog = watch(site, api=False)
+    run(dog, site, 25)
+    del site.pids[SERVICES]
+    run(dog, site, 5)
+    site.pids[SERVICES] = 9
+    run(dog, site, 25)
+    assert site.stopped == []
 
 
 def test_the_pause_doubles_and_is_forgotten_when_all_is_well() -> None:
@@ -586,12 +598,14 @@ def test_what_the_kernel_shows() -> None:
     assert ProcFs().snapshot(known, port) is None
 
 
+# Not by PYTHONPATH, with which sitecustomize.py would make an exception of this host.
 ASK = """
 import sys
+sys.path.insert(0, sys.argv[1])
 from selfhosted_prefect.settings import Settings
 from selfhosted_prefect.watchdog.probes import ApiServer
-settings = [Settings({"PREFECT_SERVER_API_BASE_PATH": base}) for base in sys.argv[2:]]
-servers = [ApiServer("127.0.0.1", int(sys.argv[1]), each, 1, published=bool) for each in settings]
+settings = [Settings({"PREFECT_SERVER_API_BASE_PATH": base}) for base in sys.argv[3:]]
+servers = [ApiServer("127.0.0.1", int(sys.argv[2]), each, 1, published=bool) for each in settings]
 print([server.fault() for server in servers for _twice in range(2)])
 """
 
@@ -606,10 +620,9 @@ def release(commands: Commands) -> str:
 def ask_directly(release: str, port: int, *bases: str) -> str:
     """What is wrong with the server of a port, by a process with a dead proxy in every variable that programs read."""
     names = [each for name in ("http_proxy", "https_proxy", "all_proxy") for each in (name, name.upper())]
-    environment = {**dict.fromkeys(names, "http://127.0.0.1:9"), "PYTHONPATH": str(FILES)}
-    return subprocess.run(
-        [release, "-c", ASK, str(port), *bases], env=environment, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    environment = dict.fromkeys(names, "http://127.0.0.1:9")
+    command = [release, "-c", ASK, str(FILES), str(port), *bases]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_asks_through_no_proxy_and_on_a_new_connection_each_time(release: str) -> None:
