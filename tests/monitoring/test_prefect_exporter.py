@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import socketserver
+import subprocess
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from selfhosted_prefect.__main__ import main
@@ -17,6 +21,10 @@ from selfhosted_prefect.exporter.metrics import METRICS, Refused, Sample, merged
 from selfhosted_prefect.exporter.redis import RedisCollectors
 from selfhosted_prefect.settings import Settings
 
+if TYPE_CHECKING:
+    from tests.conftest import Commands
+
+FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
 SCHEMA = tables.Schema("new", frozenset({"old", "new"}))
 ENVIRONMENT = {
     "PREFECT_SERVER_DATABASE_HOST": "db",
@@ -323,3 +331,41 @@ def test_schema_of_a_release(tmp_path: Path) -> None:
 def test_without_its_settings_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["exporter"], {"PREFECT_SERVER_DATABASE_HOST": "db"}) == 1
     assert "the environment has no PREFECT_SERVER_DATABASE_PASSWORD" in capsys.readouterr().err
+
+
+GATHER = """
+import asyncio, os, sys
+from selfhosted_prefect.exporter import program
+from selfhosted_prefect.exporter.database import Schema
+from selfhosted_prefect.settings import Settings
+samples = asyncio.run(program.gather(Settings(os.environ), Schema("", frozenset()), 0))
+print(*[int(sample.value) for sample in samples if sample.name == "prefect_exporter_target_up"])
+"""
+
+
+class Forbidding(socketserver.StreamRequestHandler):
+    """A Redis whose user may log in, and use no database."""
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            if line.startswith(b"*"):
+                words = [self.rfile.readline() and self.rfile.readline().strip().upper() for _word in range(int(line[1:]))]
+                self.wfile.write(b"-NOPERM no permissions to run SELECT\r\n" if words[0] == b"SELECT" else b"+OK\r\n")
+
+
+def test_a_connection_that_is_refused_is_not_taken_for_a_refused_command(commands: Commands) -> None:
+    """The database's port is closed. With the release's own libraries."""
+    version = max(path.stem for path in (FILES / "locks").glob("*.txt") if "-" not in path.stem)
+    python = commands.run(["tools/client-venv", version], timeout=600).strip().splitlines()[-1]
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Forbidding) as redis, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        threading.Thread(target=redis.serve_forever, daemon=True).start()
+        ports = {"PREFECT_SERVER_DATABASE_HOST": "127.0.0.1", "PREFECT_SERVER_DATABASE_PORT": str(closed.getsockname()[1])}
+        url = f"redis://prefect:r%40s@127.0.0.1:{redis.server_address[1]}/1"
+        environment = {**ENVIRONMENT, **ports, "PREFECT_SERVER_DOCKET_URL": url, "PYTHONPATH": str(FILES)}
+        done = subprocess.run([python, "-c", GATHER], env=environment, capture_output=True, text=True, timeout=60, check=True)
+        redis.shutdown()
+    assert done.stdout == "0 0\n"
+    assert "redis does not answer: " in done.stderr
+    assert "no permissions to run SELECT" in done.stderr
+    assert "left out" not in done.stderr
