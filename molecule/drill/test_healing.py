@@ -46,15 +46,14 @@ print(*Redis.from_url(os.environ['PREFECT_SERVER_DOCKET_URL'], decode_responses=
 """
 # Asks a server's stream of events until an event comes back; prints after how many seconds.
 PROBE = """
-import glob, importlib.machinery, importlib.util, os, sys, time
-path = [word for word in open('/etc/systemd/system/prefect-watchdog.service').read().split() if '/watchdog-' in word][0]
-loader = importlib.machinery.SourceFileLoader('watchdog', path)
-module = importlib.util.module_from_spec(importlib.util.spec_from_loader('watchdog', loader))
-sys.modules['watchdog'] = module
-loader.exec_module(module)
+import os, re, sys, time
+unit = open('/etc/systemd/system/prefect-watchdog.service').read()
+sys.path.insert(0, re.search('^Environment=PYTHONPATH=(.*)$', unit, re.MULTILINE)[1])
+from selfhosted_prefect.settings import Settings
+from selfhosted_prefect.watchdog.probes import ApiServer, Verdict
 begun = time.monotonic()
-server = module.ApiServer('127.0.0.1', 4200, os.environ, 3, published=lambda identity: True)
-while server.probe()[0] is not module.Verdict.WELL:
+server = ApiServer('127.0.0.1', 4200, Settings(os.environ), 3, published=lambda identity: True)
+while server.probe()[0] is not Verdict.WELL:
     if time.monotonic() - begun > float(sys.argv[1]):
         sys.exit('no event came back')
     time.sleep(0.2)
@@ -213,7 +212,7 @@ def test_two_services_leave_no_gap(ticks: Ticks, capsys: pytest.CaptureFixture[s
         resumed = killed_at_work(ticks)
     with capsys.disabled():
         print(f"\nservices killed at work, two hosts: the scheduler resumes after {resumed:.1f} s")
-    # The rest of the time for which the test holds it up, and what it takes to hand it over.
+    # The rest of the time for which the test holds it up, and what it takes to requeue it.
     assert resumed < 3
 
 
@@ -222,7 +221,8 @@ def spinner() -> Iterator[None]:
     """A server that can be made to spin. It is there from the beginning, as one that is young is left alone."""
     folder, module = f"/etc/systemd/system/{SERVER}.d", "/etc/prefect-test-spin"
     LAB.on(THIRD, f"mkdir -p {folder} {module}; cat > {module}/sitecustomize.py <<'END'\n{SPIN}END")
-    LAB.on(THIRD, f"printf '[Service]\\nEnvironment=PYTHONPATH={module}\\n' > {folder}/test.conf; systemctl daemon-reload")
+    program = "$(sed -n 's/^Environment=PYTHONPATH=//p' /etc/systemd/system/prefect-api@.service)"
+    LAB.on(THIRD, f"printf '[Service]\\nEnvironment=PYTHONPATH=%s\\n' {module}:{program} > {folder}/test.conf; systemctl daemon-reload")
     LAB.on(THIRD, f"systemctl restart {SERVER}")
     try:
         wait("the server", 60, lambda: LAB.ready(THIRD))

@@ -121,7 +121,9 @@ def test_an_alert_that_says_nothing_new_is_not_sent(source: str, inhibited: set[
 
 
 def test_every_metric_of_the_exporter_of_prefect() -> None:
-    wanted = re.findall(r'^    "(prefect_\w+)": \(', (ROOT / "roles/exporters/files/prefect_exporter.py").read_text(), re.MULTILINE)
+    wanted = re.findall(
+        r'^    "(prefect_\w+)": \(', (ROOT / "roles/prefect/files/selfhosted_prefect/exporter/metrics.py").read_text(), re.MULTILINE
+    )
     assert len(wanted) == 20
     # Left out while every part of Prefect is switched on.
     wanted.remove("prefect_switched_off_info")

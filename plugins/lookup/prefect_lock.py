@@ -55,9 +55,6 @@ _raw:
     path:
       description: The lock's path on the machine that runs Ansible.
       type: str
-    files:
-      description: The folder of the files that the role C(prefect) carries, on the machine that runs Ansible.
-      type: str
     uv:
       description: The C(uv) that installs, its C(version) and its C(wheels), as M(selfhosted.prefect.prefect_release) wants it.
       type: dict
@@ -71,8 +68,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import pinned_version, release_id
 
-_FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
-_LOCKS = _FILES / "locks"
+_LOCKS = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "locks"
 
 
 class LookupModule(LookupBase):
@@ -97,7 +93,6 @@ class LookupModule(LookupBase):
         return {
             "release": release_id(path.read_bytes(), version),
             "path": str(path),
-            "files": str(_FILES),
             "uv": json.loads((_LOCKS / "uv.json").read_text(encoding="utf-8")),
         }
 

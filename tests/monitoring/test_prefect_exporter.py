@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import math
-import sys
+import socket
+import socketserver
+import subprocess
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from selfhosted_prefect.__main__ import main
+from selfhosted_prefect.exporter import database as tables
+from selfhosted_prefect.exporter import program
+from selfhosted_prefect.exporter.metrics import METRICS, Refused, Sample, merged
+from selfhosted_prefect.exporter.redis import RedisCollectors
+from selfhosted_prefect.settings import Settings
 
+if TYPE_CHECKING:
+    from tests.conftest import Commands
 
-def load() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "roles" / "exporters" / "files" / "prefect_exporter.py"
-    spec = importlib.util.spec_from_file_location("prefect_exporter", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["prefect_exporter"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-exporter = load()
-SCHEMA = exporter.Schema("new", frozenset({"old", "new"}))
+FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
+SCHEMA = tables.Schema("new", frozenset({"old", "new"}))
 ENVIRONMENT = {
     "PREFECT_SERVER_DATABASE_HOST": "db",
+    "PREFECT_SERVER_DATABASE_USER": "prefect",
     "PREFECT_SERVER_DATABASE_PASSWORD": "p@ss",
+    "PREFECT_SERVER_DATABASE_NAME": "prefect",
     "PREFECT_SERVER_DOCKET_URL": "redis://prefect:r%40s@cache:6380/1",
     "PREFECT_REDIS_MESSAGING_DB": "3",
 }
@@ -45,35 +46,33 @@ def answering(answers: Mapping[Any, Any]) -> Any:
                 if isinstance(answers[known], Exception):
                     raise answers[known]
                 return answers[known]
-        raise exporter.Refused(f"unknown: {words}")
+        raise Refused(f"unknown: {words}")
 
     return ask
 
 
 def found(samples: list[Any]) -> dict[Any, float]:
     return {
-        (sample.name.removeprefix("prefect_"), *sample.labels): sample.value
-        for family in exporter.merged(samples).values()
-        for sample in family
+        (sample.name.removeprefix("prefect_"), *sample.labels): sample.value for family in merged(samples).values() for sample in family
     }
 
 
 DATABASE = {
-    exporter.CONNECTIONS: [("idle", 7), ("active", 2), ("none", 1)],
-    exporter.OFFERED: [(197, -1, -1)],
-    exporter.LATE: [(3,)],
-    exporter.NEWEST: [(1.25,)],
-    exporter.REVISION: [("old",)],
-    exporter.SIZE: [(5000,)],
-    exporter.TABLES: [("log", 300, 20, 4)],
-    exporter.RETENTION: [('{"events": 604800, "flow_runs": null, "logs": 2592000}',)],
-    exporter.OLDEST["events"]: [(604801.5,)],
-    exporter.OLDEST["logs"]: [(None,)],
+    tables.CONNECTIONS: [("idle", 7), ("active", 2), ("none", 1)],
+    tables.OFFERED: [(197, -1, -1)],
+    tables.LATE: [(3,)],
+    tables.NEWEST: [(1.25,)],
+    tables.REVISION: [("old",)],
+    tables.SIZE: [(5000,)],
+    tables.TABLES: [("log", 300, 20, 4)],
+    tables.RETENTION: [('{"events": 604800, "flow_runs": null, "logs": 2592000}',)],
+    tables.OLDEST["events"]: [(604801.5,)],
+    tables.OLDEST["logs"]: [(None,)],
 }
 
 
 def of_database(change: Mapping[str, Any], budget: int = 60) -> dict[Any, float]:
-    return found(asyncio.run(exporter.database_samples(answering(DATABASE | dict(change)), SCHEMA, budget)))
+    return found(asyncio.run(tables.DatabaseCollectors(answering(DATABASE | dict(change)), SCHEMA, budget).samples()))
 
 
 def test_database() -> None:
@@ -103,48 +102,48 @@ def test_database() -> None:
     [((197, -1, -1), 60, 60), ((47, -1, -1), 60, 47), ((197, 20, -1), 60, 20), ((197, -1, 10), 60, 10), ((197, -1, -1), 0, 197)],
 )
 def test_the_budget_is_the_least_of_what_is_configured_and_what_is_offered(offered: Any, budget: int, expected: int) -> None:
-    assert of_database({exporter.OFFERED: [offered]}, budget)["database_connections_budget",] == expected
+    assert of_database({tables.OFFERED: [offered]}, budget)["database_connections_budget",] == expected
 
 
 def test_a_limit_that_is_configured() -> None:
-    samples = found(asyncio.run(exporter.database_samples(answering(DATABASE), SCHEMA, 60, 9000)))
+    samples = found(asyncio.run(tables.DatabaseCollectors(answering(DATABASE), SCHEMA, 60, 9000).samples()))
     assert samples["database_limit_bytes",] == 9000
 
 
 def test_an_age_that_is_expensive_to_find_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     async def slow(sql: str) -> Any:
-        await asyncio.sleep(60 if sql == exporter.OLDEST["events"] else 0)
+        await asyncio.sleep(60 if sql == tables.OLDEST["events"] else 0)
         return DATABASE[sql]
 
-    monkeypatch.setattr(exporter, "EXPENSIVE", 0.01)
-    samples = found(asyncio.run(exporter.database_samples(slow, SCHEMA, 60)))
+    monkeypatch.setattr(tables, "EXPENSIVE", 0.01)
+    samples = found(asyncio.run(tables.DatabaseCollectors(slow, SCHEMA, 60).samples()))
     assert samples["database_size_bytes",] == 5000
     assert ("retention_oldest_seconds", "events") not in samples
     assert "the oldest of events is not found within" in capsys.readouterr().err
 
 
 def test_without_a_record_no_retention() -> None:
-    assert not [name for name, *_labels in of_database({exporter.RETENTION: []}) if name.startswith("retention")]
+    assert not [name for name, *_labels in of_database({tables.RETENTION: []}) if name.startswith("retention")]
 
 
 @pytest.mark.parametrize(("rows", "current", "behind"), [([("new",)], "new", 0), ([("newer",)], "newer", 0), ([], "", 1)])
 def test_schema(rows: Any, current: str, behind: int) -> None:
-    samples = of_database({exporter.REVISION: rows})
+    samples = of_database({tables.REVISION: rows})
     assert samples["schema_behind",] == behind
     assert samples["schema_revision_info", current, "new"] == 1
 
 
 def test_a_database_without_a_schema_still_tells_its_connections(capsys: pytest.CaptureFixture[str]) -> None:
-    refused = exporter.Refused('relation "flow_run" does not exist')
-    nothing = dict.fromkeys((exporter.LATE, exporter.NEWEST, exporter.REVISION, exporter.RETENTION), refused)
-    samples = of_database({**nothing, exporter.TABLES: []})
+    refused = Refused('relation "flow_run" does not exist')
+    nothing = dict.fromkeys((tables.LATE, tables.NEWEST, tables.REVISION, tables.RETENTION), refused)
+    samples = of_database({**nothing, tables.TABLES: []})
     assert {name for name, *_labels in samples} == {"database_connections", "database_connections_budget", "database_size_bytes"}
     assert "flow_run" in capsys.readouterr().err
 
 
 def test_clocks_that_differ_make_no_negative_lag() -> None:
-    assert of_database({exporter.NEWEST: [(-0.2,)]})["background_lag_seconds",] == 0
-    assert of_database({exporter.NEWEST: []})["background_lag_seconds",] == 0
+    assert of_database({tables.NEWEST: [(-0.2,)]})["background_lag_seconds",] == 0
+    assert of_database({tables.NEWEST: []})["background_lag_seconds",] == 0
 
 
 GROUP: list[Any] = ["name", "event-persister", "consumers", 1, "pending", 0, "last-delivered-id", "5-0", "entries-read", 9, "lag", 0]
@@ -161,7 +160,7 @@ DOCKET = {"HGET": str(NOW - 4), "XLEN": 0}
 
 
 def of_redis(messaging: Mapping[Any, Any], docket: Mapping[Any, Any] | None = None) -> dict[Any, float]:
-    asked = exporter.redis_samples(answering(MESSAGING | dict(messaging)), answering(DOCKET | dict(docket or {})), lambda: NOW)
+    asked = RedisCollectors(answering(MESSAGING | dict(messaging)), answering(DOCKET | dict(docket or {})), lambda: NOW).samples()
     return found(asyncio.run(asked))
 
 
@@ -219,7 +218,7 @@ def test_a_lag_that_redis_does_not_know_is_left_out() -> None:
 
 
 def test_a_redis_that_refuses_writes_still_tells_the_rest() -> None:
-    samples = of_redis({"SET": exporter.Refused("OOM command not allowed")})
+    samples = of_redis({"SET": Refused("OOM command not allowed")})
     assert samples["redis_writable",] == 0
     assert samples["stream_length", "events"] == 9
 
@@ -248,13 +247,13 @@ async def hanging(_environment: object) -> AsyncIterator[Any]:
 
 
 def gathered(**opened: Any) -> dict[Any, float]:
-    return found(asyncio.run(exporter.gather(ENVIRONMENT, SCHEMA, 60, 9000, **{"database": database, "redis": redis, **opened})))
+    return found(asyncio.run(program.gather(Settings(ENVIRONMENT), SCHEMA, 60, 9000, **{"database": database, "redis": redis, **opened})))
 
 
 def test_both_answer() -> None:
     samples = gathered()
     assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (1, 1)
-    assert {f"prefect_{name}" for name, *_labels in samples} == set(exporter.METRICS) - {"prefect_switched_off_info"}
+    assert {f"prefect_{name}" for name, *_labels in samples} == set(METRICS) - {"prefect_switched_off_info"}
 
 
 def test_what_is_switched_off_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +274,7 @@ def test_one_that_is_gone_does_not_hide_the_other(capsys: pytest.CaptureFixture[
 
 
 def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter, "LIMIT", 0.05)
+    monkeypatch.setattr(program, "LIMIT", 0.05)
     samples = gathered(database=hanging)
     assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (0, 1)
     assert ("late_runs",) not in samples
@@ -284,7 +283,7 @@ def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_of_two_lags_the_larger_counts() -> None:
     name = "prefect_background_lag_seconds"
     for values in ((1.0, 9.0), (9.0, 1.0)):
-        assert found([exporter.Sample(name, value) for value in values]) == {("background_lag_seconds",): 9.0}
+        assert found([Sample(name, value) for value in values]) == {("background_lag_seconds",): 9.0}
 
 
 def test_answers_serve_for_a_moment() -> None:
@@ -292,9 +291,9 @@ def test_answers_serve_for_a_moment() -> None:
 
     def ask() -> list[Any]:
         asked.append(clock[0])
-        return [exporter.Sample("prefect_late_runs", len(asked))]
+        return [Sample("prefect_late_runs", len(asked))]
 
-    collector = exporter.Collector(ask, lambda: clock[0])
+    collector = program.Collector(ask, lambda: clock[0])
     values = []
     for clock[0] in (0.0, 1.9, 2.0, 3.9, 4.1):
         values.append(collector.samples()[0].value)
@@ -314,7 +313,7 @@ def test_answers_serve_for_a_moment() -> None:
 )
 def test_where_messages_are(change: Mapping[str, str], messaging: str) -> None:
     environment = ENVIRONMENT | dict(change)
-    assert exporter.redis_urls(environment) == (messaging, environment["PREFECT_SERVER_DOCKET_URL"])
+    assert (Settings(environment).messaging_url, Settings(environment).docket_url) == (messaging, environment["PREFECT_SERVER_DOCKET_URL"])
 
 
 def test_schema_of_a_release(tmp_path: Path) -> None:
@@ -323,12 +322,50 @@ def test_schema_of_a_release(tmp_path: Path) -> None:
     (folder / "a.py").write_text('revision = "aa11"\ndown_revision = None\n')
     (folder / "b.py").write_text("revision: str = 'bb22'\ndown_revision: str | None = 'aa11'\n")
     (folder / "c.py").write_text('revision = "cc33"\ndown_revision = ("aa11", "bb22")\n')
-    assert exporter.read_schema(tmp_path) == exporter.Schema("cc33", frozenset({"aa11", "bb22", "cc33"}))
+    assert tables.read_schema(tmp_path) == tables.Schema("cc33", frozenset({"aa11", "bb22", "cc33"}))
     (folder / "d.py").write_text('revision = "dd44"\ndown_revision = "bb22"\n')
-    exporter.read_schema.cache_clear()
-    assert exporter.read_schema(tmp_path).head == ""
+    tables.read_schema.cache_clear()
+    assert tables.read_schema(tmp_path).head == ""
 
 
-def test_without_its_settings_it_says_so() -> None:
-    with pytest.raises(SystemExit, match="the environment has no PREFECT_SERVER_DATABASE_PASSWORD"):
-        exporter.main([], {"PREFECT_SERVER_DATABASE_HOST": "db"})
+def test_without_its_settings_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exporter"], {"PREFECT_SERVER_DATABASE_HOST": "db"}) == 1
+    assert "the environment has no PREFECT_SERVER_DATABASE_PASSWORD" in capsys.readouterr().err
+
+
+GATHER = """
+import asyncio, os, sys
+from selfhosted_prefect.exporter import program
+from selfhosted_prefect.exporter.database import Schema
+from selfhosted_prefect.settings import Settings
+samples = asyncio.run(program.gather(Settings(os.environ), Schema("", frozenset()), 0))
+print(*[int(sample.value) for sample in samples if sample.name == "prefect_exporter_target_up"])
+"""
+
+
+class Forbidding(socketserver.StreamRequestHandler):
+    """A Redis whose user may log in, and use no database."""
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            if line.startswith(b"*"):
+                words = [self.rfile.readline() and self.rfile.readline().strip().upper() for _word in range(int(line[1:]))]
+                self.wfile.write(b"-NOPERM no permissions to run SELECT\r\n" if words[0] == b"SELECT" else b"+OK\r\n")
+
+
+def test_a_connection_that_is_refused_is_not_taken_for_a_refused_command(commands: Commands) -> None:
+    """The database's port is closed. With the release's own libraries."""
+    version = max(path.stem for path in (FILES / "locks").glob("*.txt") if "-" not in path.stem)
+    python = commands.run(["tools/client-venv", version], timeout=600).strip().splitlines()[-1]
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Forbidding) as redis, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        threading.Thread(target=redis.serve_forever, daemon=True).start()
+        ports = {"PREFECT_SERVER_DATABASE_HOST": "127.0.0.1", "PREFECT_SERVER_DATABASE_PORT": str(closed.getsockname()[1])}
+        url = f"redis://prefect:r%40s@127.0.0.1:{redis.server_address[1]}/1"
+        environment = {**ENVIRONMENT, **ports, "PREFECT_SERVER_DOCKET_URL": url, "PYTHONPATH": str(FILES)}
+        done = subprocess.run([python, "-c", GATHER], env=environment, capture_output=True, text=True, timeout=60, check=True)
+        redis.shutdown()
+    assert done.stdout == "0 0\n"
+    assert "redis does not answer: " in done.stderr
+    assert "no permissions to run SELECT" in done.stderr
+    assert "left out" not in done.stderr

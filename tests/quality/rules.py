@@ -298,7 +298,7 @@ def known_names(root: Path) -> dict[str, set[str]]:
 
 
 METRICS = {
-    "files/*.py": r"(?:^    \"|# TYPE )(prefect_\w+)(?:\": \(| )",
+    "files/**/*.py": r"(?:^    \"|# TYPE )(prefect_\w+)(?:\": \(| )",
     "files/*.mtail": r"^(?:counter|gauge|histogram) (\w+)",
     "tasks/*.yml": r"# TYPE (\w+)",
     "vars/**/*.yml": r"^  - \{?name: (\w+)",

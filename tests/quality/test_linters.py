@@ -27,7 +27,7 @@ def test_linter(commands: Commands, arguments: list[str]) -> None:
     commands.run(arguments)
 
 
-@pytest.mark.parametrize("folder", ["plugins", "tests", "tools"])
+@pytest.mark.parametrize("folder", ["plugins", "roles/prefect/files", "tests", "tools"])
 def test_mypy(commands: Commands, root: Path, folder: str) -> None:
     """With the collection importable under its own name; the plugins are checked under that name.
 

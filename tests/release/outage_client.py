@@ -13,10 +13,10 @@ import threading
 import time
 from typing import Any
 
-import prefect_outages
 import uvicorn
 from outage_errors import os_error, through
 from prefect.client.base import PrefectHttpxSyncClient
+from selfhosted_prefect.patches import outages
 
 
 def main() -> int:
@@ -39,13 +39,11 @@ def main() -> int:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"true"})
 
-    answers = prefect_outages.Answers(logging.getLogger("outages"))
+    answers = outages.Answers(logging.getLogger("outages"))
     if late:
-        prefect_outages.PATIENCE, prefect_outages.RETRY_AFTER_LATER = -1.0, 1
+        outages.PATIENCE, outages.RETRY_AFTER_LATER = -1.0, 1
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(prefect_outages.Middleware(app, prefect_outages.Kinds(), answers), log_level="warning", lifespan="off")
-    )
+    server = uvicorn.Server(uvicorn.Config(outages.Middleware(app, outages.Kinds(), answers), log_level="warning", lifespan="off"))
     threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True).start()
     began = time.monotonic()
     back = began + seconds

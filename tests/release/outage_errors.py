@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any
 
 import asyncpg
-import prefect_outages
 import redis.exceptions as known
 import sqlalchemy.exc as sa
 from redis._parsers.base import BaseParser
+from selfhosted_prefect.patches import outages
 
 
 def through(package: str, error: BaseException) -> BaseException:
@@ -193,14 +193,17 @@ async def answered(error: BaseException, begun: bool = False) -> dict[str, Any]:
             await send({"type": "http.response.start", "status": 200, "headers": []})
         raise error
 
+    async def receive() -> Any:
+        raise AssertionError("nothing is read of the request")
+
     async def send(message: Any) -> None:
         sent.append(message)
 
     log, lines = logging.getLogger("outages"), Lines()
     log.handlers = [lines]
-    middleware = prefect_outages.Middleware(app, prefect_outages.Kinds(), prefect_outages.Answers(log))
+    middleware = outages.Middleware(app, outages.Kinds(), outages.Answers(log))
     try:
-        await middleware({"type": "http"}, None, send)
+        await middleware({"type": "http"}, receive, send)
     except BaseException as raised:
         assert raised is error
         return {"status": 500, "sent": len(sent)}

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import ssl
 import time
-from pathlib import Path
-from types import ModuleType
 
 import pytest
-
-
-def load() -> ModuleType:
-    path = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "await_state.py"
-    spec = importlib.util.spec_from_file_location("await_state", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-await_state = load()
+from selfhosted_prefect import await_state
+from selfhosted_prefect.connections import tls_context
+from selfhosted_prefect.settings import TLS, Settings
 
 ENVIRONMENT = {
     "PREFECT_SERVER_DATABASE_HOST": "db",
+    "PREFECT_SERVER_DATABASE_USER": "prefect",
     "PREFECT_SERVER_DATABASE_PASSWORD": "p@ss",
+    "PREFECT_SERVER_DATABASE_NAME": "prefect",
     "PREFECT_SERVER_DOCKET_URL": "redis://prefect:r%40s@cache:6380/1",
 }
 
 
-async def answers(_environment: object) -> None:
+async def answers(_settings: Settings) -> None:
     return None
 
 
-async def hangs(_environment: object) -> None:
+async def hangs(_settings: Settings) -> None:
     await asyncio.sleep(60)
 
 
-async def refuses(_environment: object) -> None:
+async def refuses(_settings: Settings) -> None:
     raise ConnectionRefusedError("refused p@ss,\n r@s or r%40s")
 
 
-def run(limit: float, **probes: object) -> int:
-    return int(asyncio.run(await_state.main(ENVIRONMENT, limit, probes)))
+def run(limit: float, **probes: await_state.Probe) -> int:
+    return await_state.main([str(limit)], Settings(ENVIRONMENT), probes)
 
 
 def test_ready_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,8 +45,8 @@ def test_waits_for_the_later_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(await_state, "PAUSE", 0.01)
     attempts = iter([refuses, refuses, answers])
 
-    async def later(environment: object) -> None:
-        await next(attempts)(environment)
+    async def later(settings: Settings) -> None:
+        await next(attempts)(settings)
 
     assert run(5, PostgreSQL=answers, Redis=later) == 0
 
@@ -85,5 +75,5 @@ def test_one_line_without_secrets(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     ],
 )
 def test_tls(settings: dict[str, str], wanted: tuple[bool, ssl.VerifyMode] | None) -> None:
-    context = await_state.tls_context({f"{await_state.TLS}{name}": value for name, value in settings.items()})
+    context = tls_context(Settings({f"{TLS}{name}": value for name, value in settings.items()}))
     assert (context and (context.check_hostname, context.verify_mode)) == wanted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from selfhosted_prefect.patches import outages, recorder
 
 # Never through a proxy that the environment names.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -338,7 +338,7 @@ def test_another_prefect_starts_as_it_is(server: str, tmp_path: Path) -> None:
     """Its names have changed, or its libraries are not there."""
     ended = start(server, tmp_path)
     assert ended.stdout == "as it was\n"
-    assert ended.stderr.count("prefect_outages: not in force") == 1
+    assert ended.stderr.count("selfhosted_prefect.patches.outages: not in force") == 1
     assert ended.stderr.count("\n") == 1
 
 
@@ -346,7 +346,7 @@ def test_an_import_that_fails_does(tmp_path: Path) -> None:
     with pytest.raises(subprocess.CalledProcessError) as raised:
         start("raise ImportError('of its own')\n", tmp_path)
     assert "ImportError: of its own" in raised.value.stderr
-    assert "prefect_outages" not in raised.value.stderr
+    assert "patches.outages" not in raised.value.stderr
 
 
 IN_FORCE = """
@@ -360,7 +360,10 @@ def test_it_is_in_force(pythons: dict[str, Path], tmp_path: Path) -> None:
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(FILES)}
     for version, python in pythons.items():
         ended = subprocess.run([python, "-c", IN_FORCE], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-        assert ended.stdout.split() == [*["prefect_outages"] * 3, "prefect_recorder"], (version, ended.stderr)
+        assert ended.stdout.split() == [*["selfhosted_prefect.patches.outages"] * 3, "selfhosted_prefect.patches.recorder"], (
+            version,
+            ended.stderr,
+        )
         assert "not in force" not in ended.stderr
 
 
@@ -373,11 +376,7 @@ def test_it_is_in_force(pythons: dict[str, Path], tmp_path: Path) -> None:
         pytest.param(["outage"] * 9999, 600, "outage", id="an outage without an end"),
     ],
 )
-def test_task_runs_wait_for_the_end_of_an_outage(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, errors: list[str], seconds: float, outcome: str
-) -> None:
-    monkeypatch.syspath_prepend(str(FILES))
-    recorder, outages = importlib.import_module("prefect_recorder"), importlib.import_module("prefect_outages")
+def test_task_runs_wait_for_the_end_of_an_outage(caplog: pytest.LogCaptureFixture, errors: list[str], seconds: float, outcome: str) -> None:
     now, left = [0.0], iter(errors)
 
     class Kinds:
@@ -392,9 +391,10 @@ def test_task_runs_wait_for_the_end_of_an_outage(
     async def sleep(passed: float) -> None:
         now[0] += passed
 
-    recorded = recorder.waiting(record, Kinds(), logging.getLogger("recorder"), clock=lambda: now[0], sleep=sleep)
+    kinds: Any = Kinds()
+    recorded = recorder.waiting(record, kinds, logging.getLogger("recorder"), clock=lambda: now[0], sleep=sleep)
     try:
-        found = asyncio.run(recorded(["an event"]))
+        found: str = asyncio.run(recorded(["an event"]))
     except ValueError as error:
         found = str(error)
     assert found == outcome

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from selfhosted_prefect import ui_files
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "roles" / "prefect" / "files" / "ui_files.py"
-VERSIONS = sorted(path.stem for path in (PROGRAM.parent / "locks").glob("*.txt") if "-" not in path.stem)
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ui_files", PROGRAM)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-ui_files = load()
+FILES = ROOT / "roles" / "prefect" / "files"
+VERSIONS = sorted(path.stem for path in (FILES / "locks").glob("*.txt") if "-" not in path.stem)
 
 
 def package(folder: Path, version: str) -> Path:
@@ -42,9 +30,8 @@ def start(folder: Path, version: str, **settings: str) -> set[str]:
     """What the second user interface has in assets/ when a server of a version has been started."""
     environment = {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(folder / "static"), **settings}
     source = folder / version
-    assert ui_files.main(environment, source if source.exists() else package(folder, version), version) == 0
-    found: set[str] = ui_files.assets(folder / "static" / "v2")
-    return found
+    assert ui_files.put_in_place(environment, source if source.exists() else package(folder, version), version) == 0
+    return ui_files.assets(folder / "static" / "v2")
 
 
 @pytest.mark.parametrize(
@@ -86,13 +73,13 @@ def test_another_base(tmp_path: Path) -> None:
 
 def test_no_user_interface(tmp_path: Path) -> None:
     environment = {"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(tmp_path / "static"), "PREFECT_SERVER_UI_ENABLED": "False"}
-    assert ui_files.main(environment, package(tmp_path, "1"), "1") == 0
+    assert ui_files.put_in_place(environment, package(tmp_path, "1"), "1") == 0
     assert not (tmp_path / "static").exists()
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "static").write_text("a file")
-    assert ui_files.main({"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(tmp_path / "static")}, package(tmp_path, "1"), "1") == 1
+    assert ui_files.put_in_place({"PREFECT_SERVER_UI_STATIC_DIRECTORY": str(tmp_path / "static")}, package(tmp_path, "1"), "1") == 1
     assert "Prefect tries to do it by itself" in capsys.readouterr().err
 
 
@@ -117,8 +104,9 @@ def test_a_release_takes_them_for_its_own(tmp_path: Path, version: str) -> None:
         "HOME": str(tmp_path),
         "PREFECT_HOME": str(tmp_path),
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(tmp_path / "static"),
+        "PYTHONPATH": str(FILES),
     }
-    for command in ([python, str(PROGRAM)], [python, "-c", BUILD]):
+    for command in ([python, "-P", "-m", "selfhosted_prefect", "ui-files"], [python, "-c", BUILD]):
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["200", "200"]

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import json
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from selfhosted_prefect import __main__ as program
+from selfhosted_prefect import retention as deletion
 
 if TYPE_CHECKING:
     from tests.conftest import Commands
@@ -194,19 +193,7 @@ def test_the_release_reads_it_so(commands: Commands, tmp_path: Path, version: st
         assert flow_runs == (36 * 3600 if retention.get("flow_runs") == "36h" else 90 * DAYS)
 
 
-# --- our own program for logs ---
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("retention_program", ROOT / "roles/prefect/files/retention.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["retention_program"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-program = load()
+# --- our own command for logs ---
 
 
 class Clock:
@@ -254,21 +241,21 @@ def test_deletes_in_batches_with_pauses(rows: int, limit: float, deleted: int, d
         left[0] -= gone
         return gone
 
-    found = asyncio.run(program.delete_older(program.LOGS, OLD, 1000, clock.now + limit, delete, clock=clock, pause=clock.pause))
+    found = asyncio.run(deletion.delete_older(deletion.LOGS, OLD, 1000, clock.now + limit, delete, clock=clock, pause=clock.pause))
     assert found == (deleted, done)
     assert set(clock.pauses) <= {1.0}
 
 
 def test_another_host_is_at_it(capsys: pytest.CaptureFixture[str]) -> None:
     connection = Connection(5, lock=False)
-    asyncio.run(program.run({program.LOGS: 60}, 1000, 60, connection))
+    asyncio.run(deletion.run({deletion.LOGS: 60}, 1000, 60, connection))
     assert (connection.rows, connection.statements) == (5, [])
     assert "another host" in capsys.readouterr().out
 
 
 def test_every_kind_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
     connection = Connection(1)
-    asyncio.run(program.run({program.LOGS: 60, program.TASK_RUNS: 60}, 1000, 60, connection))
+    asyncio.run(deletion.run({deletion.LOGS: 60, deletion.TASK_RUNS: 60}, 1000, 60, connection))
     logs, task_runs = connection.statements
     assert "FROM log WHERE timestamp < $1 AND true ORDER BY timestamp LIMIT $2" in logs
     assert "FROM task_run WHERE end_time < $1 AND flow_run_id IS NULL AND state_type IN ('COMPLETED'" in task_runs
@@ -279,10 +266,10 @@ def test_says_on_one_line_without_the_password_why_not(capsys: pytest.CaptureFix
     async def fails(*_arguments: Any) -> None:
         raise OSError("refused\nsecret")
 
-    monkeypatch.setattr(program, "work", fails)
+    monkeypatch.setattr(deletion, "work", fails)
     named = {f"PREFECT_SERVER_DATABASE_{name}": "x" for name in ("HOST", "USER", "NAME")}
-    assert program.main(["--logs=60"], {**named, "PREFECT_SERVER_DATABASE_PASSWORD": "secret"}) == 1
+    assert program.main(["retention", "--logs=60"], {**named, "PREFECT_SERVER_DATABASE_PASSWORD": "secret"}) == 1
     assert capsys.readouterr().err == "the database fails: refused ********\n"
     monkeypatch.undo()
-    assert program.main(["--logs=60"], {}) == 1
+    assert program.main(["retention", "--logs=60"], {}) == 1
     assert "has no" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import os
 import signal
@@ -12,37 +11,38 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from selfhosted_prefect.connections import Channel
+from selfhosted_prefect.settings import Settings
+from selfhosted_prefect.watchdog import probes as probing
+from selfhosted_prefect.watchdog import program
+from selfhosted_prefect.watchdog.decisions import Watchdog
+from selfhosted_prefect.watchdog.memory import Memory
+from selfhosted_prefect.watchdog.metrics import metrics
+from selfhosted_prefect.watchdog.probes import Verdict
+from selfhosted_prefect.watchdog.processes import Process, ProcFs, Snapshot
+from selfhosted_prefect.watchdog.world import Patience, World
+
+if TYPE_CHECKING:
+    from tests.conftest import Commands
 
 FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
 
 
-def load() -> ModuleType:
-    path = FILES / "watchdog.py"
-    spec = importlib.util.spec_from_file_location("watchdog", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["watchdog"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-watchdog = load()
 SERVICES = "prefect-services.service"
 API = "prefect-api@4200.service"
-WELL, DEAD, UNKNOWN = watchdog.Verdict.WELL, watchdog.Verdict.DEAD, watchdog.Verdict.UNKNOWN
+WELL, DEAD, UNKNOWN = Verdict.WELL, Verdict.DEAD, Verdict.UNKNOWN
 START = 1_000_000.0
-FROZEN = watchdog.Snapshot("T", 10.0, 1, frozenset({"redis"}))
-WORKING = [watchdog.Snapshot("S", 10.0 + each, 0, frozenset({"another"})) for each in range(500)]
+FROZEN = Snapshot("T", 10.0, 1, frozenset({"redis"}))
+WORKING = [Snapshot("S", 10.0 + each, 0, frozenset({"another"})) for each in range(500)]
 
 
 class RedisDownError(OSError):
@@ -130,9 +130,10 @@ class Site:
 
     def main(self, unit: str) -> Any:
         pid = self.pids.get(unit)
-        return pid and watchdog.Process(pid, pid * 100, self.ages.get(unit, 1000.0))
+        return pid and Process(pid, pid * 100, self.ages.get(unit, 1000.0))
 
-    def snapshot(self, _process: Any, _port: int = 0) -> Any:
+    def snapshot(self, process: Any, port: int = 0) -> Any:
+        assert (process.pid == self.pids[API]) is (port == 4200)
         if not self.shown:
             return FROZEN
         return self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
@@ -140,9 +141,9 @@ class Site:
     def own_peers(self) -> frozenset[str]:
         return self.redis_peers
 
-    def stop(self, process: Any, ways: Sequence[tuple[int, float]]) -> str:
+    def stop(self, process: Any, sequence: Sequence[tuple[int, float]]) -> str:
         unit = next(unit for unit, pid in self.pids.items() if pid == process.pid)
-        self.stopped.append(f"{unit} {'+'.join(signal.Signals(number).name for number, _seconds in ways)}")
+        self.stopped.append(f"{unit} {'+'.join(signal.Signals(number).name for number, _seconds in sequence)}")
         self.pids[unit] += 100
         return "it ended"
 
@@ -156,7 +157,7 @@ class Site:
             raise self.ports
         return set(self.ports)
 
-    def hand_over(self, _redis: Any, since: float) -> list[str]:
+    def requeue(self, _redis: Any, since: float) -> list[str]:
         self.since = since
         moved, self.moved = self.moved, []
         return moved
@@ -164,23 +165,24 @@ class Site:
 
 @dataclass
 class Server:
-    site: Site
+    site: Any
 
     def fault(self) -> str:
-        return self.site.fault
+        return str(self.site.fault)
 
     def probe(self) -> Any:
         return self.site.probe()
 
 
-def watch(site: Site, services: bool = True, api: bool = True, memory: Any = None, host: str = "here", **patience: float) -> Any:
-    world = watchdog.World(
+def watch(site: Any, services: bool = True, api: bool = True, memory: Any = None, host: str = "here", **patience: float) -> Any:
+    servers: Any = {4200: Server(site)} if api else {}
+    world = World(
         host=host,
         processes=site,
-        servers={4200: Server(site)} if api else {},
+        servers=servers,
         redis=lambda: site,
         workers=lambda pid, _started: [f"here#{pid}.unique", f"here#{pid}"],
-        hand_over=site.hand_over,
+        requeue=site.requeue,
         drained=site.drained,
         state_problem=lambda: site.problem,
         now=lambda: site.now,
@@ -188,7 +190,7 @@ def watch(site: Site, services: bool = True, api: bool = True, memory: Any = Non
         switched_off=site.switched_off,
         scheduler_interval=site.scheduler_interval,
     )
-    return watchdog.Watchdog(world, memory or watchdog.Memory(), services, watchdog.Patience(**patience))
+    return Watchdog(world, memory or Memory(), services, Patience(**patience))
 
 
 def run(dog: Any, site: Site, seconds: float) -> None:
@@ -269,6 +271,17 @@ def test_what_does_not_run_is_for_systemd() -> None:
     run(dog, site, 600)
     assert site.stopped == []
     assert dog.healthy == {SERVICES: False, API: False}
+
+
+def test_what_did_not_run_in_between_has_not_been_silent_for_long() -> None:
+    site = Site(beat=None)
+    dog = watch(site, api=False)
+    run(dog, site, 25)
+    del site.pids[SERVICES]
+    run(dog, site, 5)
+    site.pids[SERVICES] = 9
+    run(dog, site, 25)
+    assert site.stopped == []
 
 
 def test_the_pause_doubles_and_is_forgotten_when_all_is_well() -> None:
@@ -403,7 +416,7 @@ def test_silence_while_redis_was_away_does_not_count() -> None:
     assert site.stopped == []
 
 
-def test_what_was_handed_over_is_said_and_counted() -> None:
+def test_what_was_requeued_is_said_and_counted() -> None:
     site = Site(moved=["schedule_deployments was held by x"])
     dog = watch(site)
     run(dog, site, 10)
@@ -416,21 +429,21 @@ def test_a_mistake_of_its_own_is_not_taken_for_an_outage() -> None:
 
 
 def test_memory_is_kept(tmp_path: Path) -> None:
-    memory = watchdog.Memory({f"{SERVICES} silent": 2}, 3, {SERVICES: 120.0}, {SERVICES: START})
+    memory = Memory({f"{SERVICES} silent": 2}, 3, {SERVICES: 120.0}, {SERVICES: START})
     memory.save(tmp_path / "memory.json")
-    assert watchdog.Memory.load(tmp_path / "memory.json") == memory
+    assert Memory.load(tmp_path / "memory.json") == memory
     assert [path.name for path in tmp_path.iterdir()] == ["memory.json"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"unknown": 1}', "null"])
 def test_a_memory_that_cannot_be_read_is_a_new_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "memory.json").write_text(text)
-    assert watchdog.Memory.load(tmp_path / "memory.json") == watchdog.Memory()
+    assert Memory.load(tmp_path / "memory.json") == Memory()
 
 
 def test_figures() -> None:
-    memory = watchdog.Memory({f"{API} event_stream": 1, f"{SERVICES} silent": 2}, 3)
-    text = watchdog.metrics(memory, {SERVICES: True, API: False}, 5.25, {API}, {SERVICES})
+    memory = Memory({f"{API} event_stream": 1, f"{SERVICES} silent": 2}, 3)
+    text = metrics(memory, {SERVICES: True, API: False}, 5.25, {API}, {SERVICES})
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     assert lines == [
         "prefect_watchdog_last_check_timestamp_seconds 5.250",
@@ -566,39 +579,63 @@ def test_what_the_kernel_shows() -> None:
     process = subprocess.Popen([sys.executable, "-c", code + "sys.stdin.read()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
-        port, known = int(process.stdout.readline()), watchdog.Process(process.pid, started(process.pid), 0.0)
-        idle = watchdog.ProcFs().snapshot(known, port)
+        port, known = int(process.stdout.readline()), Process(process.pid, started(process.pid), 0.0)
+        idle = ProcFs().snapshot(known, port)
+        assert idle
         assert (idle.waiting, idle.peers) == (0, frozenset())
         assert idle.cpu >= 0
         with socket.create_connection(("127.0.0.1", port)):
             process.send_signal(signal.SIGSTOP)
             time.sleep(0.1)
-            frozen = watchdog.ProcFs().snapshot(known, port)
+            frozen = ProcFs().snapshot(known, port)
+            assert frozen
             assert (frozen.state, frozen.waiting) == ("T", 1)
-            assert len(watchdog.ProcFs().own_peers()) >= 1
-        assert watchdog.ProcFs().snapshot(watchdog.Process(process.pid, 1, 0.0), port) is None
+            assert len(ProcFs().own_peers()) >= 1
+        assert ProcFs().snapshot(Process(process.pid, 1, 0.0), port) is None
     finally:
         process.kill()
         process.wait(5)
-    assert watchdog.ProcFs().snapshot(known, port) is None
+    assert ProcFs().snapshot(known, port) is None
 
 
+# Not by PYTHONPATH, with which sitecustomize.py would make an exception of this host.
 ASK = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import watchdog
-environments = [{"PREFECT_SERVER_API_BASE_PATH": base} for base in sys.argv[3:]]
-print([watchdog.ApiServer("127.0.0.1", int(sys.argv[2]), each, 2, published=bool).fault() for each in environments])
+from selfhosted_prefect.settings import Settings
+from selfhosted_prefect.watchdog.probes import ApiServer
+settings = [Settings({"PREFECT_SERVER_API_BASE_PATH": base}) for base in sys.argv[3:]]
+servers = [ApiServer("127.0.0.1", int(sys.argv[2]), each, 1, published=bool) for each in settings]
+print([server.fault() for server in servers for _twice in range(2)])
 """
 
 
-def test_asks_through_no_proxy() -> None:
-    """A real server, and a dead proxy in every variable that programs read."""
+@pytest.fixture(scope="module")
+def release(commands: Commands) -> str:
+    """The interpreter of a release, which has the libraries."""
+    version = max(path.stem for path in (FILES / "locks").glob("*.txt") if "-" not in path.stem)
+    return commands.run(["tools/client-venv", version], timeout=600).strip().splitlines()[-1]
+
+
+def ask_directly(release: str, port: int, *bases: str) -> str:
+    """What is wrong with the server of a port, by a process with a dead proxy in every variable that programs read."""
     names = [each for name in ("http_proxy", "https_proxy", "all_proxy") for each in (name, name.upper())]
+    environment = dict.fromkeys(names, "http://127.0.0.1:9")
+    command = [release, "-c", ASK, str(FILES), str(port), *bases]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_asks_through_no_proxy_and_on_a_new_connection_each_time(release: str) -> None:
+    """A real server. One that is dead accepts no new connection; on an old one that would not be seen."""
+    clients = set()
 
     class Healthy(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
+            clients.add(self.client_address)
             self.send_response(200 if self.path == "/api/health" else 500)
+            self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
@@ -607,16 +644,18 @@ def test_asks_through_no_proxy() -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as listening:
         threading.Thread(target=listening.serve_forever, daemon=True).start()
         try:
-            done = subprocess.run(
-                [sys.executable, "-c", ASK, str(FILES), str(listening.server_port), "/api", "/elsewhere"],
-                env=dict.fromkeys(names, "http://127.0.0.1:9"),
-                capture_output=True,
-                text=True,
-                check=True,
-            )
+            said = ask_directly(release, listening.server_port, "/api", "/elsewhere")
         finally:
             listening.shutdown()
-    assert done.stdout.strip() == "['', 'answers HTTP 500']"
+    assert said == "['', '', 'answers HTTP 500', 'answers HTTP 500']"
+    assert len(clients) == 4
+
+
+def test_says_why_a_server_does_not_answer(release: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert ask_directly(release, silent.getsockname()[1], "/api") == str(["does not answer (timed out)"] * 2)
+        port = silent.getsockname()[1]
+    assert "does not answer ([Errno 111] Connection refused)" in ask_directly(release, port, "/api")
 
 
 def process_folder(proc: Path, pid: int, parent: int, cgroup: str, started: int = 100) -> None:
@@ -632,9 +671,10 @@ def test_finds_the_main_process(tmp_path: Path) -> None:
     process_folder(tmp_path, 10, 1, "/system.slice/other-prefect-services.service")
     (tmp_path / "40").mkdir()
     (tmp_path / "self").mkdir()
-    found = watchdog.ProcFs(tmp_path).main(SERVICES)
+    found = ProcFs(tmp_path).main(SERVICES)
+    assert found
     assert (found.pid, found.started) == (20, 4321)
-    assert watchdog.ProcFs(tmp_path).main(API) is None
+    assert ProcFs(tmp_path).main(API) is None
 
 
 def sleeper(*signals: str) -> subprocess.Popen[str]:
@@ -658,8 +698,8 @@ def test_stops_a_process_whatever_it_takes(ignores: tuple[str, ...], frozen: boo
     if frozen:
         process.send_signal(signal.SIGSTOP)
     try:
-        known = watchdog.Process(process.pid, started(process.pid), 0.0)
-        assert watchdog.ProcFs().stop(known, [(signal.SIGTERM, 0.5), (signal.SIGKILL, 5.0)]) == f"it ended on {took}"
+        known = Process(process.pid, started(process.pid), 0.0)
+        assert ProcFs().stop(known, [(signal.SIGTERM, 0.5), (signal.SIGKILL, 5.0)]) == f"it ended on {took}"
         assert process.wait(5) == -getattr(signal, took)
     finally:
         process.kill()
@@ -668,8 +708,8 @@ def test_stops_a_process_whatever_it_takes(ignores: tuple[str, ...], frozen: boo
 def test_never_stops_another_process_of_the_same_number() -> None:
     process = sleeper()
     try:
-        known = watchdog.Process(process.pid, started(process.pid) - 1, 0.0)
-        assert watchdog.ProcFs().stop(known, [(signal.SIGKILL, 1.0)]) == "it had ended already"
+        known = Process(process.pid, started(process.pid) - 1, 0.0)
+        assert ProcFs().stop(known, [(signal.SIGKILL, 1.0)]) == "it had ended already"
         assert process.poll() is None
     finally:
         process.kill()
@@ -691,9 +731,9 @@ def test_sees_which_servers_are_drained(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     if ports is None:
         with pytest.raises(OSError, match="not permitted"):
-            watchdog.drained_ports()
+            probing.drained_ports()
     else:
-        assert watchdog.drained_ports() == ports
+        assert probing.drained_ports() == ports
 
 
 def test_begins_anew_when_what_it_follows_changes(tmp_path: Path) -> None:
@@ -701,13 +741,13 @@ def test_begins_anew_when_what_it_follows_changes(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     link, folder = tmp_path / "current", tmp_path / "metrics"
     link.symlink_to(tmp_path / "a")
-    before = watchdog.stamp([link], folder)
-    assert watchdog.stamp([link], folder) == before
+    before = program.stamp([link], folder)
+    assert program.stamp([link], folder) == before
     link.unlink()
     link.symlink_to(tmp_path / "b")
-    turned = watchdog.stamp([link], folder)
+    turned = program.stamp([link], folder)
     folder.mkdir()
-    assert len({str(each) for each in (before, turned, watchdog.stamp([link], folder))}) == 3
+    assert len({str(each) for each in (before, turned, program.stamp([link], folder))}) == 3
 
 
 def test_arguments_are_those_of_the_unit() -> None:
@@ -715,96 +755,101 @@ def test_arguments_are_those_of_the_unit() -> None:
     words = [word for line in template.splitlines() if line.startswith("    --") for word in line.split() if word.startswith("--")]
     assert "--patience-services" in words
     values = {"--services": [], "--address": ["127.0.0.1"]}
-    given = watchdog.arguments([part for word in words for part in [word, *values.get(word, ["5"])]])
-    assert watchdog.patience(given) == watchdog.Patience(**dict.fromkeys(json.loads(json.dumps(vars(watchdog.Patience()))), 5.0))
+    given = program.parse([part for word in words for part in [word, *values.get(word, ["5"])]])
+    assert program.patience(given) == Patience(**dict.fromkeys(json.loads(json.dumps(vars(Patience()))), 5.0))
     assert given.services
 
 
 def test_time_is_real() -> None:
-    assert watchdog.ProcFs._age(int((time.clock_gettime(time.CLOCK_BOOTTIME) - 5) * os.sysconf("SC_CLK_TCK"))) == pytest.approx(5, abs=1)
+    assert ProcFs._age(int((time.clock_gettime(time.CLOCK_BOOTTIME) - 5) * os.sysconf("SC_CLK_TCK"))) == pytest.approx(5, abs=1)
 
 
 # --- a server, asked as its clients ask it ---
 
 
 @dataclass
-class Channel:
+class Answering:
     """The server's end of a websocket: it answers with these, then with silence."""
 
     answers: list[Any]
     sent: list[Any] = field(default_factory=list)
     url: str = ""
 
-    def __call__(self, url: str, _seconds: float) -> Channel:
+    def __call__(self, url: str, _seconds: float) -> AbstractContextManager[Channel]:
         self.url = url
-        return self
+        return nullcontext(self)
 
-    def __enter__(self) -> Channel:
-        return self
+    def send(self, message: str) -> None:
+        self.sent.append(json.loads(message))
 
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def send(self, text: str) -> None:
-        self.sent.append(json.loads(text))
-
-    def receive(self, _seconds: float) -> str:
+    def recv(self, timeout: float) -> str:  # noqa: ARG002  the library's own signature
         answer = self.answers.pop(0) if self.answers else TimeoutError()
         if isinstance(answer, Exception):
             raise answer
         return json.dumps(answer)
 
 
+@dataclass
+class Posted:
+    """A request that the server was sent."""
+
+    url: str
+    event: Any
+    headers: Any
+
+
 LOGIN = {"type": "auth_success"}
 
 
-def ask(
-    answers: list[Any], monkeypatch: pytest.MonkeyPatch, refused: Exception | None = None, published: bool = True
-) -> tuple[Any, Channel, list[Any]]:
-    """Probes a server that answers so; PROBE among the answers is the event that was sent."""
-    channel, requests = Channel(answers), []
+def ask(answers: list[Any], taken: Exception | int = 201, published: bool = True) -> tuple[Any, Answering, list[Posted]]:
+    """Probes a server that answers so; PROBE among the answers is the event that was sent, ``taken`` what becomes of that."""
+    channel, posted = Answering(answers), []
 
-    @contextmanager
-    def take(request: Any, timeout: float) -> Iterator[None]:
+    def requests(base: str, timeout: float) -> Any:
         assert timeout == 2
-        requests.append(request)
-        if refused:
-            raise refused
-        event = json.loads(request.data)[0]
-        channel.answers = [{"type": "event", "event": event} if answer == "PROBE" else answer for answer in channel.answers]
-        yield
 
-    monkeypatch.setattr(watchdog, "direct", take)
-    environment = {"PREFECT_SERVER_API_AUTH_STRING": "a:b"}
-    server = watchdog.ApiServer("::1", 4200, environment, 2, published=lambda identity: published and bool(identity), channel=channel)
-    return server.probe(), channel, requests
+        def request(method: str, path: str, *, json: Any, headers: Any) -> int:
+            assert method == "POST"
+            posted.append(Posted(base + path, json[0], headers))
+            if isinstance(taken, Exception):
+                raise taken
+            channel.answers = [{"type": "event", "event": json[0]} if answer == "PROBE" else answer for answer in channel.answers]
+            return taken
+
+        return request
+
+    settings = Settings({"PREFECT_SERVER_API_AUTH_STRING": "a:b"})
+    server = probing.ApiServer(
+        "::1", 4200, settings, 2, published=lambda identity: published and bool(identity), requests=requests, channel=channel
+    )
+    return server.probe(), channel, posted
 
 
 @pytest.mark.parametrize(
-    ("answers", "refused", "verdict", "text"),
+    ("answers", "taken", "verdict", "text"),
     [
-        pytest.param([LOGIN, "PROBE"], None, WELL, "", id="comes back"),
-        pytest.param([LOGIN, {"type": "event", "event": {"id": "another"}}, "PROBE"], None, WELL, "", id="comes after another"),
-        pytest.param([LOGIN], None, DEAD, "that is in Redis did not come back within 2 s", id="does not come back"),
-        pytest.param([LOGIN, {"type": "event", "event": {"id": "another"}}], None, DEAD, "did not come back", id="another comes"),
-        pytest.param([{"type": "error"}], None, UNKNOWN, "the login was refused", id="login"),
-        pytest.param([ConnectionError("closed with 1008")], None, UNKNOWN, "closed with 1008", id="closed"),
-        pytest.param([LOGIN, ConnectionError("closed with 1012")], None, UNKNOWN, "closed with 1012", id="closed while it waits"),
-        pytest.param([LOGIN], OSError("refused"), UNKNOWN, "was not taken: refused", id="not sent"),
-        pytest.param([LOGIN], watchdog.HTTPError("", 500, "", None, None), UNKNOWN, "refused with HTTP 500", id="refused"),
-        pytest.param([], None, UNKNOWN, "no subscription: TimeoutError", id="silent from the beginning"),
+        pytest.param([LOGIN, "PROBE"], 201, WELL, "", id="comes back"),
+        pytest.param([LOGIN, {"type": "event", "event": {"id": "another"}}, "PROBE"], 201, WELL, "", id="comes after another"),
+        pytest.param([LOGIN], 201, DEAD, "that is in Redis did not come back within 2 s", id="does not come back"),
+        pytest.param([LOGIN, {"type": "event", "event": {"id": "another"}}], 201, DEAD, "did not come back", id="another comes"),
+        pytest.param([{"type": "error"}], 201, UNKNOWN, "the login was refused", id="login"),
+        pytest.param([ConnectionError("closed with 1008")], 201, UNKNOWN, "closed with 1008", id="closed"),
+        pytest.param([LOGIN, ConnectionError("closed with 1012")], 201, UNKNOWN, "closed with 1012", id="closed while it waits"),
+        pytest.param([LOGIN], ConnectionError("refused"), UNKNOWN, "was not taken: refused", id="not sent"),
+        pytest.param([LOGIN], 500, UNKNOWN, "refused with HTTP 500", id="refused"),
+        pytest.param([], 201, UNKNOWN, "no subscription: TimeoutError", id="silent from the beginning"),
     ],
 )
-def test_probe(answers: list[Any], refused: Exception | None, verdict: Any, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (seen, why), channel, _requests = ask(list(answers), monkeypatch, refused)
+def test_probe(answers: list[Any], taken: Exception | int, verdict: Any, text: str) -> None:
+    (seen, why), channel, _posted = ask(list(answers), taken)
     assert seen is verdict
     assert text in why
     assert channel.url == "ws://[::1]:4200/api/events/out"
     assert channel.sent[0] == {"type": "auth", "token": "a:b"}
 
 
-def test_an_event_that_is_not_in_redis_says_nothing_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    (seen, why), _channel, _requests = ask([LOGIN], monkeypatch, published=False)
+def test_an_event_that_is_not_in_redis_says_nothing_of_the_server() -> None:
+    (seen, why), _channel, _posted = ask([LOGIN], published=False)
     assert (seen, "not in the Redis that the watchdog asks" in why) == (UNKNOWN, True)
 
 
@@ -814,8 +859,8 @@ def test_finds_an_event_where_servers_read_it() -> None:
             assert words[:4] == ("XREVRANGE", "events", "+", "-")
             return [["1-0", ["data", '{"id": "one"}']], ["2-0", ["data", '{"id": "two"}']]]
 
-    assert watchdog.published(Stream(), "one")
-    assert not watchdog.published(Stream(), "three")
+    assert probing.published(Stream(), "one")
+    assert not probing.published(Stream(), "three")
 
 
 @pytest.mark.parametrize(
@@ -827,16 +872,15 @@ def test_finds_an_event_where_servers_read_it() -> None:
     ],
 )
 def test_where_events_are_published(environment: dict[str, str], url: str) -> None:
-    assert watchdog.messaging_url({"PREFECT_SERVER_DOCKET_URL": "redis://prefect:s@cache:6380/1?x=1", **environment}) == url
+    assert Settings({"PREFECT_SERVER_DOCKET_URL": "redis://prefect:s@cache:6380/1?x=1", **environment}).messaging_url == url
 
 
-def test_probe_takes_only_its_own_event_and_no_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    _seen, channel, requests = ask([LOGIN, "PROBE"], monkeypatch)
-    wanted = channel.sent[1]
-    event = json.loads(requests[0].data)[0]
+def test_probe_takes_only_its_own_event_and_no_old_ones() -> None:
+    _seen, channel, [posted] = ask([LOGIN, "PROBE"])
+    wanted, event = channel.sent[1], posted.event
     assert wanted["backfill"] is False
     assert wanted["filter"]["resource"] == {"id": [event["resource"]["prefect.resource.id"]]}
     assert wanted["filter"]["event"] == {"name": [event["event"]]}
     assert wanted["filter"]["occurred"]["since"] < event["occurred"] < wanted["filter"]["occurred"]["until"]
-    assert requests[0].full_url == "http://[::1]:4200/api/events"
-    assert requests[0].get_header("Authorization") == "Basic YTpi"
+    assert posted.url == "http://[::1]:4200/api/events"
+    assert posted.headers == {"Authorization": "Basic YTpi"}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from selfhosted_prefect import identity
 
 if TYPE_CHECKING:
     from tests.conftest import Commands
@@ -21,8 +22,6 @@ docket = Docket(name="x", url="memory://")
 print(Worker(docket).name, Worker(docket, name="given").name)
 """
 EXCEPTIONS = "import os; print(os.environ.get('NO_PROXY'), os.environ.get('no_proxy'))"
-sys.path.insert(0, str(FILES))
-import prefect_worker_name  # noqa: E402  as on a host
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -31,15 +30,15 @@ def test_the_workers_of_a_release_have_unique_names(commands: Commands, version:
     said = commands.run([python, "-c", WORKER], env={"PYTHONPATH": str(FILES)}).split()
     assert said[1] == "given"
     name, process, session = said[0].split("#")
-    assert (name, session) == (os.uname().nodename, prefect_worker_name.session())
+    assert (name, session) == (os.uname().nodename, identity.session())
     assert all(part.isdigit() for part in process.split("."))
 
 
 def test_a_name_is_that_of_one_process() -> None:
     own = os.getpid()
-    name = prefect_worker_name.unique(own, prefect_worker_name.started(own))
-    assert name == f"{os.uname().nodename}#{own}.{prefect_worker_name.started(own)}#{prefect_worker_name.session()}"
-    assert prefect_worker_name.plain(own) == f"{os.uname().nodename}#{own}"
+    name = identity.unique(own, identity.started(own))
+    assert name == f"{os.uname().nodename}#{own}.{identity.started(own)}#{identity.session()}"
+    assert identity.plain(own) == f"{os.uname().nodename}#{own}"
 
 
 def test_sessions_differ_by_boot_and_by_process_namespace(tmp_path: Path) -> None:
@@ -51,7 +50,7 @@ def test_sessions_differ_by_boot_and_by_process_namespace(tmp_path: Path) -> Non
         (proc / "self/ns").mkdir(parents=True)
         (proc / "sys/kernel/random/boot_id").write_text(boot + "\n")
         (proc / "self/ns/pid").symlink_to(namespace)
-        sessions.add(prefect_worker_name.session(proc))
+        sessions.add(identity.session(proc))
     assert len(sessions) == 3
 
 

@@ -2,7 +2,7 @@
 
 The recorder puts an event that it could not write behind the others in its memory, and takes one from there for each that arrives, or every
 5 s. So a restart of the database leaves a queue that stays as long: task runs show up late, by 5 s each once it is quiet, and are lost when
-the process ends. Waiting instead keeps them in Redis, where they are safe. sitecustomize.py calls :func:`install` once
+the process ends. Waiting instead keeps them in Redis, where they are safe. It is in force (:func:`install`) once
 ``prefect.server.services.task_run_recorder`` has been imported.
 """
 
@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from prefect_outages import SAY_EVERY, Kinds
+from selfhosted_prefect.patches.outages import SAY_EVERY, Kinds
 
 PATIENCE = 600.0  # seconds; then the recorder deals with it in its own way
 PAUSE = 1.0
@@ -27,7 +27,7 @@ def waiting(
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Callable[..., Awaitable[Any]]:
+) -> Callable[..., Coroutine[Any, Any, Any]]:
     """The function, tried again for as long as what it meets is an outage."""
 
     async def recorded(*args: object, **kwargs: object) -> Any:  # noqa: ANN401  what Prefect's own function returns

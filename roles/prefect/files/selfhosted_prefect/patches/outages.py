@@ -1,8 +1,8 @@
 """Has Prefect's API answer 503 with ``Retry-After`` while PostgreSQL or Redis cannot be reached, for the processes of Prefect's units.
 
 Prefect answers 503 for the errors that SQLAlchemy wraps. A refused or reset connection, a timeout while connecting, an exhausted pool and
-every error of Redis is a 500 there, which its client never tries again: a flow that reports its state then fails. sitecustomize.py
-calls :func:`install` once ``prefect.server.api.server`` has been imported. What is not known to be an outage stays as Prefect answers it.
+every error of Redis is a 500 there, which its client never tries again: a flow that reports its state then fails. It is in
+force (:func:`install`) once ``prefect.server.api.server`` has been imported. What is not known to be an outage stays as Prefect answers it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Give the tasks of dead workers to the living, at once.
+"""Requeue orphaned tasks: put what dead workers hold back into the queue, at once.
 
 Prefect's servers and background services take their tasks from a queue in Redis (docket). What a process held when it was
 killed is given to another one only after five minutes, and until then the scheduler, if it was at work just then, stands
 still. This puts such tasks back at the end of the queue, where a worker sees them within a quarter of a second. A task is
 moved only if
 
-- its worker was a process of this host that is not there any more (its name says so: see prefect_worker_name.py),
+- its worker was a process of this host that is not there any more (its name says so: see selfhosted_prefect.identity),
 - or its worker has shown no sign of life for SILENT seconds, by Redis' clock, and its last one has not moved for STILL seconds: it tells
   their time by the clock of its own host, which may be wrong,
 - or it was handed out before its worker last began anew, or before Redis was last away and its worker has begun anew since,
@@ -18,16 +18,17 @@ ended; the watchdog does the same all the time. It exits with 0 unless Redis can
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
-import prefect_worker_name
+from selfhosted_prefect import identity
+from selfhosted_prefect.connections import Redis, connect_redis, pairs, server_information
+from selfhosted_prefect.settings import DOCKET_URL, Settings
 
 WORKER = re.compile(r".*#(?P<pid>\d+)\.(?P<started>\d+)#(?P<session>[0-9a-f]+)")
 SILENT = 15.0
@@ -36,8 +37,6 @@ LOST = 120.0
 TIMEOUT = 5.0
 BATCH = 1000
 GROUP = "docket-workers"
-SERVICES = "prefect"
-"""The docket of the background services. That of the API servers has a name that can be set."""
 
 # Moves the entry ARGV[2] to the end of the stream KEYS[1], if the consumer ARGV[3] of the group ARGV[1] has still not
 # touched it for ARGV[4] ms. The record of its key (ARGV[5] begins the name) follows, so that it can still be cancelled.
@@ -57,12 +56,6 @@ redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 redis.call('XDEL', KEYS[1], ARGV[2])
 return key
 """
-
-
-class Redis(Protocol):
-    """What is needed of a connection to Redis."""
-
-    def execute_command(self, *words: object) -> Any: ...  # noqa: ANN401  a reply may be anything
 
 
 @dataclass(frozen=True)
@@ -86,11 +79,11 @@ class Host:
 
     def workers(self, pid: int, started: int) -> list[str]:
         """What a process of this host may be called."""
-        return [prefect_worker_name.unique(pid, started), prefect_worker_name.plain(pid)]
+        return [identity.unique(pid, started), identity.plain(pid)]
 
 
 @dataclass(frozen=True)
-class Moved:
+class Requeued:
     """A task that was put back, and why."""
 
     docket: str
@@ -99,13 +92,13 @@ class Moved:
     why: str
 
     def __str__(self) -> str:
-        return f"{self.task or 'a task'} was held by {self.worker}, {self.why}: handed over"
+        return f"{self.task or 'a task'} was held by {self.worker}, {self.why}: requeued"
 
 
 def process_runs(pid: int, started: int) -> bool:
     """Whether a process is there, and no other one of the same number."""
     try:
-        return int(prefect_worker_name.started(pid)) == started
+        return int(identity.started(pid)) == started
     except FileNotFoundError:
         pass
     try:
@@ -119,17 +112,7 @@ def process_runs(pid: int, started: int) -> bool:
 
 def this_host() -> Host:
     """The host that this runs on."""
-    return Host(socket.gethostname(), prefect_worker_name.session(), process_runs)
-
-
-def dockets(environment: Mapping[str, str]) -> list[str]:
-    """The queues of the background services and of the API servers."""
-    return [SERVICES, environment.get("PREFECT_SERVER_DOCKET_NAME", "prefect-server")]
-
-
-def pairs(flat: list[Any]) -> dict[str, Any]:
-    """Names and values, which Redis tells in turn."""
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+    return Host(socket.gethostname(), identity.session(), process_runs)
 
 
 @dataclass(frozen=True)
@@ -172,7 +155,7 @@ class Queue:
         self._seen: dict[str, tuple[float, float]] = {}
         """The last sign of each worker, and when it was first seen."""
 
-    def hand_over(self, redis: Redis, everywhere: bool = False, since: float = 0.0) -> list[Moved]:
+    def requeue(self, redis: Redis, everywhere: bool = False, since: float = 0.0) -> list[Requeued]:
         """Puts back what dead workers hold: of this host's processes only, or of everybody's.
 
         ``since`` is when Redis was seen to come back, in seconds since the epoch, if it has been away without a restart.
@@ -213,57 +196,34 @@ class Queue:
     @staticmethod
     def _clock(redis: Redis) -> tuple[float, float]:
         seconds, micros = redis.execute_command("TIME")
-        server = str(redis.execute_command("INFO", "server"))
-        information = dict(line.split(":", 1) for line in server.splitlines() if ":" in line)
-        return int(seconds) + int(micros) / 1_000_000, float(information["uptime_in_seconds"])
+        return int(seconds) + int(micros) / 1_000_000, float(server_information(redis)["uptime_in_seconds"])
 
-    def _move(self, redis: Redis, worker: str, idle: float, why: str) -> list[Moved]:
+    def _move(self, redis: Redis, worker: str, idle: float, why: str) -> list[Requeued]:
         least = int(idle * 1000)
         moved = []
         for entry, *_rest in redis.execute_command("XPENDING", self._stream, GROUP, "IDLE", least, "-", "+", BATCH, worker):
             key = redis.execute_command("EVAL", MOVE, 1, self._stream, GROUP, entry, worker, least, f"{self._docket}:runs:")
             if key is not None:
-                moved.append(Moved(self._docket, str(key), worker, why))
+                moved.append(Requeued(self._docket, str(key), worker, why))
         return moved
 
 
-def connect(environment: Mapping[str, str]) -> Redis:
-    """A connection to the queue's database."""
-    from redis import Redis as Client  # noqa: PLC0415  only a release has it
-
-    url = environment["PREFECT_SERVER_DOCKET_URL"]
-    # Without callbacks a reply is what Redis sent, whatever the version of the library.
-    client = Client.from_url(url, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT, decode_responses=True, protocol=2)
-    client.response_callbacks.clear()
-    connected: Redis = client
-    return connected
+def connect(settings: Settings) -> Redis:
+    """A connection to the queues' database."""
+    return connect_redis(settings.docket_url, TIMEOUT)
 
 
-def reason(error: Exception, environment: Mapping[str, str]) -> str:
-    """An error on one line, without the password."""
-    password = urlsplit(environment["PREFECT_SERVER_DOCKET_URL"]).password or ""
-    text = str(error) or type(error).__name__
-    for secret in filter(None, (password, unquote(password))):
-        text = text.replace(secret, "********")
-    return " ".join(text.split())
-
-
-def main(environment: Mapping[str, str], redis: Callable[[Mapping[str, str]], Redis] = connect) -> int:
-    """Hands over what the processes of this host left; the exit status."""
+def main(arguments: Sequence[str], settings: Settings, redis: Callable[[Settings], Redis] = connect) -> int:
+    """Requeues what the processes of this host left; the exit status."""
+    argparse.ArgumentParser(description="Requeue the tasks that ended processes of this host held.").parse_args(arguments)
+    settings.require(DOCKET_URL)
     host = this_host()
     try:
-        client = redis(environment)
-        for docket in dockets(environment):
-            for moved in Queue(docket, host).hand_over(client):
-                print(moved, flush=True)
+        client = redis(settings)
+        for docket in settings.dockets:
+            for requeued in Queue(docket, host).requeue(client):
+                print(requeued, flush=True)
     except Exception as error:
-        print(f"Redis cannot be asked who held which task: {reason(error, environment)}", file=sys.stderr, flush=True)
+        print(f"Redis cannot be asked who held which task: {settings.explain(error)}", file=sys.stderr, flush=True)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(os.environ))
-    except KeyError as missing:
-        sys.exit(f"the environment has no {missing.args[0]}: start this with the settings file of the role prefect")

@@ -5,18 +5,21 @@ asks for files that no server has any more, and so does one that is open and goe
 the earlier version's hashed files (`assets/`) beside the new ones, until the next version comes. Prefect finds its files in place and
 copies nothing.
 
-Units run it with the release's own Python and Prefect's environment. Should a release of Prefect take no notice, it copies as ever.
+Should a release of Prefect take no notice, it copies as ever.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+
+from selfhosted_prefect.settings import Settings
 
 PLACEHOLDER = b"/PREFECT_UI_SERVE_BASE_REPLACE_PLACEHOLDER"
 KEY = "UI_SERVE_BASE"  # the file in which Prefect writes down what it has copied
@@ -80,7 +83,7 @@ def build(source: Path, target: Path, base: str, key: str) -> int | None:
     return len(before)
 
 
-def main(environment: Mapping[str, str], package: Path, release: str) -> int:
+def put_in_place(environment: Mapping[str, str], package: Path, release: str) -> int:
     """Puts both user interfaces in place. Returns the exit status."""
     root = environment.get("PREFECT_SERVER_UI_STATIC_DIRECTORY", "")
     enabled = environment.get("PREFECT_SERVER_UI_ENABLED") or environment.get("PREFECT_UI_ENABLED") or "true"
@@ -102,6 +105,8 @@ def main(environment: Mapping[str, str], package: Path, release: str) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str], settings: Settings) -> int:
+    """The same for the Prefect of this interpreter."""
+    argparse.ArgumentParser(description="Put the files of Prefect's user interface in place.").parse_args(arguments)
     found = find_spec("prefect")
-    sys.exit(main(os.environ, Path(found.origin).parent, version("prefect")) if found and found.origin else 1)
+    return put_in_place(settings.environment, Path(found.origin).parent, version("prefect")) if found and found.origin else 1

@@ -1,4 +1,4 @@
-"""Names the workers of Prefect's task queue (docket) so that no two have one name, for the processes of Prefect's units.
+"""The names of the workers of Prefect's task queue (docket), of which no two are the same.
 
 By itself a worker is called HOST#PID, and two machines that were cloned from one image may have one host name and the same numbers. Here it
 is HOST#PID.START#SESSION: a process number means something only within a boot of a kernel and a process namespace, which the session
@@ -8,11 +8,8 @@ stands for, and only together with when the process started. The host's name is 
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 
 def session(proc: Path = Path("/proc")) -> str:
@@ -21,10 +18,15 @@ def session(proc: Path = Path("/proc")) -> str:
     return hashlib.sha256(f"{boot} {(proc / 'self/ns/pid').readlink()}".encode()).hexdigest()[:16]
 
 
+def status(folder: Path) -> list[str]:
+    """The words of a process' ``stat`` in /proc that follow its name. Raises OSError when there is none."""
+    # The name, in brackets, may hold anything.
+    return (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
 def started(pid: int, proc: Path = Path("/proc")) -> int:
     """When a process started, in the kernel's ticks since the boot. Raises OSError when there is none."""
-    # The name, in brackets, may hold anything.
-    return int((proc / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[19])
+    return int(status(proc / str(pid))[19])
 
 
 def plain(pid: int) -> str:
@@ -35,15 +37,3 @@ def plain(pid: int) -> str:
 def unique(pid: int, since: int) -> str:
     """The name of a process of this host that started then."""
     return f"{socket.gethostname()}#{pid}.{since}#{session()}"
-
-
-def install(module: ModuleType) -> None:
-    """Gives the workers of ``docket.worker`` that are given no name a unique one."""
-    before = module.Worker.__init__
-
-    def named(self: Any, *positional: Any, **named: Any) -> None:  # noqa: ANN401  docket's own
-        before(self, *positional, **named)
-        if self.name == plain(os.getpid()):
-            self.name = unique(os.getpid(), started(os.getpid()))
-
-    module.Worker.__init__ = named

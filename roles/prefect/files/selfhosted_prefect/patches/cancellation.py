@@ -23,4 +23,6 @@ async def wait_for(fut: Awaitable[T], timeout: float | None) -> T:
         return await fut
 
 
-asyncio.wait_for = asyncio.tasks.wait_for = wait_for  # type: ignore[assignment]
+def install() -> None:
+    """Replaces ``asyncio.wait_for``."""
+    asyncio.wait_for = asyncio.tasks.wait_for = wait_for  # type: ignore[assignment]

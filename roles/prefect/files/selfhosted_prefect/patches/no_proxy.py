@@ -7,7 +7,6 @@ that are there stay.
 
 from __future__ import annotations
 
-import os
 from collections.abc import MutableMapping
 from urllib.parse import urlsplit
 
@@ -25,6 +24,3 @@ def spare(environment: MutableMapping[str, str]) -> None:
     found = dict.fromkeys(each.strip() for each in (*given, *LOOPBACK, own) if each.strip())
     for name in EXCEPTIONS:
         environment[name] = ",".join(found)
-
-
-spare(os.environ)

@@ -1,33 +1,14 @@
-"""The program that gives the tasks of dead workers to the living."""
+"""The command that requeues the tasks of dead workers."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-
-FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
-
-
-def load() -> ModuleType:
-    path = FILES / "hand_over.py"
-    spec = importlib.util.spec_from_file_location("hand_over", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["hand_over"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-sys.path.insert(0, str(FILES))
-hand_over = load()
-import prefect_worker_name  # noqa: E402  beside the program, as on a host
+from selfhosted_prefect import identity, requeue
+from selfhosted_prefect.settings import Settings
 
 NOW = 1_000_000.0
 ENVIRONMENT = {"PREFECT_SERVER_DOCKET_URL": "redis://prefect:r%40s@cache:6380/1"}
@@ -88,18 +69,18 @@ class Redis:
 
     def _eval(self, script: str, *words: Any) -> str | None:
         _keys, stream, _group, identity, worker, least, runs = words
-        assert (script, stream, runs) == (hand_over.MOVE, "prefect:stream", "prefect:runs:")
+        assert (script, stream, runs) == (requeue.MOVE, "prefect:stream", "prefect:runs:")
         if self.entries[identity].worker != worker or self._idle(identity) < least:
             return None
         return self.entries.pop(identity).key
 
 
 def host(*pids: int) -> Any:
-    return hand_over.Host("here", "abc", lambda pid, started: pid in pids and started == 100)
+    return requeue.Host("here", "abc", lambda pid, started: pid in pids and started == 100)
 
 
 def queue(*pids: int) -> Any:
-    return hand_over.Queue("prefect", host(*pids))
+    return requeue.Queue("prefect", host(*pids))
 
 
 @pytest.mark.parametrize(
@@ -123,20 +104,20 @@ def test_only_own_processes_that_ended_are_lost(worker: str, lost: bool) -> None
 
 def test_what_a_killed_process_held_goes_over_at_once() -> None:
     redis = Redis({"1-0": Queued("here#7.100#abc", NOW), "2-0": Queued("here#8.100#abc", NOW - 900), "3-0": Queued("there#7", NOW - 900)})
-    moved = queue(8).hand_over(redis)
+    moved = queue(8).requeue(redis)
     assert [str(each) for each in moved] == [
-        "schedule_deployments was held by here#7.100#abc, a process of this host that has ended: handed over"
+        "schedule_deployments was held by here#7.100#abc, a process of this host that has ended: requeued"
     ]
     assert list(redis.entries) == ["2-0", "3-0"]
 
 
 def twice(redis: Redis, since: float = 0) -> list[Any]:
-    """What is handed over by one that has looked some seconds before, too."""
+    """What is requeued by one that has looked some seconds before, too."""
     same = queue()
     redis.now, redis.up = NOW - 6, max(redis.up - 6, 0)
-    found = same.hand_over(redis, everywhere=True, since=since)
+    found = same.requeue(redis, everywhere=True, since=since)
     redis.now, redis.up = NOW, redis.up + 6
-    return [*found, *same.hand_over(redis, everywhere=True, since=since)]
+    return [*found, *same.requeue(redis, everywhere=True, since=since)]
 
 
 @pytest.mark.parametrize(
@@ -167,52 +148,52 @@ def test_who_counts_as_dead_elsewhere(beat: float | None, age: float, up: int, s
 def test_what_a_worker_held_before_it_began_anew_goes_over() -> None:
     redis = Redis({"1-0": Queued("there#7", NOW - 9), "2-0": Queued("there#8", NOW - 9)}, {"there#8": NOW - 1})
     same = queue()
-    assert same.hand_over(redis, everywhere=True) == []
+    assert same.requeue(redis, everywhere=True) == []
     redis.beats["there#7"] = NOW + 1
     redis.entries["3-0"] = Queued("there#7", NOW + 2)
-    assert [str(each) for each in same.hand_over(redis, everywhere=True)] == [
-        "schedule_deployments was held by there#7, which began anew: handed over"
+    assert [str(each) for each in same.requeue(redis, everywhere=True)] == [
+        "schedule_deployments was held by there#7, which began anew: requeued"
     ]
     assert list(redis.entries) == ["2-0", "3-0"]
 
 
 def test_who_renews_it_meanwhile_keeps_it() -> None:
     redis = Redis({"1-0": Queued("there#7", NOW - 900)}, renewed="1-0")
-    assert queue().hand_over(redis, everywhere=True) == []
+    assert queue().requeue(redis, everywhere=True) == []
     assert "1-0" in redis.entries
 
 
 def test_asks_for_no_more_than_needed_while_nobody_holds_anything() -> None:
     redis = Redis()
-    assert queue().hand_over(redis, everywhere=True) == []
+    assert queue().requeue(redis, everywhere=True) == []
     assert redis.asked == ["XINFO CONSUMERS"]
 
 
 def test_both_dockets_and_one_that_has_never_been_used(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hand_over, "this_host", host)
+    monkeypatch.setattr(requeue, "this_host", host)
     redis = Redis({"1-0": Queued("here#7.100#abc", NOW)})
-    assert hand_over.main(ENVIRONMENT, lambda _environment: redis) == 0
+    assert requeue.main([], Settings(ENVIRONMENT), lambda _settings: redis) == 0
     assert redis.asked == ["XINFO CONSUMERS", "XPENDING", "EVAL", "XINFO CONSUMERS"]
     assert "held by here#7.100#abc" in capsys.readouterr().out
 
 
 def test_says_on_one_line_without_the_password_why_not(capsys: pytest.CaptureFixture[str]) -> None:
     redis = Redis(error=ConnectionError("refused\nr@s r%40s"))
-    assert hand_over.main(ENVIRONMENT, lambda _environment: redis) == 1
+    assert requeue.main([], Settings(ENVIRONMENT), lambda _settings: redis) == 1
     assert capsys.readouterr().err == "Redis cannot be asked who held which task: refused ******** ********\n"
 
 
 def test_sees_processes() -> None:
     own = os.getpid()
-    assert hand_over.process_runs(own, prefect_worker_name.started(own))
-    assert not hand_over.process_runs(own, prefect_worker_name.started(own) - 1)
-    assert not hand_over.process_runs(2**22 + 1, 100)
+    assert requeue.process_runs(own, identity.started(own))
+    assert not requeue.process_runs(own, identity.started(own) - 1)
+    assert not requeue.process_runs(2**22 + 1, 100)
 
 
 def test_a_worker_of_before_is_moved_once_it_is_silent() -> None:
     """In a rolling upgrade old names and new ones are there at once, and a clone's worker of an old name lives."""
     alive = Redis({"1-0": Queued("here#7", NOW - 30)}, {"here#7": NOW - 2})
-    assert queue().hand_over(alive, everywhere=True) == []
+    assert queue().requeue(alive, everywhere=True) == []
     silent = Redis({"1-0": Queued("here#7", NOW - 30)}, {"here#7": NOW - 20})
     assert [moved.worker for moved in twice(silent)] == ["here#7"]
 
@@ -225,4 +206,4 @@ def test_a_worker_whose_clock_is_wrong_is_not_silent() -> None:
         redis.now = NOW + second
         redis.beats["there#7"] = redis.now - 60
         redis.entries["1-0"].at = NOW - 20
-        assert same.hand_over(redis, everywhere=True) == []
+        assert same.requeue(redis, everywhere=True) == []

@@ -1,7 +1,7 @@
 """Delete what Prefect's own vacuum leaves: log lines before their flow run goes, and task runs that belong to no flow run.
 
-A timer starts it on every services host, with the release's own Python and the settings file of the role prefect. One host at a time
-does the work, in small batches with pauses, so that requests do not wait for it. What is left at the end is for the next start.
+A timer starts it on every services host. One host at a time does the work, in small batches with pauses, so that requests do not wait for
+it. What is left at the end is for the next start.
 
 Arguments: --logs and --task-runs, how many seconds each is kept (without one that kind is kept for ever), --batch, rows in a
 transaction, and --limit, seconds to work for at most. It exits with 0 when the work is done or another host does it, and with 1 when
@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-DATABASE = "PREFECT_SERVER_DATABASE_"
-TLS = f"{DATABASE}SQLALCHEMY_CONNECT_ARGS_TLS_"
+from selfhosted_prefect.connections import open_database
+from selfhosted_prefect.settings import DATABASE_LOGIN, Settings
+
 CONNECT = 10.0
 STATEMENT = 120.0  # far more than a batch takes
 # Of the work's own lock, which another host would wait for; any number that nothing else uses.
@@ -33,7 +32,6 @@ DELETE FROM {table}
 WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {column} < $1 AND {condition} ORDER BY {column} LIMIT $2))
 """
 
-Environment = Mapping[str, str]
 Delete = Callable[[str, datetime, int], Awaitable[int]]
 """Runs one statement with the moment and the batch size; how many rows it deleted."""
 
@@ -54,17 +52,6 @@ class Kind(NamedTuple):
 LOGS = Kind("log lines", "log", "timestamp")
 # Tasks that .delay() submits. Their states go with them.
 TASK_RUNS = Kind("task runs without a flow run", "task_run", "end_time", f"flow_run_id IS NULL AND state_type IN {TERMINAL}")
-
-
-def tls_context(environment: Environment) -> ssl.SSLContext | None:
-    """TLS to the database as Prefect would do it; None for none."""
-    if environment.get(f"{TLS}ENABLED", "").lower() not in ("true", "1"):
-        return None
-    context = ssl.create_default_context(cafile=environment.get(f"{TLS}CA_FILE"))
-    if certificate := environment.get(f"{TLS}CERT_FILE"):
-        context.load_cert_chain(certificate, environment.get(f"{TLS}KEY_FILE"))
-    context.check_hostname = environment.get(f"{TLS}CHECK_HOSTNAME", "true").lower() in ("true", "1")
-    return context
 
 
 async def delete_older(
@@ -107,29 +94,13 @@ async def run(kinds: Mapping[Kind, int], batch: int, limit: float, connection: A
         print(f"deleted {total} {kind.name} from before {until:%Y-%m-%d %H:%M} UTC in {time.monotonic() - start:.1f} s{rest}", flush=True)
 
 
-async def work(environment: Environment, kinds: Mapping[Kind, int], batch: int, limit: float) -> None:
+async def work(settings: Settings, kinds: Mapping[Kind, int], batch: int, limit: float) -> None:
     """Opens the connection for it."""
-    import asyncpg  # noqa: PLC0415  only a release has it
-
-    connection = await asyncpg.connect(
-        host=environment[f"{DATABASE}HOST"],
-        port=int(environment.get(f"{DATABASE}PORT", "5432")),
-        user=environment[f"{DATABASE}USER"],
-        password=environment[f"{DATABASE}PASSWORD"],
-        database=environment[f"{DATABASE}NAME"],
-        ssl=tls_context(environment) or False,
-        timeout=CONNECT,
-        command_timeout=STATEMENT,
-        statement_cache_size=0,
-        server_settings={"application_name": "prefect-retention"},
-    )
-    try:
+    async with open_database(settings, "prefect-retention", CONNECT, STATEMENT) as connection:
         await run(kinds, batch, limit, connection)
-    finally:
-        connection.terminate()
 
 
-def main(arguments: Sequence[str], environment: Environment) -> int:
+def main(arguments: Sequence[str], settings: Settings) -> int:
     parser = argparse.ArgumentParser(description="Deletes old log lines, and old task runs without a flow run, from Prefect's database")
     parser.add_argument("--logs", type=int, default=0)
     parser.add_argument("--task-runs", type=int, default=0)
@@ -137,18 +108,10 @@ def main(arguments: Sequence[str], environment: Environment) -> int:
     parser.add_argument("--limit", type=float, default=3000)
     options = parser.parse_args(arguments)
     kinds = {kind: seconds for kind, seconds in ((LOGS, options.logs), (TASK_RUNS, options.task_runs)) if seconds > 0}
-    missing = [name for name in (f"{DATABASE}HOST", f"{DATABASE}USER", f"{DATABASE}PASSWORD", f"{DATABASE}NAME") if name not in environment]
-    if missing:
-        print(f"the environment has no {missing[0]}: start this with the settings file of the role prefect", file=sys.stderr)
-        return 1
+    settings.require(*DATABASE_LOGIN)
     try:
-        asyncio.run(work(environment, kinds, options.batch, options.limit))
+        asyncio.run(work(settings, kinds, options.batch, options.limit))
     except Exception as error:
-        reason = " ".join((str(error) or type(error).__name__).split())
-        print(f"the database fails: {reason.replace(environment[f'{DATABASE}PASSWORD'], '********')}", file=sys.stderr)
+        print(f"the database fails: {settings.explain(error)}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))

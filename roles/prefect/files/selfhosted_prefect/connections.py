@@ -1,0 +1,140 @@
+"""Connections to the database, Redis and the API servers, by the libraries that every release carries.
+
+They are imported where they are used: a command loads only those that it needs.
+"""
+# ruff: noqa: PLC0415
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+from selfhosted_prefect.settings import Settings
+
+TRUE = ("true", "1")
+
+Command = Callable[..., Awaitable[Any]]
+"""Sends a command to one database of Redis; a reply is what Redis sent, decoded."""
+Request = Callable[..., int]
+"""Sends a request (method, path, ``json`` and ``headers``); the status of the answer. Raises ConnectionError when there is none."""
+
+
+class Redis(Protocol):
+    """What is needed of a connection to Redis."""
+
+    def execute_command(self, *words: object) -> Any: ...  # noqa: ANN401  a reply may be anything
+
+
+class Channel(Protocol):
+    """A websocket that is open."""
+
+    def send(self, message: str) -> None: ...
+
+    def recv(self, timeout: float) -> str | bytes:
+        """Raises TimeoutError when nothing has come by then, and an error of the connection when nothing will."""
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """TLS to the database as Prefect would do it; None for none."""
+    if settings.tls("ENABLED").lower() not in TRUE:
+        return None
+    context = ssl.create_default_context(cafile=settings.tls("CA_FILE") or None)
+    if certificate := settings.tls("CERT_FILE"):
+        context.load_cert_chain(certificate, settings.tls("KEY_FILE") or None)
+    context.check_hostname = settings.tls("CHECK_HOSTNAME", "true").lower() in TRUE
+    return context
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, application: str, timeout: float, command_timeout: float | None = None) -> AsyncIterator[Any]:
+    """A connection of asyncpg's to Prefect's database, as Prefect's own user."""
+    import asyncpg
+
+    connection = await asyncpg.connect(
+        host=settings.database("HOST"),
+        port=settings.database_port,
+        user=settings.database("USER"),
+        password=settings.database("PASSWORD"),
+        database=settings.database("NAME"),
+        ssl=tls_context(settings) or False,
+        timeout=timeout,
+        command_timeout=command_timeout,
+        statement_cache_size=0,
+        server_settings={"application_name": application},
+    )
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+def _redis_options(timeout: float) -> dict[str, Any]:
+    return {"socket_connect_timeout": timeout, "socket_timeout": timeout, "decode_responses": True, "protocol": 2}
+
+
+def connect_redis(url: str, timeout: float) -> Redis:
+    """A connection to one database of Redis."""
+    from redis import Redis as Client
+
+    client = Client.from_url(url, **_redis_options(timeout))
+    # Without callbacks a reply is what Redis sent, whatever the version of the library.
+    client.response_callbacks.clear()
+    connected: Redis = client
+    return connected
+
+
+@asynccontextmanager
+async def open_redis(url: str, timeout: float, application: str | None = None) -> AsyncIterator[Command]:
+    """The same for asyncio, with no second attempt at anything."""
+    from redis.asyncio import Redis as Client
+
+    options = _redis_options(timeout)
+    client = Client.from_url(url, single_connection_client=True, retry=None, client_name=application, **options)
+    client.response_callbacks.clear()
+    try:
+        # Here, so that a login that is refused is not taken for a command that is.
+        await client.initialize()
+        yield client.execute_command
+    finally:
+        await client.aclose()
+
+
+def pairs(flat: list[Any]) -> dict[str, Any]:
+    """Names and values, which Redis tells in turn."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def server_information(redis: Redis) -> dict[str, str]:
+    """What Redis says of itself."""
+    text = str(redis.execute_command("INFO", "server"))
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+
+
+def http_requests(base_url: str, timeout: float) -> Request:
+    """Requests to a server of this host: each on a connection of its own, and never through a proxy that the environment names."""
+    import httpx
+
+    client = httpx.Client(base_url=base_url, timeout=timeout, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+
+    def request(method: str, path: str, *, json: object = None, headers: Mapping[str, str] | None = None) -> int:
+        try:
+            return int(client.request(method, path, json=json, headers=headers).status_code)
+        except httpx.HTTPError as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
+
+    return request
+
+
+@contextmanager
+def open_websocket(url: str, timeout: float) -> Iterator[Channel]:
+    """A websocket of Prefect's. Raises ConnectionError when it cannot be opened or is closed while it is used."""
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    try:
+        with connect(url, subprotocols=["prefect"], proxy=None, open_timeout=timeout, close_timeout=1) as connection:
+            yield connection
+    except WebSocketException as error:
+        raise ConnectionError(str(error) or type(error).__name__) from error
