@@ -14,6 +14,7 @@ import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.selfhosted.prefect.plugins.action import prefect_release as plugin
+from ansible_collections.selfhosted.prefect.plugins.plugin_utils._release_cache import ReleaseCache
 
 Answer = dict[str, Any]
 CONTENT = b"a release"
@@ -42,7 +43,7 @@ class Site:
         action._execute_module = self.execute
         shell = SimpleNamespace(tmpdir=None, join_path=lambda *parts: "/".join(parts))
         action._connection = SimpleNamespace(_shell=shell, fetch_file=self.fetch)
-        action._make_tmp_path = lambda: "/home/admin/.ansible/tmp/1"
+        action._make_tmp_path = lambda: "/remote/tmp"
         action._transfer_file = self.send
         self.asked.clear()
         self.sent.clear()
@@ -85,8 +86,8 @@ def test_the_first_builds_and_the_next_unpacks(site: Site) -> None:
     assert site.sent == {}
     assert site.run()["method"] == "unpacked"
     _look, unpacking = site.asked
-    assert (unpacking["archive"], unpacking["sha256"]) == (f"/home/admin/.ansible/tmp/1/{NAME}", SHA256)
-    assert site.sent == {f"/home/admin/.ansible/tmp/1/{NAME}": CONTENT}
+    assert (unpacking["archive"], unpacking["sha256"]) == (f"/remote/tmp/{NAME}", SHA256)
+    assert site.sent == {f"/remote/tmp/{NAME}": CONTENT}
     assert not site.warnings
 
 
@@ -155,7 +156,7 @@ def test_a_damaged_archive_is_built_again(site: Site) -> None:
 
 
 def test_when_the_host_that_builds_fails_the_others_try(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin.ReleaseCache, "turn", lambda _cache: nullcontext(False))
+    monkeypatch.setattr(ReleaseCache, "turn", lambda _cache: nullcontext(False))
     assert site.run()["method"] == "built"
     assert site.asked[-1]["pack"] is None, "each for itself, and at the same time"
 
@@ -173,8 +174,8 @@ def test_wheelhouse(site: Site, check: bool) -> None:
         site.run(check, wheelhouse=str(site.path))
     (site.path / "prefect-3.8.8-abc-x86_64.tar").write_bytes(b"wheels")
     assert site.run(check, wheelhouse=str(site.path))["changed"]
-    assert site.sent == ({} if check else {"/home/admin/.ansible/tmp/1/prefect-3.8.8-abc-x86_64.tar": b"wheels"})
+    assert site.sent == ({} if check else {"/remote/tmp/prefect-3.8.8-abc-x86_64.tar": b"wheels"})
     if not check:
-        assert site.asked[-1]["wheelhouse"] == "/home/admin/.ansible/tmp/1/prefect-3.8.8-abc-x86_64.tar"
+        assert site.asked[-1]["wheelhouse"] == "/remote/tmp/prefect-3.8.8-abc-x86_64.tar"
         # What was built from wheels is an archive like any other, and needs none.
         assert site.run(wheelhouse="/nowhere")["method"] == "unpacked"

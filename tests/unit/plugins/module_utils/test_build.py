@@ -206,7 +206,7 @@ def test_what_one_host_built_another_unpacks(plan: Plan, tmp_path: Path) -> None
     ],
 )
 def test_a_bad_archive_leaves_nothing(
-    plan: Plan, tmp_path: Path, changes: dict[str, str], answers: dict[str, Finished], message: str
+    plan: Plan, tmp_path: Path, changes: dict[str, Any], answers: dict[str, Finished], message: str
 ) -> None:
     (tmp_path / "other").mkdir()
     other = replace(packed(plan, tmp_path / "other"), **changes)
