@@ -125,8 +125,8 @@ def test_one_builds_and_the_others_wait(folder: Folder, monkeypatch: pytest.Monk
 
 
 def test_one_that_hangs_is_not_waited_for_in_the_end(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 36000, 600))
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _seconds: None))
+    clock, naps = iter(range(0, 36000, 600)), iter(range(60))
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _seconds: next(naps)))
     with folder.cache().turn() as first, folder.cache().turn() as second:
         assert first
         assert not second
