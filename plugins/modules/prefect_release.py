@@ -94,6 +94,10 @@ options:
   pack:
     description: Where on the host to pack the release once it is built. The module sets it itself for O(cache).
     type: path
+  _look:
+    description: Only says what is missing, as check mode does. The module sets it itself.
+    type: bool
+    default: false
   programs:
     description:
       - What the units of the release run beside it, each path on the host with its text. One that is there is left alone, so a path has to
@@ -212,7 +216,6 @@ def main() -> None:
             "pack": {"type": "path"},
             "programs": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 600},
-            # To look only, as in check mode.
             "_look": {"type": "bool", "default": False},
         },
         required_together=[("archive", "sha256")],
