@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""Builds a release of Prefect: a virtual environment made aside from a lock, proved, and put in place whole."""
+"""Puts a release of Prefect in place, whole: made aside from a lock and proved, or unpacked from an archive of one that was."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ _OLDEST_PYTHON = (3, 11)
 _NICE = 19
 # Imports what a server runs; a set of packages that cannot start fails here, and not when something points at it.
 _IMPORT = "import prefect.server.api.server, prefect_redis.messaging; print(prefect.__version__)"
+# What an archive holds has been proved where it was built: here this host's interpreter has to load what is compiled, and to find the rest.
+_START = "import asyncpg, pydantic_core; from importlib.metadata import version; print(version('prefect'))"
 # Packages that a lock may have beside Prefect's own, and what Prefect imports of them when it is told to.
 _EXTRAS = {"logfire": "import logfire, opentelemetry.instrumentation.fastapi, opentelemetry.instrumentation.sqlalchemy; "}
-_VERSION = "import sys; print(*sys.version_info[:2])"
+_VERSION = "import sys; print(*sys.version_info[:3])"
+# Half of a release is text and bytecode. A higher level costs more than a network of today saves.
+_COMPRESS = "gzip -1"
 _NETWORK_HINT = (
     "if this host needs a proxy, another index or another certificate authority, set prefect_install_environment; "
     "without any network use prefect_wheelhouse"
@@ -52,7 +56,8 @@ class Uv:
 class Plan:
     """What to build. ``wheelhouse`` is an archive that holds every file needed; empty means the package index.
 
-    ``programs`` has the text of what units run beside the release, for each path. ``timeout`` bounds the whole, in seconds.
+    ``programs`` has the text of what units run beside the release, for each path. ``archive`` is the release as another host of this
+    kind packed it, with its ``sha256``: it is unpacked, and nothing is built. ``timeout`` bounds the whole, in seconds.
     """
 
     path: Path
@@ -63,15 +68,18 @@ class Plan:
     uv: Uv
     wheelhouse: str = ""
     programs: Mapping[Path, str] = field(default_factory=dict)
+    archive: str = ""
+    sha256: str = ""
     timeout: float = 600.0
 
 
 @dataclass(frozen=True)
 class Host:
-    """What the builder needs of the machine; tests put something else in its place."""
+    """What the builder needs of the machine; tests put something else in its place. ``system`` is its distribution, as in ``debian-12``."""
 
     run: Run
     machine: str
+    system: str
     environment: Mapping[str, str]
     index: Index
 
@@ -87,7 +95,11 @@ class Builder:
 
     def present(self) -> bool:
         """Whether the release is in place with its programs, and its Python still there (an upgrade of the system may replace it)."""
-        return self._installed() and not self._missing_programs()
+        return self.installed() and not self._missing_programs()
+
+    def installed(self) -> bool:
+        """Whether the release itself is in place, and its Python still there."""
+        return (self._plan.path / "bin" / "python").exists()
 
     def build(self) -> bool:
         """Builds what is not in place of the release and its programs; whether there was anything.
@@ -106,16 +118,32 @@ class Builder:
                 return False
             for path in self._missing_programs():
                 self._write_program(path)
-            if not self._installed():
+            if not self.installed():
                 self._remove_leftovers()
+                self._aside.mkdir(mode=0o755)
                 try:
-                    self._build_aside()
+                    self._put_in_place(self._unpacked() if self._plan.archive else self._built())
                 finally:
                     self._remove_leftovers()
         return True
 
-    def _installed(self) -> bool:
-        return (self._plan.path / "bin" / "python").exists()
+    def kind(self) -> str:
+        """The kind of machine: a release that was built on one runs on every other of the same."""
+        python, version = self._python()
+        return "-".join([self._host.system, self._host.machine, version, *Path(python).parts[1:]])
+
+    def pack(self, archive: Path) -> str:
+        """Packs the release in place for other machines of this kind; the archive's SHA-256.
+
+        Raises:
+            BuildError: it could not be packed; there is no archive then.
+        """
+        path = self._plan.path
+        done = self._run(["tar", "--create", "--use-compress-program", _COMPRESS, "--file", str(archive), "--directory", str(path), "."])
+        if done.rc != 0:
+            archive.unlink(missing_ok=True)
+            raise BuildError(f"{path} could not be packed: {_brief(done)}")
+        return file_digest(archive)
 
     def _missing_programs(self) -> list[Path]:
         return [path for path in self._plan.programs if not path.exists()]
@@ -127,22 +155,37 @@ class Builder:
         partial.chmod(0o755)
         partial.rename(path)
 
-    def _build_aside(self) -> None:
-        self._aside.mkdir(mode=0o755)
-        wheels = self._unpack_wheelhouse()
-        uv = self._uv(wheels)
-        release = self._aside / "release"
-        source = ["--no-index", "--find-links", str(wheels), "--offline"] if wheels else []
-        self._uv_run([uv, "venv", "--quiet", "--no-project", "--relocatable", "--python", self._python(), str(release)])
-        (release / "requirements.txt").write_text(self._plan.lock, encoding="utf-8")
-        options = ["--quiet", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode", *source]
-        self._uv_run([uv, "pip", "sync", *options, "--python", str(release / "bin" / "python"), str(release / "requirements.txt")])
-        self._prove(release)
+    def _put_in_place(self, release: Path) -> None:
         if self._plan.path.exists():
             shutil.rmtree(self._plan.path)
         release.rename(self._plan.path)
 
-    def _python(self) -> str:
+    def _unpacked(self) -> Path:
+        found = file_digest(Path(self._plan.archive))
+        if found != self._plan.sha256:
+            raise BuildError(f"its archive arrived with the SHA-256 {found}, and not with {self._plan.sha256}: run again")
+        release = self._aside / "release"
+        release.mkdir(mode=0o755)
+        done = self._run(["tar", "--extract", "--gzip", "--no-same-owner", "--file", self._plan.archive, "--directory", str(release)])
+        if done.rc != 0:
+            raise BuildError(f"its archive could not be unpacked: {_brief(done)}")
+        self._prove(release, _START)
+        return release
+
+    def _built(self) -> Path:
+        wheels = self._unpack_wheelhouse()
+        uv = self._uv(wheels)
+        release = self._aside / "release"
+        source = ["--no-index", "--find-links", str(wheels), "--offline"] if wheels else []
+        self._uv_run([uv, "venv", "--quiet", "--no-project", "--relocatable", "--python", self._python()[0], str(release)])
+        (release / "requirements.txt").write_text(self._plan.lock, encoding="utf-8")
+        options = ["--quiet", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode", *source]
+        self._uv_run([uv, "pip", "sync", *options, "--python", str(release / "bin" / "python"), str(release / "requirements.txt")])
+        extras = "".join(imports for name, imports in _EXTRAS.items() if pinned_version(self._plan.lock, name))
+        self._prove(release, extras + _IMPORT)
+        return release
+
+    def _python(self) -> tuple[str, str]:
         found = self._run([self._plan.python, "-c", _VERSION])
         version = tuple(int(number) for number in re.findall(r"\d+", found.output)) if found.rc == 0 else ()
         if version < _OLDEST_PYTHON:
@@ -152,7 +195,7 @@ class Builder:
                 f"install one and set prefect_python to its path"
             )
         # By its full name (python3.11): when an upgrade of the system takes it away the release is built anew.
-        return str(Path(self._plan.python).resolve())
+        return str(Path(self._plan.python).resolve()), ".".join(map(str, version))
 
     def _uv(self, wheels: Path | None) -> str:
         program = self._plan.tools / f"uv-{self._plan.uv.version}" / "uv"
@@ -216,14 +259,15 @@ class Builder:
             hint = "the wheelhouse is not of this lock or this machine: make it again" if self._plan.wheelhouse else _NETWORK_HINT
             raise BuildError(f"uv could not install the locked packages: {_brief(done)}\n{hint}")
 
-    def _prove(self, release: Path) -> None:
+    def _prove(self, release: Path, program: str) -> None:
         home = self._aside / "home"
         home.mkdir(mode=0o700)
         # Not the caller's environment: a PREFECT_ variable in it could make a good release fail.
         environment = {"PREFECT_HOME": str(home), "HOME": str(home), "DO_NOT_TRACK": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        extras = "".join(imports for name, imports in _EXTRAS.items() if pinned_version(self._plan.lock, name))
-        done = self._run([str(release / "bin" / "python"), "-c", extras + _IMPORT], environment, cwd=str(home))
+        done = self._run([str(release / "bin" / "python"), "-c", program], environment, cwd=str(home))
         found = done.output.strip().rpartition("\n")[2]
+        if done.rc != 0 and self._plan.archive:
+            raise BuildError(f"what its archive holds does not run on this host: {_brief(done)}")
         if done.rc != 0:
             raise BuildError(
                 f"the installed packages cannot run a server, so this lock is not fit for use: {_brief(done)}\n"
@@ -247,6 +291,15 @@ class Builder:
         # Under the lock nobody else builds here, so whatever is aside was left by an interrupted build.
         for folder in self._plan.path.parent.glob(".building-*"):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file of any size."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

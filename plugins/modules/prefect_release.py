@@ -15,6 +15,11 @@ description:
     compiled on the host.
   - The release is built aside, its bytecode compiled, and the server's application imported as proof. Only then is it put in place,
     whole, by a rename. Whatever goes wrong before that leaves nothing behind; what an interrupted build left, the next one removes.
+  - With O(cache) one host of each kind builds the release, and the others wait for it and unpack an archive of it. A kind is a distribution
+    and its version, an architecture, and a Python with its version and path. The first host that needs the release builds it, whichever
+    hosts a run has. If that host fails, the others build their own.
+  - Archives stay in the cache, each with its SHA-256 in its name. It is checked before an archive is used and on arrival; one that is
+    damaged is removed with a warning, and made again.
   - The installing is done by C(uv), which is downloaded once, checked against its pinned hash. The host needs no C(pip) and no C(venv).
   - Programs that the units of the release need are written with it, each under a name of its own for each content.
   - A release in place is never changed. It is built anew only if its Python has gone, as it does when the system is upgraded.
@@ -69,8 +74,30 @@ options:
     type: path
     default: /usr/bin/python3
   wheelhouse:
-    description: Archive on the host that holds every wheel of the lock, and that of C(uv). Without one the package index is asked.
+    description:
+      - Folder, on the machine that runs Ansible, with the archives that M(selfhosted.prefect.prefect_wheelhouse) makes, called
+        C(prefect-<name of the release's folder>-<architecture>.tar). A host that builds gets the one for its architecture.
+      - Without it the package index is asked.
     type: path
+  cache:
+    description:
+      - Folder, on the machine that runs Ansible, for archives of releases that were built. It is made if need be, and what was not used
+        for 90 days is removed from it.
+      - Without it every host builds its own release.
+    type: path
+  archive:
+    description: Archive on the host to unpack in place of building. The module sets it itself when there is one in O(cache).
+    type: path
+  sha256:
+    description: What the SHA-256 of O(archive) has to be.
+    type: str
+  pack:
+    description: Where on the host to pack the release once it is built. The module sets it itself for O(cache).
+    type: path
+  _look:
+    description: Only says what is missing, as check mode does. The module sets it itself.
+    type: bool
+    default: false
   programs:
     description:
       - What the units of the release run beside it, each path on the host with its text. One that is there is left alone, so a path has to
@@ -86,7 +113,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Put the release in place
+- name: Put the release in place, built by one host of each kind
   become: true
   selfhosted.prefect.prefect_release:
     path: /opt/prefect/releases/3.8.8-0123456789ab
@@ -94,6 +121,7 @@ EXAMPLES = r"""
     lock: "{{ lookup('ansible.builtin.file', 'locks/3.8.8.txt') }}"
     uv: "{{ lookup('ansible.builtin.file', 'locks/uv.json') | from_json }}"
     tools: /opt/prefect/tools
+    cache: ~/.cache/selfhosted.prefect
   environment:
     HTTPS_PROXY: http://proxy.example.com:3128
 """
@@ -104,16 +132,37 @@ path:
   returned: always
   type: str
   sample: /opt/prefect/releases/3.8.8-0123456789ab
+method:
+  description: How the release was put in place, V(built) or V(unpacked).
+  returned: when it was not in place, and not only programs were missing
+  type: str
+  sample: unpacked
 seconds:
-  description: How long the building took.
-  returned: when it was built
+  description: How long it took on the host to put in place what was missing.
+  returned: when anything was
   type: float
   sample: 9.2
+sha256:
+  description: The SHA-256 of what was packed.
+  returned: when it was built and packed
+  type: str
+kind:
+  description: The kind of machine.
+  returned: when the release is missing, in check mode
+  type: str
+  sample: debian-12-x86_64-3.11.2-usr-bin-python3.11
+machine:
+  description: Its architecture, as C(uname -m) names it.
+  returned: when the release is missing, in check mode
+  type: str
+  sample: x86_64
 """
 
 import os
+import platform
 import time
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._build import Builder, BuildError, Host, Plan, Uv
@@ -122,6 +171,27 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._index import e
 
 # Of the caller's Python, which is not the release's.
 _FOREIGN = ("PYTHON", "VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT")
+
+
+def install(builder: Builder, plan: Plan, pack: str, module: AnsibleModule) -> dict[str, Any]:
+    """Puts what is missing in place, and packs a release that was built."""
+    started = time.monotonic()
+    os.umask(0o022)
+    method = {} if builder.installed() else {"method": "unpacked" if plan.archive else "built"}
+    builder.build()
+    result = {**method, "seconds": round(time.monotonic() - started, 1)}
+    if pack:
+        try:
+            result["sha256"] = builder.pack(Path(pack))
+        except (BuildError, OSError) as error:
+            module.warn(f"Prefect {plan.version} is in place, but was not packed for other hosts, which build their own: {error}")
+    return result
+
+
+def system() -> str:
+    """The distribution and its version, as in ``debian-12``."""
+    release = platform.freedesktop_os_release()
+    return f"{release['ID']}-{release.get('VERSION_ID', 'rolling')}"
 
 
 def main() -> None:
@@ -137,10 +207,19 @@ def main() -> None:
             },
             "tools": {"type": "path", "required": True},
             "python": {"type": "path", "default": "/usr/bin/python3"},
+            # From the action plugin, which is told of a folder, it is one of the archives there, and on this host.
             "wheelhouse": {"type": "path"},
+            # For the action plugin alone.
+            "cache": {"type": "path"},
+            "archive": {"type": "path"},
+            "sha256": {"type": "str"},
+            "pack": {"type": "path"},
             "programs": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 600},
+            "_look": {"type": "bool", "default": False},
         },
+        required_together=[("archive", "sha256")],
+        mutually_exclusive=[("archive", "pack")],
         supports_check_mode=True,
     )
     given = module.params
@@ -153,24 +232,26 @@ def main() -> None:
         uv=Uv(given["uv"]["version"], given["uv"]["wheels"]),
         wheelhouse=given["wheelhouse"] or "",
         programs={Path(path): text for path, text in given["programs"].items()},
+        archive=given["archive"] or "",
+        sha256=given["sha256"] or "",
         timeout=given["timeout"],
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    builder = Builder(plan, Host(run, os.uname().machine, environment, environment_index()))
+    machine = os.uname().machine
     # They are long, and on disk: they have no place among the arguments of a verbose run.
     shown = {**given, "lock": f"({len(given['lock'])} characters)", "programs": list(given["programs"])}
     result = {"path": given["path"], "invocation": {"module_args": shown}}
-    present = builder.present()
-    if not present and not module.check_mode:
-        started = time.monotonic()
-        os.umask(0o022)
-        try:
-            builder.build()
-        except BuildError as error:
-            module.fail_json(msg=f"Prefect {plan.version} was not installed in {plan.path}: {error}", **result)
-        except (OSError, ValueError) as error:
-            module.fail_json(msg=f"Prefect {plan.version} was not installed in {plan.path}: {error}; nothing was put in place", **result)
-        result["seconds"] = round(time.monotonic() - started, 1)
+    try:
+        builder = Builder(plan, Host(run, machine, system(), environment, environment_index()))
+        present = builder.present()
+        if not present and not given["_look"] and not module.check_mode:
+            result.update(install(builder, plan, given["pack"] or "", module))
+        elif not builder.installed():
+            result.update(kind=builder.kind(), machine=machine)
+    except BuildError as error:
+        module.fail_json(msg=f"Prefect {plan.version} was not installed in {plan.path}: {error}", **result)
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=f"Prefect {plan.version} was not installed in {plan.path}: {error}; nothing was put in place", **result)
     if not present:
         result["diff"] = {"before": {"path": given["path"], "state": "absent"}, "after": {"path": given["path"], "state": "directory"}}
     module.exit_json(changed=not present, **result)

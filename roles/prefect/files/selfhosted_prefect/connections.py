@@ -30,7 +30,8 @@ class Redis(Protocol):
 class Channel(Protocol):
     """A websocket that is open."""
 
-    def send(self, message: str) -> None: ...
+    def send(self, message: str) -> None:
+        """Send a notification."""
 
     def recv(self, timeout: float) -> str | bytes:
         """Raises TimeoutError when nothing has come by then, and an error of the connection when nothing will."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._build import Builder, BuildError, Host, Plan, Uv
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._index import Index, PackageIndexError
 
 LOCK = f"prefect==3.8.8 --hash=sha256:{'a' * 64}\n"
@@ -40,7 +41,7 @@ class Machine:
     """Plays the commands that a build runs; ``answers`` overrides what one of them, by its name, comes to."""
 
     def __init__(self, answers: Mapping[str, Finished] | None = None) -> None:
-        self.answers = {"python": Finished(0, "3 11\n"), "import": Finished(0, "warning\n3.8.8\n"), **(answers or {})}
+        self.answers = {"python": Finished(0, "3 11 2\n"), "import": Finished(0, "warning\n3.8.8\n"), **(answers or {})}
         self.ran: list[str] = []
         self.environments: dict[str, Mapping[str, str]] = {}
 
@@ -65,13 +66,15 @@ class Machine:
         if name == "venv":
             (Path(argv[-1]) / "bin").mkdir(parents=True)
             (Path(argv[-1]) / "bin" / "python").touch()
+        if name == "tar":
+            return run(argv, timeout) if name not in self.answers else self.answers[name]
         return self.answers.get(name, Finished(0, ""))
 
     @staticmethod
     def _name(argv: Sequence[str]) -> str:
         if argv[0].endswith("/uv"):
             return "venv" if argv[1] == "venv" else "sync"
-        return "import" if "/release/" in argv[0] else "python"
+        return "tar" if argv[0] == "tar" else "import" if "/release/" in argv[0] else "python"
 
 
 def web(url: str) -> tuple[bytes, str]:
@@ -91,7 +94,7 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def host(machine: Machine, read: Any = web, kind: str = "x86_64", **environment: str) -> Host:
-    return Host(machine, kind, environment, Index("https://index.test", read))
+    return Host(machine, kind, "debian-12", environment, Index("https://index.test", read))
 
 
 def names(folder: Path) -> list[str]:
@@ -165,6 +168,73 @@ def test_a_release_whose_python_has_gone_is_built_anew(plan: Plan) -> None:
     assert not (plan.path / "bin" / "python").is_symlink()
 
 
+def packed(plan: Plan, path: Path) -> Plan:
+    """The plan of another host of the same kind, which gets an archive of what this one has built."""
+    builder = Builder(plan, host(Machine()))
+    builder.build()
+    (plan.path / "module.py").write_text("print()\n")
+    os.utime(plan.path / "module.py", (1_700_000_000, 1_700_000_000))
+    return replace(
+        plan, path=path / "releases" / plan.path.name, tools=path / "tools", archive=str(path / "a"), sha256=builder.pack(path / "a")
+    )
+
+
+def test_what_one_host_built_another_unpacks(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = packed(plan, tmp_path / "other")
+    machine = Machine()
+    program = other.tools / "watchdog-abc"
+    assert Builder(replace(other, programs={program: "print()"}), host(machine, unreachable)).build()
+    assert (other.path / "bin" / "python").exists()
+    assert (other.path / "requirements.txt").read_text() == LOCK
+    assert names(other.path.parent) == [".lock", "3.8.8-abc"], "nothing is left aside"
+    assert names(other.tools) == ["watchdog-abc"], "what builds is not needed"
+    # Python goes by a source's time to see whether its bytecode is of that source.
+    assert (other.path / "module.py").stat().st_mtime == 1_700_000_000
+    unpacking, proof = machine.ran
+    assert "--no-same-owner" in unpacking
+    assert "import asyncpg, pydantic_core;" in proof
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers", "message"),
+    [
+        ({"sha256": "0" * 64}, {}, "archive arrived with the SHA-256 [0-9a-f]{64}, and not with 0{64}"),
+        ({}, {"tar": Finished(2, "tar: Unexpected EOF")}, "could not be unpacked: tar: Unexpected EOF"),
+        ({}, {"import": Finished(127, "no such interpreter")}, "does not run on this host: no such interpreter"),
+        ({}, {"import": Finished(0, "3.8.7")}, "3.8.7"),
+    ],
+)
+def test_a_bad_archive_leaves_nothing(
+    plan: Plan, tmp_path: Path, changes: dict[str, Any], answers: dict[str, Finished], message: str
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = replace(packed(plan, tmp_path / "other"), **changes)
+    with pytest.raises(BuildError, match=message):
+        Builder(other, host(Machine(answers))).build()
+    assert names(other.path.parent) == [".lock"]
+
+
+def test_an_archive_that_cannot_be_written(plan: Plan, tmp_path: Path) -> None:
+    Builder(plan, host(Machine())).build()
+    (tmp_path / "a").write_bytes(b"half")
+    with pytest.raises(BuildError, match="could not be packed: tar: No space left"):
+        Builder(plan, host(Machine({"tar": Finished(2, "tar: No space left on device")}))).pack(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("python", "answer", "kind"),
+    [
+        ("/nowhere/python3.11", "3 11 2", "debian-12-x86_64-3.11.2-nowhere-python3.11"),
+        ("/nowhere/python3.11", "3 11 9", "debian-12-x86_64-3.11.9-nowhere-python3.11"),
+        ("/elsewhere/python3", "3 11 2", "debian-12-x86_64-3.11.2-elsewhere-python3"),
+    ],
+)
+def test_kinds_of_machine(plan: Plan, python: str, answer: str, kind: str) -> None:
+    assert Builder(replace(plan, python=python), host(Machine({"python": Finished(0, answer)}))).kind() == kind
+
+
 def test_leftovers_of_interrupted_builds_go(plan: Plan) -> None:
     (plan.path.parent / ".building-3.7.8-def" / "cache").mkdir(parents=True)
     Builder(plan, host(Machine())).build()
@@ -181,7 +251,7 @@ FAILURES = [
     pytest.param(
         {"version": "3.9.0"}, {}, {}, "the lock holds prefect 3.8.8, but the version asked for is 3.9.0", id="lock of another version"
     ),
-    pytest.param({}, {"python": Finished(0, "3 9\n")}, {}, "/bin/sh is 3.9; Prefect needs Python 3.11 or newer", id="old Python"),
+    pytest.param({}, {"python": Finished(0, "3 9 1\n")}, {}, "/bin/sh is 3.9.1; Prefect needs Python 3.11 or newer", id="old Python"),
     pytest.param({}, {"python": Finished(127, "no such command")}, {}, r"nothing that runs \(no such command\)", id="no Python"),
     pytest.param({}, {}, {"kind": "riscv64"}, "there is no uv for riscv64 machines, only for x86_64", id="unknown machine"),
     pytest.param({}, {}, {"read": unreachable}, "cannot download uv.*no route; .*prefect_install_environment", id="no network"),
