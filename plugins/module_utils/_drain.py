@@ -20,7 +20,7 @@ from typing import Protocol
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils import _drain_keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, Run, run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import Connection, connections
+from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Connection, connections
 
 TABLE = _drain_keeper.TABLE
 FOLDER = Path("/run/prefect-drain")
