@@ -7,8 +7,6 @@ The clients are those that a change of the service would hurt: some keep their c
 other, some open a connection for each request, some leave theirs idle for up to ten seconds before they use it again. Half of the
 requests are writes, each with a name of its own (``load-...``), and all that were acknowledged are read back in the end. Subscribers
 follow the events by websocket and connect again when they lose it. Browsers load the user interface's pages (see `_pages.py`).
-
-Only the standard library is needed.
 """
 
 from __future__ import annotations
