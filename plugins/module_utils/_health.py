@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._units import units as systemd_units
@@ -233,6 +234,8 @@ class Scheduler:
         try:
             with connect_redis(self.redis, timeout) as redis:
                 return redis.call(*words)
+        except MissingLibraryError as error:
+            raise HopelessError(f"{self.where()} {error}") from error
         except NetError as error:
             raise UnmetError(f"{self.where()} {error}") from error
         except RedisError as error:

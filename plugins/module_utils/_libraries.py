@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.common.respawn import has_respawned, respawn_module
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 
 INTERPRETERS: dict[str, Any] = {"type": "list", "elements": "path", "default": ["/opt/prefect/current/bin/python"]}
 """The option ``interpreters``, which the documentation fragment of this name describes."""
@@ -26,12 +27,14 @@ def lacking(*libraries: str) -> list[str]:
     return [name for name in libraries if importlib.util.find_spec(name) is None]
 
 
-def missing(library: str) -> str:
-    """That one is missing, in words that complete "HOST:PORT ..."."""
-    return (
-        f"cannot be asked: {sys.executable} has no library {library}. Every Prefect release has it;"
-        " the option interpreters says where it is"
-    )
+class MissingLibraryError(NetError):
+    """Nothing can be asked, however often it is tried."""
+
+    def __init__(self, library: str) -> None:
+        super().__init__(
+            f"cannot be asked: {sys.executable} has no library {library}. Every Prefect release has it;"
+            " the option interpreters says where it is"
+        )
 
 
 def use_libraries(interpreters: Sequence[str], *libraries: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Union
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import missing
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, describe, no_answer, resolve, tls_context
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
 
@@ -70,7 +70,7 @@ def connect_redis(parts: Mapping[str, Any], timeout: float, db: int | None = Non
         NetError: the server cannot be reached.
     """
     if redis is None:
-        raise NetError(missing("redis"))
+        raise MissingLibraryError("redis")
     deadline = Deadline(timeout)
     resolve(parts["host"], deadline)
     options = {

@@ -201,8 +201,8 @@ def main() -> None:
     absent = lacking(*LIBRARIES)
     if absent:
         module.fail_json(
-            msg=f"{sys.executable} has no library {' and '.join(absent)}, which sends the load. Install it there,"
-            " or send the load from a host with a Prefect release, which has it (prefect_drill_load_host). Nothing was sent."
+            msg=f"{sys.executable} lacks {' and '.join(absent)}, with which the load is sent. Install that there, or"
+            " send the load from a host with a Prefect release, which has it (prefect_drill_load_host). Nothing was sent."
         )
     try:
         wanted = options(module.params)

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import missing
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, describe, no_answer, resolve, tls_context
 
 try:
@@ -105,7 +105,7 @@ def connect_postgres(parts: Mapping[str, Any], timeout: float, options: Mapping[
         NetError: the server cannot be reached.
     """
     if asyncpg is None:
-        raise NetError(missing("asyncpg"))
+        raise MissingLibraryError("asyncpg")
     deadline = Deadline(timeout)
     resolve(parts["host"], deadline)
     arguments = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils import _libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import lacking, missing, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError, lacking, use_libraries
 
 NO_LIBRARY = "no_such_library"
 
@@ -41,7 +41,7 @@ def test_stays_where_the_libraries_are(respawned: list[str]) -> None:
 def test_goes_on_without_where_there_is_no_release(respawned: list[str], tmp_path: Path) -> None:
     use_libraries([str(tmp_path / "python")], NO_LIBRARY)
     assert respawned == []
-    assert missing(NO_LIBRARY).startswith(f"cannot be asked: {sys.executable} has no library {NO_LIBRARY}.")
+    assert str(MissingLibraryError(NO_LIBRARY)).startswith(f"cannot be asked: {sys.executable} has no library {NO_LIBRARY}.")
 
 
 def test_goes_on_once_only(respawned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
