@@ -4,7 +4,7 @@
 """HTTP/1.1 and websockets over connections that the caller opens and closes, on which nothing is ever sent twice.
 
 Which connection carries a request is what the load measures, so HTTP is h11 on asyncio's own streams: httpx would choose the connection
-itself, tells of a broken one no more than that it broke, and takes more CPU than the service at a few hundred requests a second.
+itself, and takes 1.2 ms of CPU for a request instead of 0.2, which at 600 a second is most of a core.
 """
 
 from __future__ import annotations
