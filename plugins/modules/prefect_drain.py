@@ -217,9 +217,9 @@ unconfirmed:
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Confirmed, ask, confirm, is_here
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Gate, Keeper, NftablesGate, wait_for_quiet
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed, ask, confirm, is_here
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, Gate, Keeper, NftablesGate, wait_for_quiet
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Outcome,
     Patience,

@@ -157,8 +157,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import api_base
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, lacking, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._load import Options, load
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import LIBRARIES, FailedError, Target
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.load import Options, load
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import LIBRARIES, FailedError, Target
 
 KINDS = ("flow_runs", "variables", "flow_runs", "flows", "task_runs")
 

@@ -223,7 +223,7 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, connect_postgres, refusal
-from ansible_collections.selfhosted.prefect.plugins.module_utils._database_settings import database_parts
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.settings import database_parts
 from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import parse_environment
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import (

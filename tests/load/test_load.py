@@ -18,8 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import load as command  # first of all, as it makes the collection importable
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _load as load
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _wire as wire
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load import load, wire
 
 Handler = Callable[["Api", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 AUTH = "admin:s3cret"

@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Confirmed
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import Drained, DrainError, Keeper
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import Drained, DrainError, Keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, Patience
 from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain

@@ -3,8 +3,8 @@ from __future__ import annotations
 import socket
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _arrivals
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import ask, confirm, is_here
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import confirm as module
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import ask, confirm, is_here
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 
@@ -36,7 +36,7 @@ class Balancer:
         self.now += seconds
 
 
-def confirmed(balancer: Balancer, timeout: float = 5.0) -> _arrivals.Confirmed:
+def confirmed(balancer: Balancer, timeout: float = 5.0) -> module.Confirmed:
     return confirm(
         list(balancer.left),
         balancer.ask,
@@ -109,7 +109,7 @@ def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         sent.append((request, timeout))
         return Answer(200, b'"3.8.8"')
 
-    monkeypatch.setattr(_arrivals, "fetch", fetch)
+    monkeypatch.setattr(module, "fetch", fetch)
     assert ask("http://balancer:4200/api", "admin:x", {"ca_file": None}, 2).summary() == 'HTTP 200 "3.8.8"'
     (request, timeout) = sent[0]
     assert request.url == "http://balancer:4200/api/admin/version"
