@@ -205,9 +205,6 @@ CASES = {
         {"prefect_settings": {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////tmp/p.db"}},
     ),
     "PostgreSQL 14.8": Case(("14.8", "14.9"), {"postgres_version": "14.8"}),
-    "PostgreSQL 14.8 that answers": Case(
-        ("172.28.4.11:5432", "14.8", "14.9"), {"prefect_database_host": "172.28.4.11"}, inventory=without("postgres"), on_host=old_postgres
-    ),
     "Valkey on Debian 12": Case(("redis_package is valkey-server", "Debian 12", "Debian 13"), {"redis_package": "valkey-server"}),
     "no database": Case(("postgres", "prefect_database_host"), inventory=without("postgres")),
     "no Redis": Case(("redis", "prefect_redis_host"), inventory=without("redis")),

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Row, quoted
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
     Dump,
     DumpError,
@@ -32,7 +33,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import LOCK_KEY
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline
 from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import Client, ToolError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Row, quoted, version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import version_number
 
 _POLL_SECONDS = 1.0
 _QUERY_SECONDS = 30.0
@@ -57,10 +58,13 @@ class BackupError(Exception):
 class Session(Protocol):
     """What is needed of a PostgreSQL session."""
 
-    parameters: dict[str, str]
+    server_version: str
 
     def query(self, sql: str, timeout: float | None = None) -> list[Row]:
         """The rows of a statement."""
+
+    def execute(self, sql: str, timeout: float | None = None) -> None:
+        """Run a statement that has no rows."""
 
     def close(self) -> None:
         """End the session."""
@@ -110,12 +114,12 @@ def look(session: Session, database: str) -> Source:
     Raises:
         BackupError: it is no database of Prefect.
     """
-    if session.query(_EXISTS, _QUERY_SECONDS)[0][0] != "t":
+    if not session.query(_EXISTS, _QUERY_SECONDS)[0][0]:
         raise BackupError(
             f"database {database} is not Prefect's: it has no tables alembic_version and flow_run. Deploy Prefect first (site.yml)"
         )
     revision = session.query(_REVISION, _QUERY_SECONDS)[0][0] or ""
-    version = session.parameters.get("server_version", "").split(" ")[0]
+    version = session.server_version.split(" ")[0]
     return Source(revision, version, _number(session, _SIZE, _QUERY_SECONDS))
 
 
@@ -172,11 +176,11 @@ class Backup:
     def _begin(self, session: Session) -> str:
         """Opens the transaction that everything is read in, and exports its snapshot to pg_dump."""
         while True:
-            session.query("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", _QUERY_SECONDS)
+            session.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY", _QUERY_SECONDS)
             # With a migration half way the dump would be of no release. The lock ends with the transaction.
-            if session.query(f"SELECT pg_try_advisory_xact_lock_shared({LOCK_KEY})", _QUERY_SECONDS)[0][0] == "t":
+            if session.query(f"SELECT pg_try_advisory_xact_lock_shared({LOCK_KEY})", _QUERY_SECONDS)[0][0]:
                 return str(session.query("SELECT pg_export_snapshot()", _QUERY_SECONDS)[0][0])
-            session.query("ROLLBACK", _QUERY_SECONDS)
+            session.execute("ROLLBACK", _QUERY_SECONDS)
             if self.deadline.passed():
                 raise BackupError(
                     f"a migration of database {self.database} has not ended within {self.deadline.seconds:g} s, so no dump was begun"

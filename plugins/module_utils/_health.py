@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError, OpenStream, open_stream
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._units import units as systemd_units
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
@@ -213,7 +214,6 @@ class Scheduler:
 
     redis: Mapping[str, Any]
     max_age: float = 30.0
-    connect: OpenStream = open_stream
     now: Callable[[], float] = time.time
 
     def where(self) -> str:
@@ -252,8 +252,10 @@ class Scheduler:
 
     def _call(self, timeout: float, *words: str) -> Any:
         try:
-            with connect_redis(self.redis, timeout, self.connect) as redis:
+            with connect_redis(self.redis, timeout) as redis:
                 return redis.call(*words)
+        except MissingLibraryError as error:
+            raise HopelessError(f"{self.where()} {error}") from error
         except NetError as error:
             raise UnmetError(f"{self.where()} {error}") from error
         except RedisError as error:

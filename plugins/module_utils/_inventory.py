@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._names import nearest_slip, similar_group
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
 from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import retention, retention_problems, retention_settings
 from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import names_for
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text, whole_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text, version_number, whole_number
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
 OLDEST_POSTGRES = (14, 9)

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._cause import cause
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, Row, quoted
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration_time import Estimate, estimate
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, Row, quoted
 
 LOCK_KEY = 31650977226777460
 """PostgreSQL's advisory lock (per database) that every migration holds: "prefect" in ASCII."""
@@ -50,7 +50,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY (current_schemas(false))
 """
 _HOLDER = """
-SELECT l.pid, coalesce(host(a.client_addr), 'this machine'), date_trunc('second', now() - a.backend_start)
+SELECT l.pid, coalesce(host(a.client_addr), 'this machine'), date_trunc('second', now() - a.backend_start)::text
 FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (l.classid::bigint << 32) + l.objid::bigint = 31650977226777460
@@ -73,6 +73,9 @@ class Session(Protocol):
 
     def query(self, sql: str, timeout: float | None = None) -> list[Row]:
         """The rows of a statement."""
+
+    def execute(self, sql: str, timeout: float | None = None) -> None:
+        """Run a statement that has no rows."""
 
     def close(self) -> None:
         """End the session."""
@@ -152,7 +155,7 @@ class Schema:
         Raises:
             MigrationError: the revisions are those of another application.
         """
-        versioned, prefects = (value == "t" for value in self._query(_EXISTS)[0])
+        versioned, prefects = self._query(_EXISTS)[0]
         revisions = tuple(str(row[0]) for row in self._query(_REVISIONS)) if versioned else ()
         if revisions and not prefects:
             raise MigrationError("the database belongs to another application: it has a table alembic_version, but none called flow_run")
@@ -167,11 +170,11 @@ class Schema:
         return sorted(found, key=lambda table: (-table.bytes, table.name))
 
     def drop_index(self, name: str, timeout: float) -> None:
-        self._query(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}", timeout)
+        self._session.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(name)}", timeout)
 
     def lock(self) -> bool:
         """Tries to get the lock, which lasts as long as this session."""
-        return self._query(f"SELECT pg_try_advisory_lock({LOCK_KEY})")[0][0] == "t"
+        return bool(self._query(f"SELECT pg_try_advisory_lock({LOCK_KEY})")[0][0])
 
     def holder(self) -> str:
         """Who has the lock."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import version_number
 
 
 class ReleaseError(Exception):

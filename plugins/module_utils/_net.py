@@ -1,21 +1,23 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""TCP with one deadline over everything: resolving, connecting, TLS, sending and reading."""
+"""What all connections have in common: a deadline, names, TLS settings, and what went wrong in the words of an operator."""
 
 from __future__ import annotations
 
-import ipaddress
+import os
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
 
 Clock = Callable[[], float]
+Result = TypeVar("Result")
 
 
 class NetError(Exception):
@@ -42,99 +44,57 @@ class Deadline:
         return Deadline(min(seconds, self.left()), self._clock)
 
 
-class Stream:
-    """A connected socket that reads whole messages, each within the deadline."""
-
-    _CHUNK = 65536
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._buffer = b""
-        self.deadline = deadline
-
-    def send(self, data: bytes) -> None:
-        self._guarded(lambda: self._sock.sendall(data))
-
-    def read_some(self) -> bytes:
-        """Whatever comes next; empty when the other side has closed."""
-        if self._buffer:
-            data, self._buffer = self._buffer, b""
-            return data
-        data = self._guarded(lambda: self._sock.recv(self._CHUNK))
-        return bytes(data)
-
-    def read(self, size: int) -> bytes:
-        """Exactly ``size`` bytes."""
-        while len(self._buffer) < size:
-            self._fill()
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
-        return data
-
-    def read_line(self) -> bytes:
-        """One line, without its CR LF."""
-        while b"\r\n" not in self._buffer:
-            self._fill()
-        line, self._buffer = self._buffer.split(b"\r\n", 1)
-        return line
-
-    def start_tls(self, context: ssl.SSLContext, host: str) -> None:
-        self._sock = self._guarded(lambda: context.wrap_socket(self._sock, server_hostname=host))
-
-    def close(self) -> None:
-        self._sock.close()
-
-    def _fill(self) -> None:
-        data = self._guarded(lambda: self._sock.recv(self._CHUNK))
-        if not data:
-            raise NetError("closed the connection before it had answered")
-        self._buffer += data
-
-    def _guarded(self, action: Callable[[], Any]) -> Any:
-        left = self.deadline.left()
-        if left <= 0:
-            raise NetError(no_answer(self.deadline))
-        self._sock.settimeout(left)
-        try:
-            return action()
-        except OSError as error:
-            raise NetError(describe(error, self.deadline)) from error
-
-
-OpenStream = Callable[[str, int, Deadline], Stream]
-
-
-def open_stream(host: str, port: int, deadline: Deadline) -> Stream:
-    """Connects to the first address of ``host`` that accepts.
+def within(deadline: Deadline, work: Callable[[], Result], late: str = "") -> Result:
+    """What ``work`` returns. It is not waited for beyond the deadline, whatever it does: most libraries bound single steps only.
 
     Raises:
-        NetError: the name does not resolve, or nothing accepts within the deadline.
+        NetError: the time is over; ``late`` says so in other words than :func:`no_answer`.
     """
-    addresses = _resolve(host, port, deadline)
-    failure = NetError(no_answer(deadline))
-    for position, (family, address) in enumerate(addresses):
-        # An address that swallows packets must leave time for the others.
-        share = deadline.left() / (len(addresses) - position)
-        if share <= 0:
-            break
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.settimeout(share)
+    done: list[Result] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
         try:
-            sock.connect(address)
-        except OSError as error:
-            sock.close()
-            failure = NetError(describe(error, deadline))
-            continue
-        _keep_alive(sock)
-        return Stream(sock, deadline)
-    raise failure
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(deadline.left())
+    if failed:
+        raise failed[0]
+    if not done:
+        raise NetError(late or no_answer(deadline))
+    return done[0]
 
 
-def _keep_alive(sock: socket.socket) -> None:
-    # A session that waits for a long migration must not be forgotten by a firewall on the way.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_NODELAY", 1), ("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, option):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+def resolve(host: str, deadline: Deadline) -> None:
+    """Sees that a name resolves. What connects after that gets the answer at once.
+
+    Raises:
+        NetError: it does not, or not within the deadline.
+    """
+    if host.startswith("/"):  # the folder of a Unix socket
+        return
+    late = f"cannot be reached: its name was not resolved within {deadline.seconds:g} s"
+    try:
+        within(deadline, lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), late)
+    except OSError as error:
+        raise NetError(f"cannot be reached: its name does not resolve ({error.strerror or error})") from error
+
+
+def reach(host: str, port: int, deadline: Deadline) -> None:
+    """Sees that something accepts connections there.
+
+    Raises:
+        NetError: nothing does, within the deadline.
+    """
+    resolve(host, deadline)
+    try:
+        within(deadline, lambda: socket.create_connection((host, port), deadline.left() or 0.001)).close()
+    except OSError as error:
+        raise NetError(describe(error, deadline)) from error
 
 
 def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
@@ -165,49 +125,30 @@ def no_answer(deadline: Deadline) -> str:
     return f"did not answer within {deadline.seconds:g} s"
 
 
-def describe(error: OSError, deadline: Deadline) -> str:
-    """A socket's error in words that complete "HOST:PORT ..."."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"has a certificate that is not trusted here: {error.verify_message}"
-    if isinstance(error, (socket.timeout, TimeoutError)):
+def describe(error: BaseException, deadline: Deadline) -> str:
+    """A socket's error, or that of a library because of one, in words that complete "HOST:PORT ..."."""
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"has a certificate that is not trusted here: {cause.verify_message}"
+    if isinstance(cause, (socket.timeout, TimeoutError)):
         return no_answer(deadline)
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(cause, ConnectionRefusedError):
         return "refused the connection: nothing listens there, or a firewall refuses it"
-    if isinstance(error, (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError)):
+    if isinstance(cause, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, ssl.SSLEOFError)):
         return "dropped the connection"
-    if isinstance(error, ssl.SSLError):
-        return f"does not speak TLS as expected: {getattr(error, 'reason', None) or error}"
-    return f"cannot be reached: {error.strerror or error}"
+    if isinstance(cause, ssl.SSLError):
+        return f"does not speak TLS as expected: {getattr(cause, 'reason', None) or cause}"
+    return f"cannot be reached: {os.strerror(cause.errno) if cause.errno else cause}"
 
 
-def _resolve(host: str, port: int, deadline: Deadline) -> list[tuple[int, Any]]:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return _resolve_name(host, port, deadline)
-    return _look_up(host, port)
-
-
-def _resolve_name(host: str, port: int, deadline: Deadline) -> list[tuple[int, Any]]:
-    # getaddrinfo knows no timeout: a dead name server would hold it for half a minute.
-    found: list[list[tuple[int, Any]] | OSError] = []
-
-    def look_up() -> None:
-        try:
-            found.append(_look_up(host, port))
-        except OSError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join(deadline.left())
-    if not found:
-        raise NetError(f"cannot be reached: its name was not resolved within {deadline.seconds:g} s")
-    answer = found[0]
-    if isinstance(answer, OSError):
-        raise NetError(f"cannot be reached: its name does not resolve ({answer.strerror or answer})")
-    return answer
-
-
-def _look_up(host: str, port: int) -> list[tuple[int, Any]]:
-    return [(found[0], found[4]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+def _cause(error: BaseException) -> OSError:
+    """The socket's error at the bottom. Of several, one for each address of a name, the last."""
+    found = OSError(str(error))
+    seen: BaseException | None = error
+    while seen is not None:
+        found = seen if isinstance(seen, OSError) else found
+        group = getattr(seen, "exceptions", None)
+        seen = group[-1] if group else seen.__cause__ or seen.__context__
+    # asyncio puts them all into the text of one.
+    numbers = [] if found.errno else re.findall(r"Errno (\d+)", str(found))
+    return OSError(int(numbers[-1]), str(found)) if numbers else found

@@ -14,18 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Run, run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, OpenStream, open_stream
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import (
-    Postgres,
-    PostgresError,
-    connect_postgres,
-    refusal,
-    version_number,
-)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres, refusal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import lacking
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, reach
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Redis, RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Listener, Owner, conflicts, owner
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import version_number
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
+OPEN = "open"
 ANY_IPV4 = "0.0.0.0"  # noqa: S104  compared, and not listened on
 _PYTHON_SECONDS = 20.0
 # What a Python that was built by hand lacks where a library was missing. Without them no release can be built, or no server starts.
@@ -42,6 +39,7 @@ print('.'.join(map(str, sys.version_info[:3])), *missing)
 """
 _DEBIAN_MODULES = "/usr/lib/python3/dist-packages"
 _GIGABYTE = 10**9
+_LIBRARIES = {"postgresql": ["asyncpg"], "redis": ["redis"], "tcp": []}
 
 _POSTGRES_QUESTIONS = """
 SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int
@@ -224,10 +222,12 @@ def listen_problems(wanted: Iterable[Mapping[str, Any]], taken: Sequence[Listene
 
 
 class Connector:
-    """Asks the servers that Prefect will need, each within its own ``timeout``. ``found`` holds what they said of themselves."""
+    """Asks the servers that Prefect will need, each within its own ``timeout``.
 
-    def __init__(self, connect: OpenStream = open_stream) -> None:
-        self._connect = connect
+    ``found`` holds the versions that they told, and OPEN where it was only seen that they accept connections.
+    """
+
+    def __init__(self) -> None:
         self.found: dict[str, str] = {}
 
     def problems(self, wanted: Mapping[str, Any]) -> list[str]:
@@ -239,6 +239,8 @@ class Connector:
             "tcp": (wanted.get("what") or "A server", self._tcp),
         }[wanted["kind"]]
         subject = f"{kind} at {where}"
+        if lacking(*_LIBRARIES[wanted["kind"]]):
+            ask = self._tcp  # a bare host: the login is tried once it has a release
         try:
             return [f"{subject} {problem}." for problem in ask(wanted, where)]
         except NetError as error:
@@ -250,14 +252,14 @@ class Connector:
             return [f"{subject} {_redis_refusal(wanted, error)}."]
 
     def _tcp(self, wanted: Mapping[str, Any], where: str) -> list[str]:
-        self._connect(wanted["host"], wanted["port"], Deadline(wanted["timeout"])).close()
-        self.found[where] = "open"
+        reach(wanted["host"], wanted["port"], Deadline(wanted["timeout"]))
+        self.found[where] = OPEN
         return []
 
     def _postgres(self, wanted: Mapping[str, Any], where: str) -> list[str]:
         options = {"application_name": "selfhosted.prefect preflight"}
-        with connect_postgres(wanted, wanted["timeout"], self._connect, options) as session:
-            version = session.parameters.get("server_version", "")
+        with connect_postgres(wanted, wanted["timeout"], options) as session:
+            version = session.server_version
             self.found[where] = version
             minimum = wanted.get("min_version") or ""
             if minimum and version_number(version) < version_number(minimum):
@@ -265,7 +267,7 @@ class Connector:
             return _postgres_problems(session, wanted)
 
     def _redis(self, wanted: Mapping[str, Any], where: str) -> list[str]:
-        with connect_redis(wanted, wanted["timeout"], self._connect) as redis:
+        with connect_redis(wanted, wanted["timeout"]) as redis:
             redis.call("PING")
             problems = [*_redis_databases(redis, wanted), *_redis_rights(redis, wanted)]
             try:
@@ -335,9 +337,9 @@ def _postgres_problems(session: Postgres, wanted: Mapping[str, Any]) -> list[str
     problems = []
     needed = int(wanted.get("min_connections") or 0)
     limits = [
-        (int(total or 0) - int(reserved or 0), f"max_connections {total} less {reserved} reserved for superusers"),
-        (int(of_role or -1), f"the connection limit of role {wanted['user']}"),
-        (int(of_database or -1), f"the connection limit of database {wanted['dbname']}"),
+        (total - reserved, f"max_connections {total} less {reserved} reserved for superusers"),
+        (of_role, f"the connection limit of role {wanted['user']}"),
+        (of_database, f"the connection limit of database {wanted['dbname']}"),
     ]
     for limit, source in limits:
         if 0 <= limit < needed:
@@ -349,7 +351,7 @@ def _postgres_problems(session: Postgres, wanted: Mapping[str, Any]) -> list[str
             f"has database {wanted['dbname']} in the encoding {encoding}, and Prefect writes any character;"
             " create it anew with ENCODING 'UTF8' TEMPLATE template0"
         )
-    if standby == "t":
+    if standby:
         problems.append("is a standby, which cannot be written to; use the address of its primary")
     elif read_only == "on":
         problems.append(
@@ -357,20 +359,20 @@ def _postgres_problems(session: Postgres, wanted: Mapping[str, Any]) -> list[str
             " turn default_transaction_read_only off for them"
         )
     problems += _trigram_problems(wanted, *trigrams)
-    if standby == "t":
+    if standby:
         return problems
-    if may_create != "t":
+    if not may_create:
         problems.append(f"does not let user {wanted['user']} create tables in database {wanted['dbname']}; make it the database's owner")
     return problems
 
 
-def _trigram_problems(wanted: Mapping[str, Any], there: str | None, offered: str | None, may_create: str | None) -> list[str]:
+def _trigram_problems(wanted: Mapping[str, Any], there: bool, offered: bool, may_create: bool) -> list[str]:
     """Whether the extension that the migrations create is there or can be had."""
-    if there == "t":
+    if there:
         return []
-    if offered != "t":
+    if not offered:
         return ["does not have the extension pg_trgm; install the package postgresql-contrib on the server"]
-    if may_create != "t":
+    if not may_create:
         database = wanted["dbname"]
         return [
             f"does not let user {wanted['user']} create the extension pg_trgm in database {database};"

@@ -10,14 +10,14 @@ import os
 import pwd
 import re
 import shutil
-import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import Session, count_rows
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, literal, quoted
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
     DumpError,
     Manifest,
@@ -26,9 +26,9 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
     stamp,
     utc_now,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, OpenStream, Stream, describe
+from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import Client
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, literal, quoted, version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import version_number
 
 REHEARSAL = "rehearsal"
 RESTORED = "restored"
@@ -106,32 +106,26 @@ def differences(wanted: Mapping[str, int], found: Mapping[str, int]) -> list[str
     ]
 
 
-def peer_opener(user: str, socket_folder: str) -> OpenStream:
-    """Connects to PostgreSQL's Unix socket as the system user, whom the server asks the kernel for. Only root can.
+@contextlib.contextmanager
+def acting_as(user: str, socket_folder: str) -> Iterator[None]:
+    """As a system user, whom PostgreSQL asks the kernel for when somebody connects to its Unix socket. Only root can.
 
     Raises:
-        NetError: there is no such user or no socket, or this is not root.
+        NetError: there is no such user, or this is not root, or the connection that was tried meanwhile failed.
     """
-
-    def connect(_host: str, port: int, deadline: Deadline) -> Stream:
-        path = str(Path(socket_folder, f".s.PGSQL.{port}"))
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(deadline.left() or 0.001)
-        before = os.geteuid()
-        try:
-            os.seteuid(pwd.getpwnam(user).pw_uid)
-            sock.connect(path)
-        except KeyError:
-            sock.close()
-            raise NetError(f"is not on this host: there is no system user {user}") from None
-        except OSError as error:
-            sock.close()
-            raise NetError(f"cannot be reached as system user {user} at {path}: {describe(error, deadline)}") from error
-        finally:
-            os.seteuid(before)
-        return Stream(sock, deadline)
-
-    return connect
+    try:
+        number = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise NetError(f"is not on this host: there is no system user {user}") from None
+    before = os.geteuid()
+    try:
+        os.seteuid(number)
+        yield
+    except (OSError, NetError) as error:
+        why = str(error).removeprefix("cannot be reached: ") if isinstance(error, NetError) else error.strerror
+        raise NetError(f"cannot be reached as system user {user} in {socket_folder}: {why}") from error
+    finally:
+        os.seteuid(before)
 
 
 @dataclass(frozen=True)
@@ -224,7 +218,7 @@ class Restore:
         try:
             number = f"hashtext({literal('selfhosted.prefect restore ' + self.database)})"
             patience = Deadline(_LOCK_SECONDS)
-            while admin.query(f"SELECT pg_try_advisory_lock({number})", _QUERY_SECONDS)[0][0] != "t":
+            while not admin.query(f"SELECT pg_try_advisory_lock({number})", _QUERY_SECONDS)[0][0]:
                 if patience.passed():
                     raise RestoreError(f"another restore or rehearsal of database {self.database} is running. Wait for it")
                 self.sleep(_POLL_SECONDS)
@@ -234,7 +228,7 @@ class Restore:
         return admin
 
     def _build(self, admin: Session, path: str, manifest: Manifest, name: str, keep: bool) -> None:
-        major = version_number(admin.parameters.get("server_version", ""))[0]
+        major = version_number(admin.server_version)[0]
         of_dump = version_number(manifest.server_version)[0]
         if major < of_dump:
             raise RestoreError(f"the dump is from PostgreSQL {of_dump}, and an older server, {major}, cannot take it")
@@ -248,7 +242,7 @@ class Restore:
             client.restore(path, name, self.jobs)
             with contextlib.closing(self.connect(name)) as session:
                 # Nothing in a dump says how large tables are; the first queries would be planned blindly.
-                session.query("ANALYZE", max(self.deadline.left(), 1.0))
+                session.execute("ANALYZE", max(self.deadline.left(), 1.0))
                 found = differences(manifest.tables, count_rows(session, self.deadline))
             if found:
                 more = f", and {len(found) - _SHOWN_DIFFERENCES} more tables" if len(found) > _SHOWN_DIFFERENCES else ""
@@ -276,7 +270,7 @@ class Restore:
         encoding, collate, ctype, provider, locale = (value or "" for value in rows[0])
         kinds = {"i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
         by_provider = f" LOCALE_PROVIDER {kinds[provider][0]} {kinds[provider][1]}{literal(locale)}" if provider in kinds else ""
-        admin.query(
+        admin.execute(
             f"CREATE DATABASE {quoted(name)} OWNER {quoted(self.owner)} TEMPLATE template0 ENCODING{literal(encoding)}"
             f" LC_COLLATE{literal(collate)} LC_CTYPE{literal(ctype)}{by_provider}",
             max(self.deadline.left(), 1.0),
@@ -304,7 +298,7 @@ class Restore:
         return left
 
     def _drop(self, admin: Session, name: str) -> None:
-        admin.query(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)", _QUERY_SECONDS)
+        admin.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)", _QUERY_SECONDS)
 
     def _rename(self, admin: Session, pairs: list[tuple[str, str]]) -> None:
         """All of the renames or none, once nobody is in any of the databases."""
@@ -312,14 +306,14 @@ class Restore:
         patience = Deadline(_SWAP_SECONDS)
         while True:
             admin.query(_TERMINATE + f"({names})", _QUERY_SECONDS)
-            admin.query("BEGIN", _QUERY_SECONDS)
+            admin.execute("BEGIN", _QUERY_SECONDS)
             try:
                 for old, new in pairs:
-                    admin.query(f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}", _QUERY_SECONDS)
-                admin.query("COMMIT", _QUERY_SECONDS)
+                    admin.execute(f"ALTER DATABASE {quoted(old)} RENAME TO {quoted(new)}", _QUERY_SECONDS)
+                admin.execute("COMMIT", _QUERY_SECONDS)
                 return
             except PostgresError as error:
-                admin.query("ROLLBACK", _QUERY_SECONDS)
+                admin.execute("ROLLBACK", _QUERY_SECONDS)
                 if error.code != _IN_USE or patience.passed():
                     raise
                 # Somebody who was ended came back at once.

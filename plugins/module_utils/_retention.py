@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Optional
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Postgres, PostgresError, connect_postgres, literal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres, literal
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import Names
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
 
@@ -41,8 +41,9 @@ _WRITE = """
 INSERT INTO configuration (id, created, updated, key, value) VALUES (gen_random_uuid(), now(), now(),{key},{value})
 ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated = now()
 """
-# In one message and for one transaction, so that it is right through a connection pooler, too.
-_COUNT = "BEGIN; SET LOCAL statement_timeout = '{milliseconds}ms'; SELECT count(*) {condition} <{moment}; COMMIT"
+# For one transaction, so that it is right through a connection pooler, too.
+_BOUNDED = "BEGIN; SET LOCAL statement_timeout = '{milliseconds}ms'"
+_COUNT = "SELECT count(*) {condition} <{moment}"
 _ANY_ROW = ("SELECT 1 FROM flow_run LIMIT 1", "SELECT 1 FROM events LIMIT 1", "SELECT 1 FROM log LIMIT 1")
 _NO_TABLE = "42P01"
 
@@ -215,7 +216,7 @@ def write_retention(
         PostgresError, NetError: the database does not take it.
     """
     with connect(parts, timeout, options={"application_name": "selfhosted.prefect retention"}) as session:
-        session.query(_WRITE.format(key=literal(RECORD), value=literal(json.dumps(wanted, sort_keys=True))))
+        session.execute(_WRITE.format(key=literal(RECORD), value=literal(json.dumps(wanted, sort_keys=True))))
 
 
 def shortening_problem(before: Retention, wanted: Retention, deletes: Mapping[str, str]) -> str:
@@ -270,10 +271,12 @@ def _any_row(session: Postgres, question: str) -> bool:
 def _rows(session: Postgres, kind: str, until: datetime) -> str:
     """How many rows are older, for a message: the exact number, or that it took too long to count."""
     deleted, moment = _DELETES[kind], until.strftime("%Y-%m-%d %H:%M UTC")
+    question = _COUNT.format(condition=deleted.condition, moment=literal(until.isoformat()))
+    session.execute(_BOUNDED.format(milliseconds=int(_COUNT_SECONDS * 900)), _COUNT_SECONDS)
     try:
-        question = _COUNT.format(milliseconds=int(_COUNT_SECONDS * 900), condition=deleted.condition, moment=literal(until.isoformat()))
-        number = f"{int(session.query(question, _COUNT_SECONDS)[0][0] or 0):,}"
+        number = f"{session.query(question, _COUNT_SECONDS)[0][0]:,}"
     except PostgresError as error:
-        session.query("ROLLBACK")
         number = "more than could be counted in a minute," if error.code == "57014" else "an unknown number of"
+    finally:
+        session.execute("ROLLBACK", _COUNT_SECONDS)
     return f"{number} {deleted.name} {deleted.event} before {moment}{deleted.also}"

@@ -13,8 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text, version_number
 
 TABLES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "settings"
 # Not a setting of a model, and with an effect all the same.

@@ -1,32 +1,35 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""Who listens on which TCP port of this host, from /proc."""
+"""This host's TCP sockets, as ss (iproute2) lists them: who listens on which port, and what goes on over the connections of one."""
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import struct
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Run, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
-_LISTEN = "0A"
+_SECONDS = 10.0
+_USER = re.compile(r'users:\(\("(.*?)",pid=(\d+)')
+_SILENT_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A listening socket."""
+    """A listening socket, and its process as far as it can be seen: without root that of others is 0."""
 
     address: Address
     port: int
-    inode: int
+    name: str = ""
+    pid: int = 0
 
     def shown(self) -> str:
         return host_and_port(self.address, self.port)
@@ -38,6 +41,71 @@ class Owner:
 
     unit: str
     description: str
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One connection from the server's side.
+
+    ``received`` and ``answered`` are bytes that came in and that the peer has; ``unsent`` are those it has not yet. ``quiet`` is how
+    many milliseconds ago something last came in.
+    """
+
+    established: bool
+    received: int
+    answered: int
+    unsent: int
+    quiet: int
+
+    def in_flight(self) -> bool:
+        """Whether somebody waits for an answer. Once one has begun and all of it so far is delivered, nobody does: what stays open
+        then is a websocket. A connection over which nothing ever came waits only while its request may be on the way."""
+        if not self.established or self.unsent:
+            return True
+        if self.answered:
+            return False
+        return self.received > 0 or self.quiet < _SILENT_MILLISECONDS
+
+
+def listeners(command: Run = run) -> list[Listener]:
+    """All listening TCP sockets of this network namespace.
+
+    Raises:
+        OSError: they cannot be listed.
+    """
+    return [_listener(line) for line in _lines(command, "--listening", "--processes")]
+
+
+def connections(port: int, command: Run = run) -> list[Connection]:
+    """The connections of a local port that are established, or about to be.
+
+    Raises:
+        OSError: they cannot be listed.
+    """
+    wanted = ("state", "established", "state", "syn-recv", f"( sport = :{port} )")
+    return [_connection(line) for line in _lines(command, "--info", *wanted)]
+
+
+def _lines(command: Run, *arguments: str) -> list[str]:
+    ended = command(["ss", "--no-header", "--oneline", "--numeric", "--tcp", *arguments], _SECONDS)
+    if ended.rc:
+        raise OSError(ended.tail(1))
+    return [line for line in ended.output.splitlines() if line.strip()]
+
+
+def _listener(line: str) -> Listener:
+    address, _colon, port = line.split()[3].rpartition(":")
+    bare = address.strip("[]").partition("%")[0]
+    found = ipaddress.ip_address("::" if bare == "*" else bare)
+    user = _USER.search(line)
+    return Listener(getattr(found, "ipv4_mapped", None) or found, int(port), *((user[1], int(user[2])) if user else ()))
+
+
+def _connection(line: str) -> Connection:
+    state, _received, unsent = line.split()[:3]
+    values = dict(re.findall(r"(bytes_received|bytes_acked|lastrcv):(\d+)", line))
+    received, answered, quiet = (int(values.get(name, 0)) for name in ("bytes_received", "bytes_acked", "lastrcv"))
+    return Connection(state == "ESTAB", received, answered, int(unsent), quiet)
 
 
 def conflicts(listeners: Iterable[Listener], port: int, address: str = "") -> list[Listener]:
@@ -58,39 +126,13 @@ def _overlap(wanted: Address | None, taken: Address) -> bool:
     return wanted == taken or wanted.is_unspecified or taken.is_unspecified
 
 
-def listeners(proc: str = "/proc") -> list[Listener]:
-    """All listening TCP sockets of this network namespace."""
-    found: list[Listener] = []
-    for table in ("tcp", "tcp6"):
-        with contextlib.suppress(FileNotFoundError):
-            found += _parse(Path(proc, "net", table).read_text(encoding="ascii"))
-    return found
-
-
-def _parse(table: str) -> Iterator[Listener]:
-    for line in table.splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == _LISTEN:
-            address, port = fields[1].split(":")
-            yield Listener(_address(address), int(port, 16), int(fields[9]))
-
-
-def _address(digits: str) -> Address:
-    # The kernel prints each 32-bit word in the machine's byte order.
-    words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
-    packed = struct.pack(f"={len(words)}I", *words)
-    address = ipaddress.ip_address(packed)
-    return getattr(address, "ipv4_mapped", None) or address
-
-
 def owner(listener: Listener, proc: str = "/proc") -> Owner:
-    """The process behind a listener. Only root sees those of others."""
-    for folder in Path(proc).iterdir():
-        if folder.name.isdigit() and _has_socket(folder, listener.inode):
-            name = _first_line(folder / "comm") or "a process"
-            unit = unit_of((folder / "cgroup").read_text(encoding="utf-8")) if (folder / "cgroup").exists() else ""
-            return Owner(unit, f"{name} (process {folder.name}{f', unit {unit}' if unit else ''})")
-    return Owner("", "a process that cannot be seen from here")
+    """The process behind a listener."""
+    if not listener.pid:
+        return Owner("", "a process that cannot be seen from here")
+    cgroup = Path(proc, str(listener.pid), "cgroup")
+    unit = unit_of(cgroup.read_text(encoding="utf-8")) if cgroup.exists() else ""
+    return Owner(unit, f"{listener.name} (process {listener.pid}{f', unit {unit}' if unit else ''})")
 
 
 def unit_of(cgroup: str) -> str:
@@ -100,19 +142,3 @@ def unit_of(cgroup: str) -> str:
             if part.endswith((".service", ".socket", ".scope")):
                 return part
     return ""
-
-
-def _has_socket(folder: Path, inode: int) -> bool:
-    with contextlib.suppress(OSError):
-        for link in (folder / "fd").iterdir():
-            with contextlib.suppress(OSError):
-                if str(link.readlink()) == f"socket:[{inode}]":
-                    return True
-    return False
-
-
-def _first_line(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Postgres, PostgresError, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Redis, RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import readable, recorded
 
@@ -50,7 +50,7 @@ def database_report(parts: Mapping[str, Any], timeout: float, connect: Callable[
         with connect(parts, timeout) as session:
             version, most, connections, size, migrated = session.query(_DATABASE)[0]
             report.update(version=str(version).split()[0], max_connections=_int(most), connections=_int(connections), size_bytes=_int(size))
-            if migrated == "t":
+            if migrated:
                 report["revision"] = ",".join(str(row[0]) for row in session.query("SELECT version_num FROM alembic_version"))
                 report["keeps"] = {kind: readable(seconds) for kind, seconds in (recorded(session) or {}).items()}
     except (NetError, PostgresError) as error:

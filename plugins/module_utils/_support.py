@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Run, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, Row, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Postgres, PostgresError, Row, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import (
     environment_secrets,
     redact_document,
@@ -109,7 +109,7 @@ def database_text(
     try:
         with connect(parts, timeout) as session:
             # A large table must not hold up everything else, here or there.
-            session.query("SET statement_timeout = 5000")
+            session.execute("SET statement_timeout = 5000")
             for title, header, sql in _QUERIES:
                 sections.append(f"## {title}\n\n{_table(session, header, sql)}")
     except (NetError, PostgresError) as error:

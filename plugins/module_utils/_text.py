@@ -46,3 +46,16 @@ def setting(value: Any) -> str:
     if isinstance(value, (Mapping, list, tuple)):
         return json.dumps(value, sort_keys=True, default=text)
     return text(value)
+
+
+def version_number(version: str) -> tuple[int, ...]:
+    """``15.18 (Debian 15.18-0+deb12u1)`` as ``(15, 18)``; whatever follows the numbers is left out."""
+    numbers: list[int] = []
+    for part in version.split(" ", 1)[0].split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report import duration
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text, version_number
 
 
 def release_version(release: str) -> str:

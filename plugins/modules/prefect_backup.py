@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
   - selfhosted.prefect.database
+  - selfhosted.prefect.interpreters
 attributes:
   check_mode:
     support: full
@@ -144,10 +145,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import Backup, BackupError, Outcome
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres, refusal
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import DumpError, utc_now
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import NAME, Client, ToolError, find_tools, fitting_tools
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Postgres, PostgresError, connect_postgres, refusal
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
 
 ARGUMENTS: dict[str, Any] = {
@@ -157,6 +159,7 @@ ARGUMENTS: dict[str, Any] = {
     "max_age": {"type": "int", "default": 0},
     "prefect_version": {"type": "str", "default": ""},
     "timeout": {"type": "int", "default": 3600},
+    "interpreters": INTERPRETERS,
 }
 _CONNECT_SECONDS = 10.0
 # The session waits while pg_dump works, and may not be ended for that.
@@ -200,7 +203,9 @@ class Attempt:
             self.fail(f"No backup: {error.filename or self.params['directory']}: {error.strerror}. Dumps that were there are still there.")
 
     def connect(self) -> Postgres:
-        return connect_postgres(self.parts, _CONNECT_SECONDS, options=_OPTIONS)
+        session = connect_postgres(self.parts, _CONNECT_SECONDS, _OPTIONS)
+        session.keep_alive()
+        return session
 
     def client(self, major: int) -> Client:
         return Client(fitting_tools(find_tools(), major), self.parts, run, self.deadline)
@@ -224,6 +229,7 @@ class Attempt:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    use_libraries(module.params["interpreters"], "asyncpg")
     Attempt(module).main()
 
 

@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
   - selfhosted.prefect.redis
+  - selfhosted.prefect.interpreters
 attributes:
   check_mode:
     support: full
@@ -116,6 +117,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANYBODY, Lease, acquire, from_values, refusal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
 
@@ -128,6 +130,7 @@ ARGUMENTS: dict[str, Any] = {
     "lease": {"type": "int", "default": 1800},
     "wait": {"type": "float", "default": 0},
     "takeover": {"type": "bool", "default": False},
+    "interpreters": INTERPRETERS,
     # Of the action plugin, and nobody else's.
     "_holder": {"type": "dict"},
     "_after": {"type": "str", "default": ""},
@@ -136,6 +139,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    use_libraries(module.params["interpreters"], "redis")
     params = module.params
     if not params["_holder"]:
         module.fail_json(msg="This module needs its action plugin, which knows the run that it is for; call it from a playbook.")

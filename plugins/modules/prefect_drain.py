@@ -19,7 +19,7 @@ description:
   - Websockets are not waited for. They end when the server stops, and their clients come back through another server.
   - With O(healthy) a server is let in only once it is healthy, at that very moment.
   - A balancer that was refused leaves the server out for a while even after it is back. With O(balancers) the module waits until requests
-    sent through them reach this server again.
+    sent through them reach this server again, which the role C(nginx)'s balancer tells; any other is given O(confirm_timeout).
   - The rules are a table C(inet prefect_drain) of nftables, before those of any firewall. A reboot removes them.
   - Should something else on the host remove them meanwhile, such as C(nft flush ruleset) or a restart of C(nftables.service), they are
     put back within a second. A transient unit C(prefect-drain-keeper.service) does that, which ends with the last drained port.
@@ -102,9 +102,9 @@ options:
     description:
       - Unless O(state=drained), URLs of the API through every balancer, such as C(http://balancer:4200/api). C(/api) is added to a URL
         without a path.
-      - Requests for C(/admin/version) are sent through each, marked by a parameter C(prefect-drain), until one of them arrives at the port.
-        That needs no help of the balancer's, and cannot be mistaken for its health checks or for the traffic of others.
-      - They must arrive as plain HTTP.
+      - Requests for C(/admin/version) with the header C(X-Prefect-Probe) are sent through each, until the header C(X-Prefect-Server) of an
+        answer names this server, as the role C(nginx) has it.
+      - A balancer that names none cannot be asked. O(confirm_timeout) is waited for in full then, without a warning.
     type: list
     elements: str
     default: []
@@ -115,7 +115,7 @@ options:
     description: Certificate authorities for O(balancers) with C(https), on the host. The system's own by default.
     type: path
   confirm_timeout:
-    description: Seconds within which a request must have arrived through each of O(balancers). They are not sent in check mode.
+    description: Seconds within which a request has to arrive through each of O(balancers). They are not sent in check mode.
     type: float
     default: 15
   confirm_required:
@@ -198,7 +198,7 @@ healthy_after:
   type: float
   sample: 4.1
 taking_traffic:
-  description: Whether a request sent through each balancer has arrived.
+  description: Whether a request sent through each balancer is known to have arrived.
   returned: unless O(state=drained), with O(balancers), outside check mode
   type: bool
   sample: true
@@ -214,14 +214,12 @@ unconfirmed:
   sample: {}
 """
 
-from functools import partial
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Arrivals, Confirmed, ask, confirm
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import connections
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Gate, Keeper, NftablesGate, wait_for_quiet
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed, ask, confirm, is_here
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, Gate, Keeper, NftablesGate, wait_for_quiet
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Outcome,
     Patience,
@@ -233,6 +231,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why, why
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
+from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import connections
 
 ARGUMENTS: dict[str, Any] = {
     "port": {"type": "int", "required": True},
@@ -294,25 +293,21 @@ def journal(wanted: dict[str, Any]) -> Why:
 
 
 def confirmation(params: dict[str, Any], balancers: list[str]) -> Confirmed:
-    """Whether the balancers send requests here again. That it cannot be seen is said in the place of their answers."""
+    """Whether the balancers send requests here again."""
     tls = {"ca_file": params["ca_file"]}
-    try:
-        with Arrivals(params["port"]) as arrivals:
-            asking = partial(_ask, params["auth_string"] or "", tls)
-            return confirm(balancers, asking, arrivals.marks, params["confirm_timeout"])
-    except OSError as error:
-        return Confirmed(dict.fromkeys(balancers, f"arrivals cannot be seen ({error}); it takes root (become)"), 0, 0.0)
-
-
-def _ask(auth_string: str, tls: dict[str, Any], url: str, mark: str, timeout: float) -> str:
-    return ask(url, auth_string, tls, mark, timeout)
+    return confirm(
+        balancers,
+        lambda url, timeout: ask(url, params["auth_string"] or "", tls, timeout),
+        lambda server: is_here(server, params["port"]),
+        params["confirm_timeout"],
+    )
 
 
 def complaint(port: int, seconds: float, missing: dict[str, str]) -> str:
     """What to say when a server is not sent any requests."""
     answers = "; ".join(f"{url}: {answer}" for url, answer in missing.items())
     return (
-        f"Port {port} is open, but within {seconds:.0f} s no request sent through these balancers arrived there. "
+        f"Port {port} is open, but within {seconds:.0f} s no request sent through these balancers is known to have arrived there. "
         f"Their last answers: {answers}. See whether the balancer knows this server and holds it to be healthy."
     )
 
@@ -414,7 +409,8 @@ class Move:
         self.result.update(taking_traffic=not found.missing, confirmed_after=round(found.elapsed, 3), unconfirmed=found.missing)
         if found.missing and self.params["confirm_required"]:
             self.module.fail_json(msg=complaint(self.port, found.elapsed, found.missing), **self.result)
-        if found.missing:
+        # One that names no server has been given its time, which is all that can be done.
+        if set(found.missing) - found.unnamed:
             self.module.warn(complaint(self.port, found.elapsed, found.missing))
 
 

@@ -98,6 +98,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_watch import Flows, WatchError, ticks
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import use_libraries
 
 ARGUMENTS: dict[str, Any] = {
     "seconds": {"type": "float", "required": True},
@@ -114,6 +115,7 @@ ARGUMENTS: dict[str, Any] = {
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
+    use_libraries([params["python"]], "redis")
     if module.check_mode:
         module.exit_json(changed=False)
     redis = connection(params["redis"])

@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes.info
   - selfhosted.prefect.attributes.action_group
   - selfhosted.prefect.redis
+  - selfhosted.prefect.interpreters
 options:
   url:
     description:
@@ -182,6 +183,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
     wait_until,
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import why
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
 
 ARGUMENTS: dict[str, Any] = {
@@ -199,6 +201,7 @@ ARGUMENTS: dict[str, Any] = {
     "scheduler_max_age": {"type": "float", "default": 30},
     "scheduler": {"type": "bool", "default": True},
     "redis": REDIS,
+    "interpreters": INTERPRETERS,
 }
 
 
@@ -238,6 +241,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    if params["deep"]:
+        use_libraries(module.params["interpreters"], "redis")
     secrets = [*auth_secrets(params["auth_string"] or ""), *([params["redis"]["password"]] if params["redis"] else [])]
     patience = Patience(params["successes"], params["timeout"], params["interval"], params["request_timeout"])
     if module.check_mode:

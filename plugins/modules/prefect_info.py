@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes.info
   - selfhosted.prefect.database
   - selfhosted.prefect.redis
+  - selfhosted.prefect.interpreters
 options:
   servers:
     description: The API servers, as the filter P(selfhosted.prefect.api_servers#filter) gives them.
@@ -97,6 +98,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, REDIS, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
@@ -120,10 +122,12 @@ def main() -> None:
             "database": DATABASE,
             "redis": REDIS,
             "timeout": {"type": "float", "default": 5},
+            "interpreters": INTERPRETERS,
         },
         supports_check_mode=True,
     )
     wanted = module.params
+    use_libraries(module.params["interpreters"], *["asyncpg"] * bool(wanted["database"]), *["redis"] * bool(wanted["redis"]))
     servers = [
         (f"{each['host']}:{each['port']}", f"http://{host_and_port(each['address'], each['port'])}/api") for each in wanted["servers"]
     ]

@@ -19,6 +19,7 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
+  - selfhosted.prefect.interpreters
 attributes:
   check_mode:
     support: full
@@ -150,12 +151,14 @@ timeline:
 
 import asyncio
 import json
+import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import api_base
-from ansible_collections.selfhosted.prefect.plugins.module_utils._load import Options, load
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import FailedError, Target
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, lacking, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.load import Options, load
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import LIBRARIES, FailedError, Target
 
 KINDS = ("flow_runs", "variables", "flow_runs", "flows", "task_runs")
 
@@ -171,6 +174,7 @@ ARGUMENTS: dict[str, Any] = {
     "subscribers": {"type": "int", "default": 3},
     "browsers": {"type": "int", "default": 0},
     "timeout": {"type": "float", "default": 15},
+    "interpreters": INTERPRETERS,
 }
 
 
@@ -193,6 +197,13 @@ def options(params: dict[str, Any]) -> Options:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    use_libraries(module.params["interpreters"], *LIBRARIES)
+    absent = lacking(*LIBRARIES)
+    if absent:
+        module.fail_json(
+            msg=f"{sys.executable} lacks {' and '.join(absent)}, with which the load is sent. Install that there, or"
+            " send the load from a host with a Prefect release, which has it (prefect_drill_load_host). Nothing was sent."
+        )
     try:
         wanted = options(module.params)
     except (ValueError, OSError) as error:

@@ -222,8 +222,10 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._database_settings import database_parts
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, connect_postgres, refusal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.settings import database_parts
 from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import parse_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import (
     WAITING,
     Migration,
@@ -235,7 +237,6 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._migration impo
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, ReleaseError, load_release
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, connect_postgres, refusal
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import secrets_of
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting
@@ -386,7 +387,9 @@ class Attempt:
 
     def connect(self, parts: Mapping[str, Any]) -> Schema:
         options = {"application_name": WAITING, **parts["options"]}
-        return Schema(connect_postgres(parts, _CONNECT_SECONDS, options=options))
+        session = connect_postgres(parts, _CONNECT_SECONDS, options)
+        session.keep_alive()
+        return Schema(session)
 
     def command(self, release: Release, arguments: list[str], seconds: float) -> Finished:
         argv = [f"{release.path}/bin/python", "-c", COMMAND, *arguments]
@@ -422,6 +425,8 @@ class Attempt:
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, mutually_exclusive=[("revision", "revision_of")], supports_check_mode=True)
+    # Of the release itself, which has to be there.
+    use_libraries([f"{module.params['release']}/bin/python"], "asyncpg")
     Attempt(module).main()
 
 

@@ -13,11 +13,12 @@ author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Looks at a host, and at the servers it will need, and returns every problem it finds, each as a sentence with its remedy.
   - It changes nothing and does not fail because of a problem, so that those of all hosts can be shown together.
-  - PostgreSQL and Redis are asked directly, without any client or library on the host.
+  - PostgreSQL and Redis are asked with the libraries of a Prefect release. Without one it is only seen that they accept connections.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
   - selfhosted.prefect.attributes.action_group
+  - selfhosted.prefect.interpreters
 options:
   os_families:
     description: Which distributions are supported, as C(ID) or C(ID_LIKE) of C(/etc/os-release). Empty for any.
@@ -44,6 +45,7 @@ options:
     description:
       - Whether the interpreter that Ansible uses on the host must find the modules that Debian packages.
       - One in C(/usr/local) does not, and cannot configure PostgreSQL.
+      - The module then stays in that interpreter, whatever O(interpreters) says.
     type: bool
     default: false
   reached:
@@ -244,7 +246,8 @@ found:
       type: str
       sample: 3.11.2
     servers:
-      description: The version of each server in O(connect) that told it, by address and port.
+      description: >-
+        The version of each server in O(connect), by address and port, or C(open) where it was only seen that it accepts connections.
       type: dict
       sample:
         db.example.com:5432: 15.18 (Debian 15.18-0+deb12u1)
@@ -256,6 +259,9 @@ found:
       description: Its C(/etc/machine-id); empty without one.
       type: str
       sample: 0d4f7a3cbb8e4d2fa3d4c1f5b6a79e10
+    release:
+      description: Whether any of O(interpreters) is there.
+      type: bool
     leftovers:
       description: Those of O(leftovers) that are there.
       type: list
@@ -263,6 +269,7 @@ found:
       sample: [/etc/systemd/system/prometheus.service]
 """
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -270,6 +277,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
     Connector,
     disk_problems,
@@ -317,6 +325,7 @@ ARGUMENTS: dict[str, Any] = {
         },
     },
     "leftovers": {"type": "list", "elements": "path", "default": []},
+    "interpreters": INTERPRETERS,
     "connect": {
         "type": "list",
         "elements": "dict",
@@ -351,6 +360,9 @@ def os_release() -> str:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
+    # The interpreter that configures PostgreSQL is looked at itself.
+    if params["connect"] and not params["system_python"]:
+        use_libraries(module.params["interpreters"], "asyncpg", "redis")
     systemd = not params["systemd"] or Path("/run/systemd/system").is_dir()
     problems, system = system_problems(params["os_families"], os_release(), systemd)
     python = ""
@@ -364,7 +376,10 @@ def main() -> None:
     if params["downgrade"]:
         problems += downgrade_problems(params["downgrade"]["link"], params["downgrade"]["version"])
     problems += disk_problems(params["disk"])
-    problems += listen_problems(params["listen"], listeners() if params["listen"] else [])
+    try:
+        problems += listen_problems(params["listen"], listeners() if params["listen"] else [])
+    except OSError as error:
+        problems.append(f"Who listens on which port cannot be seen: {error}. Install the package iproute2, which has ss.")
     connector = Connector()
     for wanted in params["connect"]:
         port = wanted["port"] or _PORTS[wanted["kind"]]
@@ -378,6 +393,7 @@ def main() -> None:
         "python": python,
         "servers": connector.found,
         "leftovers": leftovers,
+        "release": any(os.access(path, os.X_OK) for path in params["interpreters"]),
     }
     module.exit_json(changed=False, problems=problems, found=found)
 

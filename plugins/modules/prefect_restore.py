@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
   - selfhosted.prefect.database
+  - selfhosted.prefect.interpreters
 attributes:
   check_mode:
     support: full
@@ -177,13 +178,14 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import Dump, DumpError, find_dump, utc_now
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import ReleaseError, load_release
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import NAME, Client, ToolError, find_tools, fitting_tools
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Postgres, PostgresError, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
-from ansible_collections.selfhosted.prefect.plugins.module_utils._restore import Names, Restore, RestoreError, check_dump, peer_opener
+from ansible_collections.selfhosted.prefect.plugins.module_utils._restore import Names, Restore, RestoreError, acting_as, check_dump
 
 ARGUMENTS: dict[str, Any] = {
     "state": {
@@ -210,6 +212,7 @@ ARGUMENTS: dict[str, Any] = {
         },
     },
     "timeout": {"type": "int", "default": 3600},
+    "interpreters": INTERPRETERS,
 }
 _CONNECT_SECONDS = 10.0
 _MOST_JOBS = 4
@@ -296,7 +299,7 @@ class Attempt:
             database=self.parts["dbname"],
             owner=self.parts["user"],
             admin=self.connect_admin,
-            connect=lambda name: connect_postgres({**self.parts, "dbname": name}, _CONNECT_SECONDS, options=_OPTIONS),
+            connect=lambda name: connect_postgres({**self.parts, "dbname": name}, _CONNECT_SECONDS, _OPTIONS),
             client=self.client,
             deadline=self.deadline,
             jobs=min(os.cpu_count() or 1, _MOST_JOBS),
@@ -306,10 +309,11 @@ class Attempt:
         parts: Mapping[str, Any] = {**self.parts, "dbname": self.admin["dbname"], "port": self.admin.get("port") or self.parts["port"]}
         if self.admin.get("user"):
             login = {**parts, "user": self.admin["user"], "password": self.admin.get("password")}
-            return connect_postgres(login, _CONNECT_SECONDS, options=_OPTIONS)
-        local = {**parts, "user": "postgres", "password": "", "tls": {"enabled": False}}
-        opener = peer_opener("postgres", self.admin["socket_directory"])
-        return connect_postgres(local, _CONNECT_SECONDS, connect=opener, options=_OPTIONS)
+            return connect_postgres(login, _CONNECT_SECONDS, _OPTIONS)
+        folder = self.admin["socket_directory"]
+        local = {**parts, "host": folder, "user": "postgres", "password": "", "tls": {"enabled": False}}
+        with acting_as("postgres", folder):
+            return connect_postgres(local, _CONNECT_SECONDS, _OPTIONS)
 
     def client(self, major: int) -> Client:
         return Client(fitting_tools(find_tools(), major), self.parts, run, self.deadline)
@@ -346,6 +350,7 @@ def main() -> None:
         required_by={"dump": ("database",), "revision": ("release",), "prepared": ("previous",)},
         supports_check_mode=True,
     )
+    use_libraries(module.params["interpreters"], "asyncpg")
     Attempt(module).main()
 
 

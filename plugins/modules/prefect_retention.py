@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
   - selfhosted.prefect.database
+  - selfhosted.prefect.interpreters
 options:
   state:
     description:
@@ -91,9 +92,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import parse_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import (
     Found,
     Retention,
@@ -117,9 +119,11 @@ def main() -> None:
             "environment_file": {"type": "path", "default": "/etc/prefect/prefect.env"},
             "database": {**DATABASE, "required": True},
             "timeout": {"type": "float", "default": 10},
+            "interpreters": INTERPRETERS,
         },
         supports_check_mode=True,
     )
+    use_libraries(module.params["interpreters"], "asyncpg")
     given = module.params
     problems = retention_problems(given["retention"])
     if problems:

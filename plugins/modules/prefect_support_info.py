@@ -19,6 +19,7 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
+  - selfhosted.prefect.interpreters
 options:
   units:
     description: Units whose state and journal are wanted, with their suffix. Patterns such as C(prefect-api@*.service) are fine.
@@ -101,6 +102,7 @@ files:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._support import Wanted, database_text, host_texts, redis_text
 
 
@@ -120,10 +122,12 @@ def main() -> None:
             "hours": {"type": "float", "default": 24},
             "lines": {"type": "int", "default": 2000},
             "timeout": {"type": "float", "default": 30},
+            "interpreters": INTERPRETERS,
         },
         supports_check_mode=True,
     )
     given = module.params
+    use_libraries(module.params["interpreters"], *["asyncpg"] * bool(given["database"]), *["redis"] * bool(given["redis"]))
     for name in ("hours", "lines", "timeout"):
         if given[name] <= 0:
             module.fail_json(msg=f"{name} must be more than 0, not {given[name]:g}.")

@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group
   - selfhosted.prefect.database
+  - selfhosted.prefect.interpreters
 options:
   tables:
     description: The tables.
@@ -68,9 +69,14 @@ statements:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, connect_postgres
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.table_settings import (
+    read_settings,
+    settings_problems,
+    statements,
+)
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, connect_postgres
-from ansible_collections.selfhosted.prefect.plugins.module_utils._table_settings import read_settings, settings_problems, statements
 
 
 def main() -> None:
@@ -80,9 +86,11 @@ def main() -> None:
             "settings": {"type": "dict", "default": {}},
             "database": {**DATABASE, "required": True},
             "timeout": {"type": "float", "default": 30},
+            "interpreters": INTERPRETERS,
         },
         supports_check_mode=True,
     )
+    use_libraries(module.params["interpreters"], "asyncpg")
     given = module.params
     problems = settings_problems(given["settings"])
     if problems:
@@ -92,10 +100,10 @@ def main() -> None:
     bounded = f"BEGIN; SET LOCAL lock_timeout = '{int(given['timeout'] * 500)}ms'; %s; COMMIT"
     changes: list[str] = []
     try:
-        with connect_postgres(connection(given["database"]), given["timeout"], options=options) as session:
+        with connect_postgres(connection(given["database"]), given["timeout"], options) as session:
             changes = statements(read_settings(session, given["tables"]), given["settings"])
             for change in changes if not module.check_mode else []:
-                session.query(bounded % change, given["timeout"])
+                session.execute(bounded % change, given["timeout"])
     except (NetError, PostgresError) as error:
         if not module.check_mode:
             module.fail_json(msg=f"The storage parameters of Prefect's tables cannot be set: {error}. Run the same command again.")

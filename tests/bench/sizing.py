@@ -28,8 +28,8 @@ sys.path[:0] = [str(ROOT / "molecule" / "shared"), str(ROOT / "tests" / "load")]
 
 # It is where the scenarios have it; the second makes the collection importable.
 import collection  # noqa: E402, F401  # pylint: disable=unused-import
-from ansible_collections.selfhosted.prefect.plugins.module_utils._load import Options, load, percentile  # noqa: E402
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import Target  # noqa: E402
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.load import Options, load, percentile  # noqa: E402
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import Target  # noqa: E402
 from lab import Lab  # noqa: E402
 
 WARM, SECONDS, REST = 3.0, 10.0, 1.5

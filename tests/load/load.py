@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Load a Prefect API with clients that never retry, and count every request that failed and every write that was lost.
 
-The load itself is the collection's (plugins/module_utils/_load.py), which failover drills use, too; this is its command line. What it
+The load itself is the collection's (plugins/module_utils/_load/load.py), which failover drills use, too; this is its command line. What it
 writes stays there. The exit status is 0 when nothing failed, 1 when something did, 2 when it could not start.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 
 # Makes the next lines work.
 import collection  # noqa: F401  # pylint: disable=unused-import
-from ansible_collections.selfhosted.prefect.plugins.module_utils._load import Options, load, problems
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import FailedError, Target
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.load import Options, load, problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import FailedError, Target
 
 
 def summary(found: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import sys
@@ -17,11 +18,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import load as command  # first of all, as it makes the collection importable
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _load as load
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _wire as wire
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load import load, wire
 
 Handler = Callable[["Api", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 AUTH = "admin:s3cret"
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
 
 
 class Api:
@@ -85,6 +87,9 @@ async def read_request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str
 
 
 async def reply(writer: asyncio.StreamWriter, status: int, content: Any, *headers: str, chunked: bool = False) -> None:
+    if status == 204:
+        writer.write("\r\n".join(["HTTP/1.1 204 No Content", *headers, "", ""]).encode())
+        return
     body = json.dumps(content).encode()
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}"
     head = "\r\n".join([f"HTTP/1.1 {status} whatever", length, *headers, "", ""]).encode()
@@ -104,26 +109,27 @@ async def healthy(api: Api, reader: asyncio.StreamReader, writer: asyncio.Stream
 
 async def subscription(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]) -> None:
     assert "authorization" not in headers
-    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    accept = base64.b64encode(hashlib.sha1(headers["sec-websocket-key"].encode() + GUID, usedforsecurity=False).digest())
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+    writer.write(b"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n" % (accept, headers["sec-websocket-protocol"].encode()))
     assert (await receive(reader)) == {"type": "auth", "token": AUTH}
     send(writer, {"type": "auth_success"})
     assert (await receive(reader))["type"] == "filter"
-    writer.write(bytes([128 | wire.PING, 2]) + b"hi")
+    writer.write(bytes([128 | PING, 2]) + b"hi")
     kind, _last, payload = await read_masked(reader)
-    assert (kind, payload) == (wire.PONG, b"hi")
+    assert (kind, payload) == (PONG, b"hi")
     for size in (10, 300, 70000):
         send(writer, {"type": "event", "event": "x" * size})
-    writer.write(bytes([128 | wire.CLOSE, 2]) + (1012).to_bytes(2, "big"))
+    writer.write(bytes([128 | CLOSE, 2]) + (1012).to_bytes(2, "big"))
     kind, _last, payload = await read_masked(reader)
-    assert (kind, payload) == (wire.CLOSE, (1012).to_bytes(2, "big"))
+    assert (kind, payload) == (CLOSE, (1012).to_bytes(2, "big"))
 
 
 def send(writer: asyncio.StreamWriter, content: Any) -> None:
-    unmasked = bytearray(wire.frame(wire.TEXT, json.dumps(content).encode(), bytes(4)))
-    unmasked[1] &= 127
-    at = {126: 4, 127: 10}.get(unmasked[1], 2)
-    del unmasked[at : at + 4]
-    writer.write(bytes(unmasked))
+    payload = json.dumps(content).encode()
+    size = len(payload)
+    length = bytes([size]) if size < 126 else b"\x7e" + size.to_bytes(2, "big") if size < 65536 else b"\x7f" + size.to_bytes(8, "big")
+    writer.write(bytes([128 | TEXT]) + length + payload)
 
 
 async def read_masked(reader: asyncio.StreamReader) -> tuple[int, bool, bytes]:
@@ -418,4 +424,4 @@ def test_refusals(arguments: list[str], message: str, capsys: pytest.CaptureFixt
 def test_an_address_of_ipv6() -> None:
     target = wire.Target.parse("http://[::1]:4200/api/")
     assert (target.host, target.port, target.base) == ("::1", 4200, "/api")
-    assert b"GET /api/x HTTP/1.1\r\nHost: [::1]:4200\r\n" in target.head("GET", "/x")
+    assert target.headers() == [("Host", "[::1]:4200")]

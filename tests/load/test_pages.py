@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 # First of all, as it makes the collection importable.
 import collection  # noqa: F401  # pylint: disable=unused-import
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _pages as pages
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import Target
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load import pages
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import Target
 
 INDEX = """<!DOCTYPE html><html><head>
 <link rel="icon" href="/ico/favicon.png"><link rel="modulepreload" crossorigin href="/v2/assets/vendor-1.js">

@@ -24,8 +24,7 @@ PLAY = """
 - hosts: localhost
   gather_facts: false
   tasks:
-    - ansible.builtin.import_role: {name: selfhosted.prefect.nginx, tasks_from: shared}
-    - ansible.builtin.import_role: {name: selfhosted.prefect.nginx, tasks_from: defaults}
+    - ansible.builtin.import_role: {name: selfhosted.prefect.nginx, tasks_from: preflight}
     - ansible.builtin.copy:
         content: "{{ lookup('ansible.builtin.template', template) }}"
         dest: "{{ folder }}/prefect.conf"
@@ -179,6 +178,20 @@ FORGED = {
     "X-Real-IP": "203.0.113.7",
     "Forwarded": "for=203.0.113.7;proto=https",
 }
+
+
+def test_a_probe_is_told_which_server_answered(plain: Nginx) -> None:
+    told = {plain.ask("/api/hello", {"X-Prefect-Probe": "1"}).headers["X-Prefect-Server"] for _request in range(6)}
+    assert told == {f"127.0.0.1:{server.server_port}" for server in plain.servers}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [("/api/hello", {}), ("/api/hello", {"X-Prefect-Probe": "no"}), ("/api/flows/none", {"X-Prefect-Probe": "1"})],
+    ids=["no probe", "another probe", "not let in"],
+)
+def test_nobody_else_is_told(plain: Nginx, path: str, headers: dict[str, str]) -> None:
+    assert "X-Prefect-Server" not in plain.ask(path, headers).headers
 
 
 @pytest.mark.parametrize("which", ["plain", "behind"])

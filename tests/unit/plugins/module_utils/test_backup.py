@@ -21,26 +21,29 @@ class Database:
     """A session of a database with two tables. ``locked`` is how often a migration is found at work."""
 
     revision: str = "d4a7e1c93f52"
-    prefects: str = "t"
+    prefects: bool = True
     locked: int = 0
-    parameters: dict[str, str] = field(default_factory=lambda: {"server_version": "15.18 (Debian)"})
+    server_version: str = "15.18 (Debian)"
     statements: list[str] = field(default_factory=list)
 
     def query(self, sql: str, timeout: float | None = None) -> list[Any]:  # noqa: ARG002
         self.statements.append(sql)
         if "pg_try_advisory_xact_lock_shared" in sql:
             self.locked -= 1
-            return [("f" if self.locked >= 0 else "t",)]
+            return [(self.locked < 0,)]
         answers: dict[str, list[Any]] = {
             "pg_export_snapshot": [("0003-1",)],
             "to_regclass": [(self.prefects,)],
             "FROM alembic_version": [(self.revision,)],
-            "pg_database_size": [("5000",)],
+            "pg_database_size": [(5000,)],
             "pg_class": [("public", "alembic_version"), ("public", 'odd"name')],
-            'count(*) FROM "public"."alembic_version"': [("1",)],
-            'count(*) FROM "public"."odd""name"': [("7",)],
+            'count(*) FROM "public"."alembic_version"': [(1,)],
+            'count(*) FROM "public"."odd""name"': [(7,)],
         }
         return next((rows for part, rows in answers.items() if part in sql), [])
+
+    def execute(self, sql: str, timeout: float | None = None) -> None:
+        self.query(sql, timeout)
 
     def close(self) -> None:
         self.statements.append("closed")
@@ -192,7 +195,7 @@ def test_a_full_disk(make: Make, tmp_path: Path) -> None:
 
 
 def test_another_application(make: Make, database: Database) -> None:
-    database.prefects = "f"
+    database.prefects = False
     with pytest.raises(BackupError, match="database prefect is not Prefect's"):
         make().run()
 

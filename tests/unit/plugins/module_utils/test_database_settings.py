@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._database_settings import database_parts
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.settings import database_parts
 
 PARTS = {
     "PREFECT_SERVER_DATABASE_DRIVER": "postgresql+asyncpg",

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import pwd
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _drain_keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import Connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import DrainError, Keeper, NftablesGate, wait_for_quiet
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import keeper as keeper_program
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, Keeper, NftablesGate, wait_for_quiet
+from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Connection
 
 
 class Nft:
@@ -178,7 +180,7 @@ def test_keeping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, metrics, kernel = tmp_path / "run", tmp_path / "metrics", Kernel()
     folder.mkdir()
     metrics.mkdir()
-    keeper = _drain_keeper.Keeper(folder, metrics, kernel)
+    keeper = keeper_program.Keeper(folder, metrics, kernel)
     assert not keeper.look(True), "nothing is drained"
 
     def count() -> int:
@@ -208,6 +210,28 @@ def test_keeping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (kernel.rules, count()) == ("others", 2)
     (folder / "rules.nft").unlink()
     assert not keeper.look(True)
+
+
+def test_changes_are_heard(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    os.mkfifo(told)
+    monitor = keeper_program.Monitor(["cat", str(told)])
+    with told.open("w") as nft:
+        assert not monitor.heard()
+        nft.write("delete table inet prefect_drain\n")
+        nft.flush()
+        heard(monitor)
+        assert not monitor.heard(), "it was heard before"
+    monitor.close()
+    assert not keeper_program.Monitor(["/nowhere/nft"]).heard()
+
+
+def heard(monitor: keeper_program.Monitor) -> None:
+    for _attempt in range(100):
+        if monitor.heard():
+            return
+        time.sleep(0.02)
+    raise AssertionError("nothing was heard")
 
 
 def test_a_user_that_does_not_exist() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _health
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Condition,
     HopelessError,
@@ -18,6 +19,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
     wait_until,
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
+from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 
 
@@ -207,11 +209,22 @@ def test_probe_name(host: str, name: str) -> None:
 
 def replies(serve: Any, reply: bytes) -> Scheduler:
     def talk(peer: Any) -> None:
-        peer.recv(65536)
+        while b"CLIENT" in peer.recv(65536):  # redis-py introduces itself
+            peer.sendall(b"+OK\r\n")
         peer.sendall(reply)
         peer.recv(1)
 
     return Scheduler({"host": "127.0.0.1", "port": serve(talk)}, 30, now=lambda: 1000.0)
+
+
+def test_a_host_without_the_library_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise MissingLibraryError("redis")
+
+    monkeypatch.setattr(_health, "connect_redis", refuse)
+    scheduler = Scheduler({"host": "127.0.0.1"})
+    with pytest.raises(HopelessError, match=r"Redis at 127.0.0.1:6379 cannot be asked: .* has no library redis"):
+        scheduler.ping(5)
 
 
 def bulk(text: str) -> bytes:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -21,7 +23,10 @@ class Server:
         self.url = f"http://127.0.0.1:{serve(self._talk)}"
 
     def _talk(self, peer: socket.socket) -> None:
-        self.request = peer.recv(65536)
+        with peer.makefile("rb") as stream:
+            head = b"".join(iter(stream.readline, b"\r\n")) + b"\r\n"
+            size = re.search(rb"Content-Length: (\d+)", head)
+            self.request = head + stream.read(int(size[1]) if size else 0)
         if self._answer:
             peer.sendall(self._answer)
         peer.recv(1)
@@ -48,6 +53,27 @@ def test_an_answer_that_ends_by_closing(serve: Any) -> None:
     assert fetch(Request(f"http://127.0.0.1:{serve(talk)}"), 5).body == b"all of it"
 
 
+def test_the_time_in_all_is_what_counts(serve: Any) -> None:
+    """Something comes every 0.1 s, but never the whole answer."""
+
+    def drip(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        for _drop in range(50):
+            peer.sendall(b".")
+            time.sleep(0.1)
+
+    started = time.monotonic()
+    with pytest.raises(NetError, match=r"did not answer within 0.3 s"):
+        fetch(Request(f"http://127.0.0.1:{serve(drip)}"), 0.3)
+    assert time.monotonic() - started < 2
+
+
+def test_a_connection_that_is_closed(serve: Any) -> None:
+    with pytest.raises(NetError, match="dropped the connection"):
+        fetch(Request(f"http://127.0.0.1:{serve(lambda peer: peer.recv(65536))}"), 5)
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [(b"+PONG\r\n", "did not answer in HTTP"), (b"", "did not answer within 0.3 s"), (b"HTTP/1.1 200 OK\r\nCont", "did not answer within")],
@@ -59,12 +85,14 @@ def test_no_http(serve: Any, answer: bytes, message: str) -> None:
 
 def test_what_is_sent(serve: Any) -> None:
     server = Server(serve, OK)
-    fetch(Request(f"{server.url}/api/x?y=1", "POST", "user:pä:ss", {"a": 1}), 5)
+    answer = fetch(Request(f"{server.url}/api/x?y=1", "POST", "user:pä:ss", {"a": 1}, headers={"X-Probe": "1"}), 5)
+    assert answer.headers == {"content-length": "4"}
     head, _blank, body = server.request.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     assert lines[0] == "POST /api/x?y=1 HTTP/1.1"
     assert f"Host: {server.url[7:]}" in lines
     assert "Connection: close" in lines
+    assert "X-Probe: 1" in lines
     assert "Authorization: Basic " + base64.b64encode("user:pä:ss".encode()).decode() in lines
     assert f"Content-Length: {len(body)}" in lines
     assert json.loads(body) == {"a": 1}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, Row
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import (
     LOCK_KEY,
     WORKING,
@@ -18,7 +19,6 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._migration impo
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError, Row
 
 
 def index(name: str, table: str) -> str:
@@ -63,7 +63,7 @@ class Database:
         if self.down:
             raise self.down.pop(0)
         if "to_regclass" in sql:
-            return [("t" if self.revisions else "f", "t" if self.revisions and self.tables else "f")]
+            return [(bool(self.revisions), bool(self.revisions and self.tables))]
         if "FROM alembic_version" in sql:
             return [(name,) for name in sorted(self.revisions)]
         if "indisvalid" in sql:
@@ -74,23 +74,28 @@ class Database:
             self.said.append("lock" if self.locked < 0 else "no lock")
             if self.locked < 0:
                 self.on_lock()
-            return [("t" if self.locked < 0 else "f",)]
+            return [(self.locked < 0,)]
         if "pg_total_relation_size" in sql:
             self.measured += 1
-            return [("deployment", "8192", "1"), ("flow", "16384", "-1"), ("flow_run", "65536", str(self.rows)), ("block", "8192", "0")]
+            return [("deployment", 8192, 1), ("flow", 16384, -1), ("flow_run", 65536, self.rows), ("block", 8192, 0)]
         if "pg_locks" in sql:
             assert str(LOCK_KEY) in sql
-            return [("42", "10.0.0.9", "00:10:00")]
+            return [(42, "10.0.0.9", "00:10:00")]
         if "pg_terminate_backend" in sql:
             assert WORKING in sql
             self.said.append(f"end {self.workers}")
             self.workers = max(0, self.workers - 1)
-            return [("t",)] * (self.workers + 1 if self.said[-1] != "end 0" else 0)
+            return [(True,)] * (self.workers + 1 if self.said[-1] != "end 0" else 0)
+        raise AssertionError(sql)
+
+    def execute(self, sql: str, timeout: float | None = None) -> None:
+        assert timeout and timeout <= 600
+        if self.down:
+            raise self.down.pop(0)
         assert sql.startswith("DROP INDEX CONCURRENTLY IF EXISTS"), sql
         name = sql.split('"')[1]
         self.said.append(f"drop {name}")
         self.invalid.remove(name)
-        return []
 
     def close(self) -> None:
         self.said.append("close")

@@ -7,11 +7,14 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _preflight
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database import session
 from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
     ANY_IPV4,
     Connector,
@@ -164,9 +167,9 @@ def test_space_of_a_folder_to_come(tmp_path: Path) -> None:
     ],
 )
 def test_listen(wanted: Any, said: str) -> None:
-    taken = [Listener(ipaddress.IPv4Address(0), 4200, 1), Listener(ipaddress.ip_address("::"), 80, 2)]
+    taken = [Listener(ipaddress.IPv4Address(0), 4200, "", 1), Listener(ipaddress.ip_address("::"), 80, "", 2)]
     owners = {1: Owner("", "python3 (process 7)"), 2: Owner("nginx.service", "nginx (process 8, unit nginx.service)")}
-    problems = listen_problems([wanted], taken, lambda listener: owners[listener.inode])
+    problems = listen_problems([wanted], taken, lambda listener: owners[listener.pid])
     assert "".join(problems).startswith(said)
     assert bool(problems) is bool(said)
 
@@ -175,33 +178,38 @@ def message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!i", len(body) + 4) + body
 
 
-def row(values: tuple[str, ...]) -> bytes:
-    return message(b"D", struct.pack("!h", len(values)) + b"".join(struct.pack("!i", len(each)) + each.encode() for each in values))
-
-
 READY = message(b"Z", b"I")
-FINE = ("100", "3", "-1", "-1", "f", "t")
+FINE = (100, 3, -1, -1, False, True)
 LOGIN = message(b"R", b"\0\0\0\0")
 
 
 class Postgres:
     """A server of some version that lets anybody in, unless it has something against it."""
 
-    def __init__(self, version: str = "15.18 (Debian)", answers: tuple[str, ...] = (), refuses: tuple[str, str] = ("", "")) -> None:
+    def __init__(self, version: str = "15.18 (Debian)", answers: tuple[Any, ...] = (), refuses: tuple[str, str] = ("", "")) -> None:
         self._login = LOGIN + message(b"S", f"server_version\0{version}\0".encode()) + READY
-        usual = ("100", "3", "-1", "-1", "f", "t", "UTF8", "off", "f", "t", "t")
-        self._answer = row(answers + usual[len(answers) :]) + READY
+        usual = (100, 3, -1, -1, False, True, "UTF8", "off", False, True, True)
+        self.row = answers + usual[len(answers) :]
         code, text = refuses
         if code:
             self._login = message(b"E", f"SFATAL\0C{code}\0M{text}\0\0".encode())
 
     def talk(self, peer: socket.socket) -> None:
-        peer.recv(8)
-        peer.sendall(b"N")
-        peer.recv(65536)
+        if peer.recv(65536)[4:] == b"\x04\xd2\x16\x2f":  # the question for TLS
+            peer.sendall(b"N")
+            return
         peer.sendall(self._login)
-        if peer.recv(65536):
-            peer.sendall(self._answer)
+        peer.recv(65536)
+
+
+@pytest.fixture
+def question(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Has a session's question answered with the row of a server: how asyncpg asks it is not what is tested here."""
+
+    def answer(server: Any) -> None:
+        monkeypatch.setattr(session.Postgres, "query", lambda *_: [server.row])
+
+    return answer
 
 
 def asked(serve: Any, server: Any, **wanted: Any) -> tuple[list[str], Connector]:
@@ -218,15 +226,19 @@ def asked(serve: Any, server: Any, **wanted: Any) -> tuple[list[str], Connector]
         (Postgres("14.8"), {"min_version": "14.9"}, "is version 14.8; Prefect needs 14.9 or newer."),
         (Postgres("9.6.24"), {"min_version": "14.9"}, "is version 9.6.24"),
         (Postgres(), {"min_connections": 98}, "offers 97 connections (max_connections 100 less 3 reserved for superusers), but"),
-        (Postgres(answers=("100", "3", "20", "-1", "f", "t")), {"min_connections": 50}, "(the connection limit of role prefect)"),
-        (Postgres(answers=("100", "3", "-1", "20", "f", "t")), {"min_connections": 50}, "(the connection limit of database prefect)"),
-        (Postgres(answers=("100", "3", "-1", "-1", "t", "f")), {}, "is a standby"),
-        (Postgres(answers=("100", "3", "-1", "-1", "f", "f")), {}, "does not let user prefect create tables"),
+        (Postgres(answers=(100, 3, 20, -1, False, True)), {"min_connections": 50}, "(the connection limit of role prefect)"),
+        (Postgres(answers=(100, 3, -1, 20, False, True)), {"min_connections": 50}, "(the connection limit of database prefect)"),
+        (Postgres(answers=(100, 3, -1, -1, True, False)), {}, "is a standby"),
+        (Postgres(answers=(100, 3, -1, -1, False, False)), {}, "does not let user prefect create tables"),
         (Postgres(answers=(*FINE, "SQL_ASCII")), {}, "has database prefect in the encoding SQL_ASCII"),
         (Postgres(answers=(*FINE, "UTF8", "on")), {}, "gives user prefect read-only transactions in database prefect"),
-        (Postgres(answers=(*FINE, "UTF8", "off", "t", "f", "f")), {}, ""),
-        (Postgres(answers=(*FINE, "UTF8", "off", "f", "f", "f")), {}, "does not have the extension pg_trgm; install the package"),
-        (Postgres(answers=(*FINE, "UTF8", "off", "f", "t", "f")), {}, "does not let user prefect create the extension pg_trgm in database"),
+        (Postgres(answers=(*FINE, "UTF8", "off", True, False, False)), {}, ""),
+        (Postgres(answers=(*FINE, "UTF8", "off", False, False, False)), {}, "does not have the extension pg_trgm; install the package"),
+        (
+            Postgres(answers=(*FINE, "UTF8", "off", False, True, False)),
+            {},
+            "does not let user prefect create the extension pg_trgm",
+        ),
         (
             Postgres(refuses=("28P01", "password authentication failed")),
             {},
@@ -238,7 +250,8 @@ def asked(serve: Any, server: Any, **wanted: Any) -> tuple[list[str], Connector]
         (Postgres(refuses=("57P03", "the database system is starting up")), {}, "is not ready for connections"),
     ],
 )
-def test_postgres(serve: Any, server: Postgres, wanted: Any, said: str) -> None:
+def test_postgres(serve: Any, question: Any, server: Postgres, wanted: Any, said: str) -> None:
+    question(server)
     problems, connector = asked(serve, server, **wanted)
     assert said in "".join(problems)
     assert bool(problems) is bool(said)
@@ -321,3 +334,15 @@ def test_a_plain_port(serve: Any) -> None:
         port = listener.getsockname()[1]
     problems, _seen = asked(serve, Silent(), kind="tcp", port=port, what="The balancer")
     assert problems[0].startswith(f"The balancer at 127.0.0.1:{port} refused the connection")
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "redis"])
+def test_on_a_bare_host_only_whether_it_accepts(serve: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(_preflight, "lacking", lambda *libraries: list(libraries))
+    problems, connector = asked(serve, Silent(), kind=kind)
+    assert (problems, list(connector.found.values())) == ([], ["open"])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    problems, connector = asked(serve, Silent(), kind=kind, port=port)
+    assert "refused the connection" in problems[0] and "Check its address" in problems[0]
+    assert connector.found == {}

@@ -4,6 +4,7 @@ import socket
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
 
@@ -23,7 +24,8 @@ class Server:
                 for _word in range(int(line[1:])):
                     size = int(lines.readline()[1:])
                     words.append(lines.read(size + 2)[:-2].decode())
-                self.commands.append(words)
+                if words[0] != "CLIENT":  # redis-py introduces itself
+                    self.commands.append(words)
                 peer.sendall(self._answers.get(words[0], b"+OK\r\n"))
 
 
@@ -72,9 +74,45 @@ def test_info(serve: Any) -> None:
         ("AUTH", b"HTTP/1.1 400 Bad Request\r\n", NetError, "did not answer as Redis does"),
         ("AUTH", b"$x\r\n", NetError, "did not answer as Redis does"),
         ("AUTH", b"", NetError, "did not answer within 0.3 s"),
+        ("AUTH", b"-LOADING Redis is loading the dataset in memory\r\n", RedisError, "^LOADING Redis is loading"),
+        ("AUTH", b"-MISCONF unknown to redis-py\r\n", RedisError, "^MISCONF unknown"),
+        ("SELECT", b"-NOPERM this user\r\n", RedisError, "^NOPERM this user"),
     ],
 )
 def test_refusals(serve: Any, command: str, answer: bytes, error: type[Exception], message: str) -> None:
     server = Server(serve, {command: answer})
     with pytest.raises(error, match=message):
         connect_redis({**server.parts, "password": "x", "db": 1}, 0.3)
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(NetError, match="nothing listens there"):
+        connect_redis({"host": "127.0.0.1", "port": port}, 1)
+
+
+def test_a_server_that_hangs_up(serve: Any) -> None:
+    with pytest.raises(NetError, match=r"closed the connection before it had answered|dropped the connection"):
+        connect_redis({"host": "127.0.0.1", "port": serve(lambda peer: peer.recv(1)), "password": "x"}, 1)
+
+
+@pytest.mark.parametrize("answer", [b"-ERR no TLS here\r\n", b""])
+def test_a_server_without_tls(serve: Any, answer: bytes) -> None:
+    def talk(peer: socket.socket) -> None:
+        peer.recv(65536)
+        peer.sendall(answer)
+
+    with pytest.raises(NetError, match=r"does not speak TLS as expected|dropped the connection"):
+        connect_redis({"host": "127.0.0.1", "port": serve(talk), "tls": {"verify": False}}, 1)
+
+
+def test_a_missing_file_is_named(serve: Any) -> None:
+    with pytest.raises(NetError, match="because of the files /nowhere"):
+        connect_redis({**Server(serve, {}).parts, "tls": {"ca_file": "/nowhere"}}, 1)
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_redis, "redis", None)
+    with pytest.raises(NetError, match=r"cannot be asked: .* has no library redis"):
+        connect_redis({"host": "127.0.0.1"}, 1)

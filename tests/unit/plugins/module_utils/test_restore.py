@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import DumpError, Manifest, manifest_path
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import ToolError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._restore import (
     Names,
     Restore,
     RestoreError,
+    acting_as,
     check_dump,
     differences,
     is_named,
     named,
-    peer_opener,
 )
 
 NOW = datetime(2026, 11, 24, 8, 50, tzinfo=UTC)
@@ -54,10 +52,13 @@ class Server:
 class Session:
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.parameters = {"server_version": server.version}
+        self.server_version = server.version
 
     def close(self) -> None:
         self.server.statements.append("closed")
+
+    def execute(self, sql: str, timeout: float | None = None) -> None:
+        self.query(sql, timeout)
 
     def query(self, sql: str, timeout: float | None = None) -> list[Any]:  # noqa: ARG002
         server = self.server
@@ -80,14 +81,14 @@ class Session:
                 server.databases = server.databases - {old} | {new}
             server.renames.clear()
         answers: dict[str, list[Any]] = {
-            "pg_try_advisory_lock": [("f" if server.locked else "t",)],
+            "pg_try_advisory_lock": [(not server.locked,)],
             "SELECT datname": [(name,) for name in sorted(server.databases)],
             "datcollate": [("UTF8", "C.UTF-8", "C.UTF-8", "c", None)] if "prefect" in server.databases else [],
             "data_directory": [("/nowhere",)],
             "pg_db_role_setting": [("search_path=x",)],
             "pg_class": [tuple(name.split(".")) for name in server.rows],
-            'count(*) FROM "public"."alembic_version"': [("1",)],
-            'count(*) FROM "public"."flow_run"': [(str(server.rows.get("public.flow_run", 0)),)],
+            'count(*) FROM "public"."alembic_version"': [(1,)],
+            'count(*) FROM "public"."flow_run"': [(server.rows.get("public.flow_run", 0),)],
         }
         return next((rows for part, rows in answers.items() if part in sql), [])
 
@@ -287,22 +288,28 @@ def test_bad_dumps(tmp_path: Path, manifest: Manifest | None, client: FakeClient
 def test_the_socket_is_opened_as_the_system_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     monkeypatch.setattr(os, "seteuid", seen.append)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / ".s.PGSQL.5433"))
-    listener.listen()
-    threading.Thread(target=lambda: listener.accept()[0].sendall(b"hello"), daemon=True).start()
-    stream = peer_opener("root", str(tmp_path))("ignored", 5433, Deadline(5))
-    assert stream.read(5) == b"hello"
-    stream.close()
-    listener.close()
-    assert seen == [0, 0]
+    monkeypatch.setattr(os, "geteuid", lambda: 7)
+    with acting_as("root", str(tmp_path)):
+        assert seen == [0]
+    assert seen == [0, 7]
 
 
 @pytest.mark.parametrize(
-    ("user", "message"), [("nobody-at-all", "there is no system user nobody-at-all"), ("root", "cannot be reached as system user root")]
+    ("user", "message"),
+    [("nobody-at-all", "there is no system user nobody-at-all"), ("root", "cannot be reached as system user root in /.*: No such file")],
 )
 def test_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, message: str) -> None:
     monkeypatch.setattr(os, "seteuid", lambda _uid: None)
-    with pytest.raises(NetError, match=message):
-        peer_opener(user, str(tmp_path))("ignored", 5432, Deadline(1))
+    with pytest.raises(NetError, match=message), acting_as(user, str(tmp_path)):
+        connect_postgres({"host": str(tmp_path), "user": "postgres", "dbname": "postgres", "tls": {"enabled": False}}, 1)
+
+
+def test_not_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_uid: int) -> None:
+        if _uid == 0:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "seteuid", refuse)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(NetError, match=r"as system user root in .*: Operation not permitted"), acting_as("root", str(tmp_path)):
+        pass

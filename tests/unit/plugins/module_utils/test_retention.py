@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory import inventory_problems
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import (
     DEFAULTS,
     UPSTREAM,
@@ -177,7 +177,7 @@ def test_readable(seconds: int | None, says: str) -> None:
 class Database:
     """Answers by what a statement holds; whatever is not there is a table that does not exist."""
 
-    answers: dict[str, list[tuple[str, ...]] | PostgresError]
+    answers: dict[str, list[tuple[Any, ...]] | PostgresError]
     asked: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Database:
@@ -186,7 +186,10 @@ class Database:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def query(self, sql: str, _timeout: float | None = None) -> list[tuple[str, ...]]:
+    def execute(self, sql: str, _timeout: float | None = None) -> None:
+        self.asked.append(sql)
+
+    def query(self, sql: str, _timeout: float | None = None) -> list[tuple[Any, ...]]:
         self.asked.append(sql)
         answer = next((answer for part, answer in self.answers.items() if part in sql), PostgresError("no table", "42P01"))
         if isinstance(answer, PostgresError):
@@ -195,18 +198,18 @@ class Database:
 
 
 def read(answers: dict[str, Any], wanted: Retention, environment: Retention | None = None) -> Any:
-    database: Any = Database({"ROLLBACK": [], **answers})
+    database: Any = Database(answers)
     return read_retention({}, wanted, environment, 5, connect=lambda *_args, **_options: database, now=lambda: NOW)
 
 
 ROWS: dict[str, Any] = {
     "configuration": [],
-    "1 FROM flow_run": [("1",)],
+    "1 FROM flow_run": [(1,)],
     "1 FROM events": [],
     "1 FROM log": [],
-    "count(*) FROM flow_run": [("12345",)],
-    "count(*) FROM log": [("7",)],
-    "count(*) FROM events": [("0",)],
+    "count(*) FROM flow_run": [(12345,)],
+    "count(*) FROM log": [(7,)],
+    "count(*) FROM events": [(0,)],
 }
 
 
@@ -245,13 +248,21 @@ def test_says_so_when_rows_cannot_be_counted(code: str, says: str) -> None:
     assert found.deletes["logs"].startswith(says)
 
 
+def test_counting_is_bounded_and_leaves_no_transaction() -> None:
+    database: Any = Database(ROWS)
+    read_retention({}, kept(), UPSTREAM, 5, connect=lambda *_args, **_options: database, now=lambda: NOW)
+    at = next(number for number, sql in enumerate(database.asked) if "count(*)" in sql)
+    assert database.asked[at - 1].startswith("BEGIN; SET LOCAL statement_timeout = '")
+    assert database.asked[at + 1] == "ROLLBACK"
+
+
 def test_other_errors_are_not_a_new_cluster() -> None:
     with pytest.raises(PostgresError, match="denied"):
         read({"configuration": PostgresError("denied", "42501")}, kept())
 
 
 def test_record() -> None:
-    database: Any = Database({"INSERT": []})
+    database: Any = Database({})
     write_retention({}, kept(flow_runs=None), 5, lambda *_args, **_options: database)
     assert '{"events": 604800, "flow_runs": null, "logs": 2592000}' in database.asked[0]
     assert "ON CONFLICT (key) DO UPDATE" in database.asked[0]

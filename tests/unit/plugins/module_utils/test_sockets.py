@@ -2,68 +2,139 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Listener, Owner, conflicts, listeners, owner, unit_of
+from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import (
+    Connection,
+    Listener,
+    Owner,
+    conflicts,
+    connections,
+    listeners,
+    owner,
+    unit_of,
+)
 
 ANY = str(ipaddress.IPv4Address(0))
-HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-TCP = HEAD + (
-    "   0: 0100007F:1068 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1 0 100 0 0 10 0\n"
-    "   1: 00000000:1069 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 12 1 0 100 0 0 10 0\n"
-    "   2: 0100007F:1068 0100007F:A000 01 00000000:00000000 00:00000000 00000000     0        0 13 1 0 100 0 0 10 0\n"
-)
-TCP6 = HEAD + (
-    "   0: 00000000000000000000000000000000:1388 00000000000000000000000000000000:0000 0A 0:0 0:0 0     0        0 14 1\n"
-    "   1: 00000000000000000000000001000000:1389 00000000000000000000000000000000:0000 0A 0:0 0:0 0     0        0 15 1\n"
-    "   2: 0000000000000000FFFF00000100007F:138A 00000000000000000000000000000000:0000 0A 0:0 0:0 0     0        0 16 1\n"
-)
 
 
-def proc(root: Path) -> Path:
-    """A /proc with two tables and one process."""
-    (root / "net").mkdir()
-    (root / "net" / "tcp").write_text(TCP)
-    (root / "net" / "tcp6").write_text(TCP6)
-    process = root / "812"
-    (process / "fd").mkdir(parents=True)
-    (process / "fd" / "3").symlink_to("/dev/null")
-    (process / "fd" / "4").symlink_to("socket:[11]")
-    (process / "comm").write_text("nginx\n")
-    (process / "cgroup").write_text("0::/system.slice/nginx.service\n")
-    (root / "self").mkdir()
-    return root
+def saying(output: str, rc: int = 0) -> Any:
+    """A command that prints this."""
+
+    def run(argv: list[str], _seconds: float) -> Finished:
+        assert argv[0] == "ss"
+        return Finished(rc, output)
+
+    return run
 
 
-@pytest.mark.skipif(sys.byteorder != "little", reason="the table is that of a little-endian machine")
-def test_listeners(tmp_path: Path) -> None:
-    found = [(each.shown(), each.inode) for each in listeners(str(proc(tmp_path)))]
-    assert found == [
-        ("127.0.0.1:4200", 11),
-        ("0.0.0.0:4201", 12),
-        ("[::]:5000", 14),
-        ("[::1]:5001", 15),
-        ("127.0.0.1:5002", 16),
+LISTENING = """\
+LISTEN 0      4096    127.0.0.1:4200  0.0.0.0:* users:(("nginx",pid=812,fd=4),("nginx",pid=813,fd=4))
+LISTEN 0      128       0.0.0.0:4201  0.0.0.0:*
+LISTEN 0      128             *:5000        *:* users:(("a (b)",pid=7,fd=3))
+LISTEN 0      128          [::]:5001     [::]:*
+LISTEN 0      128         [::1]:5002     [::]:*
+LISTEN 0      128 [::ffff:127.0.0.1]:5003   *:*
+LISTEN 0      128 127.0.0.53%lo:53    0.0.0.0:*
+
+"""
+
+
+def test_listeners() -> None:
+    assert [(each.shown(), each.name, each.pid) for each in listeners(saying(LISTENING))] == [
+        ("127.0.0.1:4200", "nginx", 812),
+        ("0.0.0.0:4201", "", 0),
+        ("[::]:5000", "a (b)", 7),
+        ("[::]:5001", "", 0),
+        ("[::1]:5002", "", 0),
+        ("127.0.0.1:5003", "", 0),
+        ("127.0.0.53:53", "", 0),
     ]
 
 
-def test_no_ipv6(tmp_path: Path) -> None:
-    root = proc(tmp_path)
-    (root / "net" / "tcp6").unlink()
-    assert len(listeners(str(root))) == 2
+@pytest.mark.parametrize("listed", [listeners, lambda command: connections(4200, command)])
+def test_sockets_that_cannot_be_listed(listed: Any) -> None:
+    with pytest.raises(OSError, match="ss cannot be run: No such file or directory"):
+        listed(saying("ss cannot be run: No such file or directory", 127))
 
 
 @pytest.mark.parametrize(
-    ("inode", "who"),
+    ("line", "connection"),
     [
-        (11, Owner("nginx.service", "nginx (process 812, unit nginx.service)")),
-        (99, Owner("", "a process that cannot be seen from here")),
+        (
+            "ESTAB 0      7      10.0.0.1:4200 10.0.0.9:40112 cubic bytes_sent:107 bytes_acked:100 bytes_received:200 lastrcv:40",
+            Connection(True, 200, 100, 7, 40),
+        ),
+        ("ESTAB 7      0      [fd00::1]:4200 [fd00::9]:40112 cubic bytes_received:7", Connection(True, 7, 0, 0, 0)),
+        ("SYN-RECV 0   0      10.0.0.1:4200 10.0.0.9:40112", Connection(False, 0, 0, 0, 0)),
     ],
 )
-def test_owner(tmp_path: Path, inode: int, who: Owner) -> None:
-    assert owner(Listener(ipaddress.ip_address("::"), 1, inode), str(proc(tmp_path))) == who
+def test_connections(line: str, connection: Connection) -> None:
+    assert connections(4200, saying(f"{line}\n")) == [connection]
+
+
+@pytest.mark.parametrize(
+    ("connection", "in_flight"),
+    [
+        (Connection(established=False, received=0, answered=0, unsent=0, quiet=0), True),  # about to be established
+        (Connection(established=True, received=0, answered=0, unsent=0, quiet=10), True),  # its request may be on the way
+        (Connection(established=True, received=0, answered=0, unsent=0, quiet=5000), False),  # never said anything
+        (Connection(established=True, received=300, answered=0, unsent=0, quiet=60000), True),  # waits for its answer
+        (Connection(established=True, received=300, answered=1000, unsent=9000, quiet=60000), True),  # its answer is on the way
+        (Connection(established=True, received=300, answered=160, unsent=0, quiet=5), False),  # a websocket
+    ],
+)
+def test_in_flight(connection: Connection, in_flight: bool) -> None:
+    assert connection.in_flight() is in_flight
+
+
+def until(port: int, wanted: Callable[[Connection], bool]) -> Connection:
+    for _attempt in range(100):
+        found = connections(port)
+        if len(found) == 1 and wanted(found[0]):
+            return found[0]
+        time.sleep(0.02)
+    raise AssertionError(found)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_the_life_of_a_connection(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        listener = socket.create_server((address, 0), family=family)
+    except OSError:
+        pytest.skip(f"this machine has no {address}")
+    with listener:
+        port = listener.getsockname()[1]
+        assert connections(port) == []
+        with socket.create_connection((address, port)) as client:
+            until(port, lambda found: found.received == 0 and found.in_flight())
+            server, _peer = listener.accept()
+            with server:
+                client.sendall(b"request")
+                until(port, lambda found: found.received == 7 and found.in_flight())
+                server.sendall(b"answer")
+                until(port, lambda found: found.answered == 6 and not found.in_flight())
+        assert connections(port) == []
+
+
+@pytest.mark.parametrize(
+    ("pid", "who"),
+    [
+        (812, Owner("nginx.service", "nginx (process 812, unit nginx.service)")),
+        (7, Owner("", "nginx (process 7)")),
+        (0, Owner("", "a process that cannot be seen from here")),
+    ],
+)
+def test_owner(tmp_path: Path, pid: int, who: Owner) -> None:
+    (tmp_path / "812").mkdir()
+    (tmp_path / "812" / "cgroup").write_text("0::/system.slice/nginx.service\n")
+    assert owner(Listener(ipaddress.ip_address("::"), 1, "nginx", pid), str(tmp_path)) == who
 
 
 def test_this_very_process() -> None:
@@ -104,6 +175,6 @@ def test_unit_of(cgroup: str, unit: str) -> None:
     ],
 )
 def test_conflicts(wanted: str, taken: str, clash: bool) -> None:
-    listener = Listener(ipaddress.ip_address(taken), 4200, 1)
+    listener = Listener(ipaddress.ip_address(taken), 4200)
     assert (conflicts([listener], 4200, wanted) == [listener]) is clash
     assert conflicts([listener], 4201, wanted) == []

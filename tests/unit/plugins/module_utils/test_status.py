@@ -8,9 +8,9 @@ import json
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report
 
@@ -89,7 +89,7 @@ def test_server(answers: dict[str, Answer], live: bool, ready: bool, version: st
 
 def test_database() -> None:
     answers = {
-        "max_connections": [("15.18 (Debian)", "110", "23", "9000000", "t")],
+        "max_connections": [("15.18 (Debian)", "110", 23, 9000000, True)],
         "FROM alembic_version": [("d4a7e1c93f52",)],
         "FROM configuration": [('{"events": 604800, "flow_runs": null, "logs": 129600}',)],
     }
@@ -106,7 +106,7 @@ def test_database() -> None:
 
 
 def test_database_without_a_schema() -> None:
-    assert database_report({}, 1, answering({"max_connections": [("17.6", "100", "1", "8", "f")]}))["revision"] == ""
+    assert database_report({}, 1, answering({"max_connections": [("17.6", "100", 1, 8, False)]}))["revision"] == ""
 
 
 @pytest.mark.parametrize("error", [NetError("refused"), PostgresError("password authentication failed")])

@@ -7,15 +7,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import format_environment
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import MASK
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._support import Machine, Wanted, database_text, host_texts, redis_text
@@ -165,7 +166,7 @@ class Session:
     """A database session, or one with Redis, that answers with a function."""
 
     def __init__(self, answer: Callable[..., Any]) -> None:
-        self.query = self.call = answer
+        self.query = self.call = self.execute = answer
 
     def __enter__(self) -> Session:
         return self
@@ -179,12 +180,12 @@ def answering(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_database() -> None:
-    def answer(sql: str) -> list[tuple[str | None, ...]]:
+    def answer(sql: str) -> list[tuple[Any, ...]]:
         if "FROM pg_stat_statements" in sql:
             raise PostgresError('relation "pg_stat_statements" does not exist')
         if "pg_blocking_pids" in sql:
-            return [("5", "prefect", "active", "Lock: tuple", "61.0", "60.9", "{4}", f"ALTER ROLE x PASSWORD\n '{DATABASE}'")]
-        return [("a", None, "1", "2", None)] * 60 if "pg_stat_user_tables" in sql else []
+            return [(5, "prefect", "active", "Lock: tuple", Decimal("61.0"), Decimal("60.9"), [4], f"ALTER ROLE x PASSWORD\n '{DATABASE}'")]
+        return [("a", None, 1, 2, None)] * 60 if "pg_stat_user_tables" in sql else []
 
     text = database_text({}, [DATABASE], 1, answering(answer))
     assert not leaks(text)

@@ -3,7 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._table_settings import read_settings, settings_problems, statements
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.table_settings import (
+    read_settings,
+    settings_problems,
+    statements,
+)
 
 WANTED = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_enabled": True}
 

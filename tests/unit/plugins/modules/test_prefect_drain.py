@@ -3,9 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arrivals import Confirmed
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import Drained, DrainError, Keeper
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import Drained, DrainError, Keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, Patience
 from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain
@@ -217,32 +217,19 @@ def test_a_restart_needs_to_know_what_is_healthy(run_module: Any, gate: Gate) ->
 URL = "http://balancer:4200/api"
 
 
-class Arrivals:
-    def __init__(self, port: int) -> None:
-        assert port == 4200
-
-    def __enter__(self) -> Arrivals:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def marks(self) -> set[str]:
-        return set()
-
-
 @pytest.fixture
 def confirmed(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> list[tuple[list[str], float]]:
-    """How the module asked the balancers. The gate is shut; nothing arrives through a balancer whose name is "deaf"."""
+    """How the module asked the balancers. The gate is shut; nothing arrives through "deaf", and "mute" names no server."""
     calls: list[tuple[list[str], float]] = []
 
-    def confirm(balancers: list[str], _ask: Any, _arrived: Any, timeout: float) -> Confirmed:
+    def confirm(balancers: list[str], _ask: Any, here: Any, timeout: float) -> Confirmed:
+        assert here("127.0.0.1:4200") and not here("127.0.0.1:4201")
         assert gate.moves in (["open"], [])  # not before it is open
         calls.append((balancers, timeout))
-        return Confirmed({url: "HTTP 200 elsewhere" for url in balancers if "deaf" in url}, 9, 1.23456)
+        missing = {url: "HTTP 200 elsewhere" for url in balancers if "deaf" in url or "mute" in url}
+        return Confirmed(missing, 9, 1.23456, {url for url in missing if "mute" in url})
 
     gate.is_closed = True
-    monkeypatch.setattr(prefect_drain, "Arrivals", Arrivals)
     monkeypatch.setattr(prefect_drain, "confirm", confirm)
     return calls
 
@@ -278,16 +265,14 @@ def test_nothing_to_confirm(run_module: Any, confirmed: list[Any], state: str, c
     assert confirmed == []
 
 
-def test_arrivals_cannot_be_seen(run_module: Any, gate: Gate, confirmed: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_port: int) -> Arrivals:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr(prefect_drain, "Arrivals", refuse)
-    result = run_module(prefect_drain.main, port=4200, state="active", balancers=[URL])
-    assert not result["taking_traffic"]
-    assert "arrivals cannot be seen ([Errno 1] Operation not permitted); it takes root (become)" in result["warnings"][0]
+@pytest.mark.parametrize("required", [False, True])
+def test_a_balancer_that_names_no_server(run_module: Any, gate: Gate, confirmed: list[Any], required: bool) -> None:
+    url = "http://mute:4200/api"
+    result = run_module(prefect_drain.main, port=4200, state="active", balancers=[url], confirm_required=required)
+    assert (result.get("failed", False), result["taking_traffic"], list(result["unconfirmed"])) == (required, False, [url])
+    assert result["warnings"] == [], "its time was given, and more cannot be done"
     assert gate.moves == ["open"]
-    assert confirmed == []
+    assert confirmed == [([url], 15.0)]
 
 
 def test_a_balancer_that_is_no_url(run_module: Any, gate: Gate) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import Migration, MigrationError, Report, Table
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, ReleaseError, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_migration
 
 PASSWORD = "s3cret/%"

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,10 +38,14 @@ def test_problems_are_returned_not_raised(run_module: Any, monkeypatch: pytest.M
     assert "geheim" not in json.dumps(result)
 
 
-def test_nothing_wrong(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("release", [True, False])
+def test_nothing_wrong(run_module: Any, monkeypatch: pytest.MonkeyPatch, release: bool) -> None:
     monkeypatch.setattr(prefect_preflight, "os_release", lambda: 'ID=debian\nPRETTY_NAME="Debian GNU/Linux 13"\n')
-    result = run_module(prefect_preflight.main, systemd=False, disk=[{"path": "/", "bytes": 1}], leftovers=["/nowhere", __file__])
+    interpreters = ["/nowhere/python", *([sys.executable] if release else [])]
+    options = {"disk": [{"path": "/", "bytes": 1}], "leftovers": ["/nowhere", __file__], "interpreters": interpreters}
+    result = run_module(prefect_preflight.main, systemd=False, **options)
     assert result["problems"] == []
+    assert result["found"].pop("release") is release
     assert result["found"].pop("hostname") == socket.gethostname()
     assert len(result["found"].pop("machine_id")) in (0, 32)
     assert result["found"] == {"system": "Debian GNU/Linux 13 (debian)", "python": "", "servers": {}, "leftovers": [__file__]}
@@ -60,3 +66,15 @@ def test_usual_ports(run_module: Any, monkeypatch: pytest.MonkeyPatch, kind: str
     monkeypatch.setattr(prefect_preflight, "Connector", Connector)
     run_module(prefect_preflight.main, systemd=False, connect=[{"kind": kind, "host": "h", "tls": {"ca_file": "/ca"}}])
     assert seen == [(port, {"ca_file": "/ca"}, 5)]
+
+
+@pytest.mark.parametrize(("system_python", "stays"), [(False, False), (True, True)])
+def test_the_interpreter_that_is_looked_at_stays(
+    run_module: Any, monkeypatch: pytest.MonkeyPatch, system_python: bool, stays: bool
+) -> None:
+    used: list[Any] = []
+    monkeypatch.setattr(prefect_preflight, "use_libraries", lambda *given: used.append(given))
+    monkeypatch.setattr(prefect_preflight, "Connector", lambda: SimpleNamespace(problems=lambda _: [], found={}))
+    connect = [{"kind": "redis", "host": "h"}]
+    run_module(prefect_preflight.main, systemd=False, connect=connect, system_python=system_python, interpreters=["/a"])
+    assert used == ([] if stays else [(["/a"], "asyncpg", "redis")])

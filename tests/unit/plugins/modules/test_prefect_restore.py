@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import Manifest, manifest_path
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._restore import Names, Restore, RestoreError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_restore
 
@@ -124,15 +126,24 @@ def test_a_dump_that_is_not_there(run_module: Any, tmp_path: Path) -> None:
 )
 def test_who_creates_databases(run_module: Any, monkeypatch: pytest.MonkeyPatch, dump: str, *, admin: Any, user: str, socket: bool) -> None:
     seen: list[Any] = []
+    acting: list[str] = []
 
-    def connect(parts: Any, _seconds: float, **options: Any) -> Any:
-        seen.append((parts, options))
+    @contextlib.contextmanager
+    def acting_as(system_user: str, folder: str) -> Iterator[None]:
+        acting.append(f"{system_user} {folder}")
+        yield
+
+    monkeypatch.setattr(prefect_restore, "acting_as", acting_as)
+
+    def connect(parts: Any, _seconds: float, _options: Any) -> Any:
+        seen.append((parts, acting[-1:]))
         raise NetError("is not there")
 
     monkeypatch.setattr(prefect_restore, "connect_postgres", connect)
     monkeypatch.setattr(Restore, "rehearse", lambda self, *_: self.admin())
     result = run(run_module, state="rehearsed", dump=dump, **({"admin": admin} if admin else {}))
     assert "is not there" in result["msg"]
-    ((parts, options),) = seen
-    assert (parts["user"], parts["dbname"], "connect" in options) == (user, "postgres", socket)
+    ((parts, system_user),) = seen
+    assert (parts["user"], parts["dbname"], parts["host"] == "/var/run/postgresql") == (user, "postgres", socket)
+    assert system_user == (["postgres /var/run/postgresql"] if socket else [])
     assert parts["port"] == (6543 if admin else 5432)

@@ -21,7 +21,7 @@ from itertools import chain
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import Answer, Connection, FailedError, Target
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import Answer, Connection, FailedError, Target
 
 PATHS = ("/", "/v2/")
 """The two user interfaces. A path without one of its own leads to the other."""

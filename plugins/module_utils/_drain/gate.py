@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _drain_keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, Run, run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._connections import Connection, connections
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import keeper as keeper_program
+from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Connection, connections
 
-TABLE = _drain_keeper.TABLE
+TABLE = keeper_program.TABLE
 FOLDER = Path("/run/prefect-drain")
 UNIT = "prefect-drain-keeper.service"
 
@@ -69,25 +69,25 @@ class Keeper:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise DrainError(f"{self._folder} cannot be written ({error}). It takes root (become). Nothing was changed.") from None
-        with _drain_keeper.locked(self._folder):
+        with keeper_program.locked(self._folder):
             yield
 
     def rules(self) -> str:
         """The rules that are kept; none when nothing is drained."""
-        file = self._folder / _drain_keeper.RULES
+        file = self._folder / keeper_program.RULES
         return file.read_text(encoding="utf-8") if os.access(file, os.R_OK) else ""
 
     def keep(self, rules: str) -> None:
         """Keeps these rules from now on."""
-        self._write(_drain_keeper.RULES, rules)
+        self._write(keeper_program.RULES, rules)
 
     def forget(self) -> None:
         """Keeps none any more."""
-        (self._folder / _drain_keeper.RULES).unlink(missing_ok=True)
+        (self._folder / keeper_program.RULES).unlink(missing_ok=True)
 
     def start(self) -> None:
         """Starts it unless it runs."""
-        program = self._write("keeper.py", inspect.getsource(_drain_keeper))
+        program = self._write("keeper.py", inspect.getsource(keeper_program))
         options = ["--quiet", "--collect", "--no-block", "--property=Restart=on-failure", "--property=RestartSec=1"]
         about = "--description=Keeps the rules of drained Prefect API servers in force"
         argv = ["systemd-run", f"--unit={UNIT}", about, *options, sys.executable or "/usr/bin/python3", str(program), str(self._folder)]

@@ -6,9 +6,7 @@
 The clients are those that a change of the service would hurt: some keep their connection open and send one request after the
 other, some open a connection for each request, some leave theirs idle for up to ten seconds before they use it again. Half of the
 requests are writes, each with a name of its own (``load-...``), and all that were acknowledged are read back in the end. Subscribers
-follow the events by websocket and connect again when they lose it. Browsers load the user interface's pages (see `_pages.py`).
-
-Only the standard library is needed.
+follow the events by websocket and connect again when they lose it. Browsers load the user interface's pages (see `pages.py`).
 """
 
 from __future__ import annotations
@@ -26,8 +24,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._pages import Browser, Views
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wire import Answer, Connection, FailedError, Target, Websocket
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.pages import Browser, Views
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import Answer, Connection, FailedError, Target, Websocket
 
 KINDS = ("variables", "flows", "variables", "flows", "task_runs")
 REPEATABLE = ("flow_runs", "task_runs")

@@ -4,7 +4,7 @@
 """Keeps the rules of a drain in force: a program that runs on an API host for as long as one of its servers is drained.
 
 A firewall that is flushed or loaded anew (`nft flush ruleset`, a restart of nftables.service) takes all rules away, those of a drain among
-them, and new connections would reach a server that is about to stop. The kernel tells of each change, and the rules are put back.
+them, and new connections would reach a server that is about to stop. `nft monitor` tells of each change, and the rules are put back.
 
 What the rules are is in a file, which the module `prefect_drain` writes and removes; without the file this ends. The module writes this
 very source to the host, so nothing but the standard library is used here.
@@ -15,13 +15,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import socket
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 TABLE = "prefect_drain"
 RULES, LOCK, COUNT = "rules.nft", "lock", "restored"
@@ -30,7 +30,6 @@ METRICS = "prefect_drain.prom"
 TICK = 0.2
 CHECK_SECONDS = 5.0  # between two looks at the rules, should the kernel have said nothing
 NFT_SECONDS = 10.0
-NETLINK_NETFILTER, NFNLGRP_NFTABLES = 12, 7
 
 Run = Callable[[Sequence[str], str], tuple[int, str]]
 
@@ -60,27 +59,30 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def changes() -> socket.socket | None:
-    """A socket on which the kernel tells of each change of this host's nftables; None where it does not."""
-    try:
-        told = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, NETLINK_NETFILTER)
-        told.bind((0, 1 << (NFNLGRP_NFTABLES - 1)))
-    except OSError:
-        return None
-    return told
+class Monitor:
+    """Tells of each change of this host's nftables, as ``nft monitor`` prints them. Where it cannot be run it tells of none."""
 
+    def __init__(self, argv: Sequence[str] = ("nft", "monitor")) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        with contextlib.suppress(OSError):
+            self._process = subprocess.Popen(argv, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            os.set_blocking(self._output().fileno(), False)
 
-def heard(told: socket.socket | None) -> bool:
-    """Whether the kernel has told of a change since this was last asked."""
-    found = False
-    try:
-        while told and told.recv(65536):
+    def heard(self) -> bool:
+        """Whether something has changed since this was last asked."""
+        found = False
+        while self._process and self._output().read(65536):
             found = True
-    except BlockingIOError:
-        pass
-    except OSError:  # more than fitted
-        found = True
-    return found
+        return found
+
+    def close(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+    def _output(self) -> IO[bytes]:
+        assert self._process and self._process.stdout  # noqa: S101  for the type checker
+        return self._process.stdout
 
 
 def plain(part: Any) -> Any:
@@ -154,12 +156,13 @@ class Keeper:
 def main(arguments: Sequence[str]) -> int:
     """Runs until nothing is drained any more. The arguments are the folder of the rules and that of the node exporter."""
     keeper = Keeper(Path(arguments[0]), Path(arguments[1]))
-    told = changes()
+    monitor = Monitor()
     looked = time.monotonic()
-    while keeper.look(heard(told) or time.monotonic() - looked > CHECK_SECONDS):
+    while keeper.look(monitor.heard() or time.monotonic() - looked > CHECK_SECONDS):
         if time.monotonic() - looked > CHECK_SECONDS:
             looked = time.monotonic()
         time.sleep(TICK)
+    monitor.close()
     return 0
 
 

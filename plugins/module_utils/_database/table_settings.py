@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import Postgres, quoted
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, quoted
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting
 
 OWNED = "autovacuum_"
