@@ -20,7 +20,7 @@ from ansible_collections.selfhosted.prefect.plugins.plugin_utils._page import SH
 from jinja2 import TemplateNotFound, UndefinedError
 
 NOW = 1795521600.0
-EVIL = '"><script>alert(1)</script>&'
+EVIL = '"><script>alert(1)</script>& {{ 7 * 7 }}'
 DRILL = SHARED.parents[1] / "prefect_drill" / "templates"
 
 
@@ -193,6 +193,7 @@ def test_nothing_is_taken_for_markup() -> None:
     )
     assert "script" not in Page(text).tags
     assert "<script" not in text
+    assert "{{ 7 * 7 }}" in text
 
 
 @pytest.mark.parametrize(
