@@ -7,14 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_drill_report
-short_description: Judge a failover drill, and write its report
+short_description: Judge a failover drill
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Compares what M(selfhosted.prefect.prefect_load) and M(selfhosted.prefect.prefect_drill_watch) have measured around a fault of
     M(selfhosted.prefect.prefect_drill_fault) with limits.
-  - Writes the result twice, for machines (JSON) and for people (one page of HTML that needs nothing else, with plots of the latency over
-    time).
   - A scenario that was not good enough is part of the result, and no failure of this module.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
@@ -32,14 +30,6 @@ attributes:
     support: full
     details: Any with Python; usually the machine that runs Ansible.
 options:
-  directory:
-    description: The folder for the two files, which is made if it is not there.
-    type: path
-    required: true
-  name:
-    description: The files' name, without an ending.
-    type: str
-    required: true
   about:
     description: What else the result tells, such as C(url), C(version), C(began) and C(ended).
     type: dict
@@ -99,8 +89,6 @@ options:
 EXAMPLES = r"""
 - name: Judge the drill
   selfhosted.prefect.prefect_drill_report:
-    directory: /var/lib/drills
-    name: drill-20261124
     about:
       url: http://balancer:4200/api
     scenarios:
@@ -133,35 +121,20 @@ lines:
   type: list
   elements: str
   sample: ["PASS  kill_api on api3: 2 of 1190 requests failed"]
-measures:
-  description: What was measured, by scenario.
+report:
+  description:
+    - All of it, with O(about), and for each scenario what was measured and the numbers of its plot.
+    - The template C(drill.html.j2) of the role C(prefect_drill) makes a page of it.
   returned: always
   type: dict
-json:
-  description: Path of the result for machines.
-  returned: always
-  type: str
-  sample: /var/lib/drills/drill-20261124.json
-html:
-  description: Path of the page.
-  returned: always
-  type: str
-  sample: /var/lib/drills/drill-20261124.html
 """
 
-import json
-import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_page import page
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_report import result, text
 
 ARGUMENTS: dict[str, Any] = {
-    "directory": {"type": "path", "required": True},
-    "name": {"type": "str", "required": True},
     "about": {"type": "dict", "default": {}},
     "scenarios": {
         "type": "list",
@@ -184,42 +157,13 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-def write(path: Path, content: str, check: bool) -> bool:
-    """Puts a file in place as a whole, unless it is there already; whether it was another."""
-    if path.is_file() and path.read_text(encoding="utf-8") == content:
-        return False
-    if not check:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        number, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(number, "w", encoding="utf-8") as stream:
-            stream.write(content)
-        Path(aside).chmod(0o640)
-        Path(aside).replace(path)
-    return True
-
-
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    params = module.params
     try:
-        found = result(params["scenarios"], params["about"])
+        report = result(module.params["scenarios"], module.params["about"])
     except (ValueError, KeyError, TypeError) as error:
         module.fail_json(msg=f"The drill cannot be judged: {error}")
-    folder = Path(params["directory"])
-    paths = {ending: folder / f"{params['name']}.{ending}" for ending in ("json", "html")}
-    contents = {"json": json.dumps(found, indent=1) + "\n", "html": page(found)}
-    try:
-        changed = [write(paths[ending], contents[ending], module.check_mode) for ending in paths]
-    except OSError as error:
-        module.fail_json(msg=f"The report cannot be written to {folder}: {error.strerror or error}. {' '.join(text(found))}")
-    module.exit_json(
-        changed=any(changed),
-        passed=found["passed"],
-        outcome=found["outcome"],
-        lines=text(found),
-        measures={one["name"]: one["measures"] for one in found["scenarios"]},
-        **{ending: str(path) for ending, path in paths.items()},
-    )
+    module.exit_json(changed=False, passed=report["passed"], outcome=report["outcome"], lines=text(report), report=report)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ short_description: How a Prefect deployment was in the last hour, from Prometheu
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Asks a Prometheus server for what the page of M(selfhosted.prefect.prefect_report) plots, and changes nothing.
+  - Asks a Prometheus server for what the status page plots, and changes nothing.
   - A Prometheus that does not answer is not an error of this module; RV(problem) says why.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes

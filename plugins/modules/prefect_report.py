@@ -18,12 +18,10 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Prints as ever, and writes no page.
   diff_mode:
     support: none
   idempotent:
-    support: partial
-    details: The table and the line change nothing; a page is written anew each time.
+    support: full
   platform:
     platforms: posix
     support: full
@@ -33,25 +31,17 @@ options:
       - What was gathered. C(version) and C(url) are what the deployment should be.
       - C(hosts) is a list of lists, a host's name and what M(selfhosted.prefect.prefect_unit_info) answered there, once or more.
       - C(servers), C(database) and C(redis) are as M(selfhosted.prefect.prefect_info) returns them, the last two with an C(address).
-      - C(groups) are the hosts of each group of the inventory, for the topology on the page.
+      - C(groups) are the hosts of each group of the inventory, for the topology on the status page.
       - C(schema) is as M(selfhosted.prefect.prefect_migration) returns it in check mode.
     type: dict
     required: true
   output:
     description:
       - A V(table) to read, or V(json), one line that begins with C({), the only such line that Ansible prints.
-      - V(html) writes a page that needs nothing else, to O(path).
+      - The same as a page is what P(selfhosted.prefect.page#lookup) makes of it.
     type: str
-    choices: [table, json, html]
+    choices: [table, json]
     default: table
-  path:
-    description: Where to write the page.
-    type: path
-    default: prefect-status.html
-  history:
-    description: What M(selfhosted.prefect.prefect_history_info) found, for the page's plots. Without it the page says that there is none.
-    type: dict
-    default: {}
 """
 
 EXAMPLES = r"""
@@ -65,10 +55,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-path:
-  description: The page that was written.
-  returned: when O(output=html)
-  type: str
 problems:
   description: What a person should look at, each in one sentence.
   returned: always

@@ -64,14 +64,20 @@ def history() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def page(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page, written as the playbook does."""
+    """The page, written by the playbook from answers that are given."""
     path = tmp_path_factory.mktemp("page") / "status.html"
-    arguments = {"report": report(), "output": "html", "path": str(path), "history": history()}
-    commands.run(
-        ["ansible", "localhost", "-m", "selfhosted.prefect.prefect_report", "-a", json.dumps(arguments)],
-        env={"ANSIBLE_CONFIG": str(commands.root / "ansible.cfg")},
-    )
+    show(commands, status_page=str(path), common_status_report=report(), __prefect_status_history=history())
     return path
+
+
+def show(commands: Commands, *options: str, expect: int = 0, **variables: Any) -> str:
+    """Runs the last part of the playbook, which makes the page."""
+    playbook = [*status(commands.root / "tests" / "pages" / "inventory.yml"), "--start-at-task", "Write the status page"]
+    return commands.run([*playbook, *options, "-e", json.dumps(variables)], expect=expect)
+
+
+def status(inventory: Path) -> list[str | Path]:
+    return ["ansible-playbook", "-i", inventory, "playbooks/status.yml", "-e", "output=html"]
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +153,30 @@ def test_what_a_browser_makes_of_it(chromium: Any, page: Path) -> None:
     assert read.count("</section>") == 5
     assert "drained" in read
     assert "Content Security Policy" not in read, "something wanted to load"
+
+
+def test_hosts_that_are_gone_are_on_the_page(commands: Commands, tmp_path: Path) -> None:
+    """All of them, the one with Prometheus included: the page says so, and is there."""
+    page = tmp_path / "status.html"
+    output = commands.run([*status(commands.root / "tests" / "pages" / "inventory.yml"), "-e", f"status_page={page}"])
+    assert f"Wrote {page}" in output
+    text = page.read_text()
+    for host in ("db1", "r1", *HOSTS, "s1", "lb1", "m1"):
+        assert f"<li>{host} cannot be reached by Ansible</li>" in text
+    assert "no history: " in text
+    assert oct(page.stat().st_mode)[-3:] == "644"
+
+
+def test_a_page_that_cannot_be_written(commands: Commands, tmp_path: Path) -> None:
+    page = tmp_path / "none" / "status.html"
+    output = show(commands, expect=2, status_page=str(page), common_status_report=report(), __prefect_status_history={})
+    said = " ".join(output.split())
+    assert f"{page} was not written" in said
+    assert "Name another file (status_page), in a folder that you may write to." in said
+
+
+def test_a_dry_run_writes_nothing(commands: Commands, tmp_path: Path) -> None:
+    page = tmp_path / "status.html"
+    output = show(commands, "--check", status_page=str(page), common_status_report=report(), __prefect_status_history={})
+    assert f"Would write {page}" in output
+    assert not page.exists()

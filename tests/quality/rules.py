@@ -144,6 +144,17 @@ def _lines_with(pattern: re.Pattern[str], paths: Iterable[Path], problem: str) -
     ]
 
 
+# An element, begun or closed, also by a function that is given its name; a placeholder such as <host> is none.
+MARKUP = re.compile(
+    r"</\w+>|<\w+[^<>]*/>|</\{|<\{\w+\}>|\bviewBox\b|<(?:html|body|div|span|p|a|ul|ol|li|table|tr|t[dh]|h\d|style|svg|g|rect|path)[ >]"
+)
+
+
+def markup_problems(paths: Iterable[Path]) -> list[str]:
+    """Files that hold HTML or SVG, whose place is a template: there every value is escaped."""
+    return _lines_with(MARKUP, paths, "holds markup; write a template, which selfhosted.prefect.page renders")
+
+
 def pin_problems(version: str, paths: Iterable[Path]) -> list[str]:
     """Further occurrences of a version that one file is the place for; comments may have it as an example."""
     pattern = re.compile(rf"(?<![\w.]){re.escape(version)}(?![\w]|\.\d)")

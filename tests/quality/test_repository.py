@@ -72,6 +72,10 @@ def test_the_version_of_prefect_is_pinned_once(root: Path, tracked: list[Path]) 
     rules.require_none(rules.pin_problems(version, candidates))
 
 
+def test_plugins_hold_no_markup(root: Path, tracked: list[Path]) -> None:
+    rules.require_none(rules.markup_problems(root / path for path in tracked if path.parts[0] == "plugins"))
+
+
 def test_no_path_of_one_machine(root: Path, files: list[Path]) -> None:
     rules.require_none(rules.local_path_problems((path for path in files if path.name != "test_rules.py"), root))
 

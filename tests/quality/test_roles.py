@@ -38,7 +38,7 @@ def test_shared_defaults_are_documented() -> None:
 
 def test_what_roles_share_is_data() -> None:
     folders = {path.name for path in SHARED.iterdir() if path.is_dir()}
-    assert folders == {"defaults", "meta", "vars"}, "the role common has no tasks, or every play would run them"
+    assert folders == {"defaults", "meta", "templates", "vars"}, "the role common has no tasks, or every play would run them"
     rules.require_none(f"{name} does not begin with common_" for name in shared_vars() if not name.lstrip("_").startswith("common_"))
 
 
@@ -62,6 +62,16 @@ def test_defaults_need_no_facts(role: Path) -> None:
 def test_endpoints_are_variables(role: Path) -> None:
     folders = [role / name for name in ("templates", "defaults", "vars")]
     rules.require_none(rules.group_index_problems(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()))
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("roles/*/templates/*.html.j2")), ids=lambda page: page.name)
+def test_every_page_has_the_one_style(page: Path) -> None:
+    """By the frame that all pages have. What pages import is no page."""
+    text = page.read_text(encoding="utf-8")
+    own = page.name in ("page.html.j2", "pill.html.j2", "plot.html.j2")
+    assert own or '{% extends "page.html.j2" %}' in text
+    assert ("<style>" in text) == (page.name == "page.html.j2") == ('{% include "page.css" %}' in text)
+    assert "| safe" not in text
 
 
 def test_no_list_loses_its_order() -> None:

@@ -68,6 +68,29 @@ def test_set_filter_problems(tmp_path: Path, line: str, caught: bool) -> None:
     assert bool(rules.set_filter_problems([tmp_path / "main.yml"])) == caught
 
 
+@pytest.mark.parametrize(
+    ("line", "caught"),
+    [
+        ('return "<table>" + rows', True),
+        ("return f'<td class=number>{value}</td>'", True),
+        ('return f"<{name}>{content}"', True),
+        ('return f"{content}</{name}>"', True),
+        ("""return f'<rect x="{x:g}"/>'""", True),
+        ("""parts = {"viewBox": "0 0 1 1"}""", True),
+        ('"<title>" + words + "</title>"', True),
+        ("PATTERN = re.compile(r'<(script|link)\\b[^>]*>')", False),
+        ('if b"<html" not in answer.body:', False),
+        ('f"{cell:<{width}}"', False),
+        ("<host>/system.txt          load, memory, disks", False),
+        ('re.compile(r"(?P<time>\\d+)/")', False),
+        ("if 1 < number > 2:", False),
+    ],
+)
+def test_markup_problems(tmp_path: Path, line: str, caught: bool) -> None:
+    (tmp_path / "page.py").write_text(f"{line}\n", encoding="utf-8")
+    assert bool(rules.markup_problems([tmp_path / "page.py"])) == caught
+
+
 def test_naming_problems(tmp_path: Path) -> None:
     role = write_role(tmp_path, {"web_port": 80, "port": 80}, {})
     assert rules.naming_problems(role) == ["web: port does not begin with web_"]

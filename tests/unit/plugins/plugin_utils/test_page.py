@@ -8,19 +8,36 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.selfhosted.prefect.plugins.action import prefect_report as plugin
-from ansible_collections.selfhosted.prefect.plugins.module_utils._page import BAD, GOOD, UNKNOWN, WARN, page, parts
-from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import UP, plot, scale, value
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_report import result
+from ansible_collections.selfhosted.prefect.plugins.module_utils._parts import BAD, GOOD, UNKNOWN, WARN, parts
+from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import UP
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble
+from ansible_collections.selfhosted.prefect.plugins.plugin_utils._page import SHARED, environment, render
+from jinja2 import TemplateNotFound, UndefinedError
 
 NOW = 1795521600.0
-EVIL = '"><script>alert(1)</script>&'
+EVIL = '"><script>alert(1)</script>& {{ 7 * 7 }}'
+DRILL = SHARED.parents[1] / "prefect_drill" / "templates"
+
+
+def page(gathered: dict[str, Any], history: dict[str, Any], now: float) -> str:
+    return render("status.html.j2", {"gathered": gathered, "history": history, "now": now})
+
+
+def plot(found: dict[str, Any], start: float, end: float) -> str:
+    return str(environment().get_template("plot.html.j2").module.figure(found, start, end))  # type: ignore[attr-defined]
+
+
+def drill_page(found: dict[str, Any]) -> str:
+    return render("drill.html.j2", {"report": found}, [DRILL])
+
+
+def drill_plot(numbers: dict[str, Any]) -> str:
+    return render("drill_plot.svg.j2", {"plot": numbers}, [DRILL])
 
 
 class Page(HTMLParser):
@@ -69,10 +86,10 @@ def watched(**changes: Any) -> list[Any]:
     return [["m1", {}, {"units": [unit("prometheus.service"), unit("prometheus-alertmanager.service", **changes)]}]]
 
 
-def report(**changes: Any) -> dict[str, Any]:
+def gathered(**changes: Any) -> dict[str, Any]:
     """Two API servers and everything else once, all well."""
     redis = {"address": "r:6379", "version": "7.0.15", "memory_bytes": 2e6, "max_memory_bytes": 512e6, "clients": 9, "appends": True}
-    gathered = {
+    found = {
         "version": "3.8.8",
         "url": "http://lb:4200/api",
         "groups": {"postgres": ["db1"], "redis": ["r1"], "prefect_api": ["api1", "api2"], "prefect_services": ["s1"], "nginx": ["lb1"]},
@@ -89,7 +106,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "database": {"address": "db:5432", "version": "15.18", "connections": 23, "max_connections": 110, "size_bytes": 9e6, "problem": ""},
         "redis": {**redis, "eviction": "noeviction", "problem": ""},
     }
-    return assemble({**gathered, **changes})
+    return {**found, **changes}
 
 
 def history(**changes: Any) -> dict[str, Any]:
@@ -102,11 +119,11 @@ def history(**changes: Any) -> dict[str, Any]:
 
 
 def test_what_is_switched_off() -> None:
-    assert "Switched off by prefect_settings: scheduler" in Page(page(report(switched_off=["scheduler"]), history(), NOW)).words
+    assert "Switched off by prefect_settings: scheduler" in Page(page(gathered(switched_off=["scheduler"]), history(), NOW)).words
 
 
 def test_all_well() -> None:
-    shown = Page(page(report(), history(), NOW))
+    shown = Page(page(gathered(), history(), NOW))
     assert shown.tags.count("svg") == 2
     assert shown.tags.count("table") == 3
     for words in ("no problem found", "http://lb:4200/api", "up to date", "2026-11-24 12:00:00 UTC", "prefect-api@4200", "1h 1m", "12 ms"):
@@ -127,12 +144,12 @@ def test_all_well() -> None:
 def test_redis_is_known_by_either_package(name: str, shown: str) -> None:
     """By its unit, where no API host could say how the server does."""
     hosts = [["r1", {}, {"units": [unit(name)]}]]
-    state = parts(report(hosts=hosts, redis={}, groups={"redis": ["r1"]}, servers=[]))["state"]
+    state = parts(assemble(gathered(hosts=hosts, redis={}, groups={"redis": ["r1"]}, servers=[])))["state"]
     assert [part.detail for part in state if part.name == "r1"] == [shown]
 
 
 def test_it_needs_nothing_else() -> None:
-    text = page(report(), history(), NOW)
+    text = page(gathered(), history(), NOW)
     shown = Page(text)
     assert not {"script", "link", "img", "iframe", "object", "use", "image"} & set(shown.tags)
     assert not [name for name, _value in shown.attributes if name in ("src", "href", "xlink:href", "srcset") or name.startswith("on")]
@@ -158,24 +175,25 @@ def test_it_needs_nothing_else() -> None:
     ],
 )
 def test_without_history(found: dict[str, Any], words: str) -> None:
-    assert words in Page(page(report(), found, NOW)).words
+    assert words in Page(page(gathered(), found, NOW)).words
 
 
 def test_nothing_is_taken_for_markup() -> None:
     text = page(
-        report(
+        gathered(
             version=EVIL,
             url=EVIL,
             groups={"prefect_api": [EVIL], "nginx": [EVIL], "postgres": [EVIL]},
             hosts=[[EVIL, {"units": [unit(EVIL, state=EVIL)]}, {}]],
             servers=[server(EVIL, url=EVIL, version=EVIL, problem=EVIL)],
-            database={**report()["database"], "address": EVIL, "problem": EVIL},
+            database={**gathered()["database"], "address": EVIL, "problem": EVIL},
         ),
         history(plots=[{"title": EVIL, "unit": EVIL, "series": [{"label": EVIL, "points": [[NOW, 1.0], [NOW + 1, 2.0]]}]}], problem=EVIL),
         NOW,
     )
     assert "script" not in Page(text).tags
     assert "<script" not in text
+    assert "{{ 7 * 7 }}" in text
 
 
 @pytest.mark.parametrize(
@@ -214,7 +232,7 @@ def test_nothing_is_taken_for_markup() -> None:
         pytest.param({"groups": {}}, "balancers", GOOD, "ready in 12 ms", id="a balancer of one's own"),
         pytest.param({"groups": {}, "servers": []}, "balancers", UNKNOWN, "was not asked", id="nobody asked the balancer"),
         pytest.param({}, "state", GOOD, "15.18, answers", id="database"),
-        pytest.param({"database": {**report()["database"], "problem": "refused"}}, "state", BAD, "does not answer", id="database gone"),
+        pytest.param({"database": {**gathered()["database"], "problem": "refused"}}, "state", BAD, "does not answer", id="database gone"),
         pytest.param({"database": {}}, "state", GOOD, "running", id="only its unit is known"),
         pytest.param({"database": {}, "groups": {}}, "state", UNKNOWN, "was not asked", id="nobody asked the database"),
         pytest.param({"groups": {"monitoring": ["m1"]}, "hosts": watched()}, "watchers", GOOD, "running", id="watched"),
@@ -224,41 +242,9 @@ def test_nothing_is_taken_for_markup() -> None:
     ],
 )
 def test_parts(changes: dict[str, Any], column: str, health: str, detail: str) -> None:
-    first = parts(report(**changes))[column][0]
+    first = parts(assemble(gathered(**changes)))[column][0]
     assert (first.health, first.detail) == (health, detail)
-    assert detail in page(report(**changes), {}, NOW)
-
-
-@pytest.mark.parametrize(
-    ("most", "unit", "top"),
-    [
-        (0, "", 1),
-        (1, "", 1),
-        (3, "", 3),
-        (110, "", 150),
-        (0.004, "s", 0.01),
-        (0.9, "s", 1),
-        (12, "s", 15),
-        (70, "%", 100),
-        (9, "%", 10),
-        (5e8, "B", 6e8),
-    ],
-)
-def test_scale(most: float, unit: str, top: float) -> None:
-    ticks = scale(most, unit)
-    assert ticks[0] == 0
-    assert math.isclose(ticks[-1], top)
-    assert ticks[-1] >= most
-    assert len(ticks) <= 7
-
-
-@pytest.mark.parametrize(
-    ("number", "unit", "words"),
-    [(0.0123, "s", "12 ms"), (2.5, "s", "2.5 s"), (250, "s", "250 s"), (5e8, "B", "500 MB"), (2e6, "B", "2.0 MB"), (2e9, "B", "2.0 GB"),
-     (42.25, "/s", "42.2 /s"), (7, "", "7"), (0.25, "%", "0.25 %")],
-)  # fmt: skip
-def test_value(number: float, unit: str, words: str) -> None:
-    assert value(number, unit) == words
+    assert detail in page(gathered(**changes), {}, NOW)
 
 
 def test_a_plot_with_a_gap_and_a_lonely_point() -> None:
@@ -277,27 +263,86 @@ def test_bars_of_what_is_there_or_not() -> None:
     assert "l: up; m: up" in drawn
 
 
-def play(monkeypatch: pytest.MonkeyPatch, check: bool = False, **arguments: Any) -> dict[str, Any]:
-    monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
-    monkeypatch.setattr(plugin, "Display", lambda: SimpleNamespace(display=lambda _text: None))
-    action = plugin.ActionModule.__new__(plugin.ActionModule)
-    action._task = SimpleNamespace(args=arguments, check_mode=check)
-    monkeypatch.setattr(plugin.ActionModule, "validate_argument_spec", lambda _self, _spec: (None, {"history": {}, **arguments}))
-    return dict(action.run())
+def test_a_drill_on_its_page(measured: Any) -> None:
+    about = {"url": "http://balancer:4200/api", "began": "then", "ended": "now", "version": "3.8.8"}
+    shown = Page(drill_page(result([measured(), measured(name="other", unwell="api3 hangs")], about)))
+    words = " ".join(shown.words.split())
+    assert words.startswith("Failover drill: failed Failover drill \N{BALLOT X} failed http://balancer:4200/api Prefect 3.8.8 then to now")
+    for text in ("kill -9 of one API server", "1 of 8", "requests from the fault on 8", "The first 1 failures", "by itself yes"):
+        assert text in words
+    assert "the cluster was not well afterwards: api3 hangs" in words
+    assert ("href", "#other") in shown.attributes
+    assert ("id", "other") in shown.attributes
 
 
 @pytest.mark.parametrize(
-    ("output", "check", "written"), [("html", False, True), ("html", True, False), ("table", False, False), ("json", False, False)]
+    ("more", "words"),
+    [
+        ({"limits": {"failed": 0}}, "failed requests: 1, and the limit is 0"),
+        ({"problem": "no timer"}, "no timer"),
+        ({"watch": {"flows": {"runs": [], "problem": "no python"}}}, "the flows could not be judged: no python"),
+        ({"watch": {"flows": {"runs": []}, "scheduler": {"switched_off": True}}}, "kill_api"),
+    ],
 )
-def test_the_action(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, output: str, check: bool, written: bool) -> None:
-    path = tmp_path / "page.html"
-    gathered = {"version": "3.8.8", "url": "u", "hosts": [["api1", {"units": []}, {}]]}
-    result = play(monkeypatch, check, report=gathered, output=output, path=str(path))
-    assert result["changed"] is (output == "html")
-    assert path.exists() is written
-    assert [each.name for each in tmp_path.iterdir()] == ["page.html"] * written
+def test_what_is_wrong_is_on_the_page_of_a_drill(measured: Any, more: dict[str, Any], words: str) -> None:
+    assert words in drill_page(result([measured(**more)], {}))
 
 
-def test_a_page_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(AnsibleActionFail, match="Name another file"):
-        play(monkeypatch, report={"hosts": []}, output="html", path=str(tmp_path / "none" / "page.html"))
+def test_a_drill_that_is_not_conclusive(measured: Any) -> None:
+    found = result([measured()], {})
+    (one,) = found["scenarios"]
+    cpu = {"before": {"busy": 0.5, "others": 0.2}, "from": {"busy": 1.0, "others": 0.8}, "crowded": []}
+    shown = drill_page({**found, "outcome": "inconclusive", "scenarios": [{**one, "outcome": "inconclusive", "cpu": cpu}]})
+    assert "Failover drill: not conclusive" in shown
+    assert (
+        "CPU of the busiest machine before the fault: 50% in use, 20% by what is no part of the service;"
+        " from the fault on: 100% in use, 80% by what is no part of the service." in " ".join(shown.split())
+    )
+    assert "CPU of the busiest machine" not in drill_page({**found, "scenarios": [{**one, "cpu": {"before": {}, "from": {}}}]})
+
+
+def test_the_page_of_a_drill_is_whole_and_needs_nothing_else(measured: Any) -> None:
+    text = drill_page(result([measured(), measured(name="other", problem=EVIL)], {}))
+    shown = Page(text)
+    assert shown.tags.count("svg") == 1
+    assert not {"script", "link", "img"} & set(shown.tags)
+    assert all(not value or "://" not in value for name, value in shown.attributes if name in ("src", "href"))
+    assert "/flows/&lt;b&gt;" in text
+    assert "url(" not in text
+    assert "default-src 'none'" in text
+
+
+def test_the_plot_of_a_drill_marks_fault_and_recovery(measured: Any) -> None:
+    numbers = result([measured()], {})["scenarios"][0]["plot"]
+    tree = ElementTree.fromstring(drill_plot(numbers))  # noqa: S314  our own
+    words = [element.text for element in tree.iter() if element.text and element.tag.endswith("text")]
+    assert {"fault", "normal after 1.6 s", "+0 s", "0.1 s", "scheduling"} <= set(words)
+    kinds = [element.get("class") for element in tree.iter()]
+    assert (kinds.count("bad"), kinds.count("again")) == (2, 1)  # a failed request, and a tick overdue
+    width, height = map(float, str(tree.get("viewBox")).split()[2:])
+    for element in tree.iter():
+        for x in re.findall(r"[\d.]+", " ".join(element.get(name, "") for name in ("x", "x1", "x2", "cx"))):
+            assert 0 <= float(x) <= width
+        for y in re.findall(r"[\d.]+", " ".join(element.get(name, "") for name in ("y", "y1", "y2", "cy"))):
+            assert 0 <= float(y) <= height
+    assert "again" not in drill_plot({**numbers, "normal_after": None})
+
+
+def test_the_same_data_are_the_same_page(measured: Any) -> None:
+    assert page(gathered(), history(), NOW) == page(gathered(), history(), NOW)
+    assert drill_page(result([measured()], {})) == drill_page(result([measured()], {}))
+
+
+def test_templates_that_cannot_be_rendered(tmp_path: Path) -> None:
+    with pytest.raises(UndefinedError, match="gathered"):
+        render("status.html.j2", {})
+    with pytest.raises(TemplateNotFound):
+        render("drill.html.j2", {}, [tmp_path])
+
+
+def test_a_template_elsewhere_does_not_replace_a_shared_one(tmp_path: Path) -> None:
+    (tmp_path / "page.css").write_text("mine")
+    (tmp_path / "own.html.j2").write_text("{% include 'page.css' %}{{ '<' }}")
+    text = render("own.html.j2", {}, [tmp_path])
+    assert "mine" not in text
+    assert text.endswith("&lt;\n")
