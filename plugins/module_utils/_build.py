@@ -13,7 +13,7 @@ import shutil
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ _OLDEST_PYTHON = (3, 11)
 _NICE = 19
 # Imports what a server runs; a set of packages that cannot start fails here, and not when something points at it.
 _IMPORT = "import prefect.server.api.server, prefect_redis.messaging; print(prefect.__version__)"
+# The same for an environment that flows run in.
+_IMPORT_WORKER = "import prefect.workers.process; print(prefect.__version__)"
 # Packages that a lock may have beside Prefect's own, and what Prefect imports of them when it is told to.
 _EXTRAS = {"logfire": "import logfire, opentelemetry.instrumentation.fastapi, opentelemetry.instrumentation.sqlalchemy; "}
 _VERSION = "import sys; print(*sys.version_info[:2])"
@@ -52,7 +54,8 @@ class Uv:
 class Plan:
     """What to build. ``wheelhouse`` is an archive that holds every file needed; empty means the package index.
 
-    ``programs`` has the text of what units run beside the release, for each path. ``timeout`` bounds the whole, in seconds.
+    ``programs`` has the text of what units run beside the release, for each path. ``timeout`` bounds the whole, in seconds. With
+    ``requirements`` it is an environment for flows: Prefect and those, in the versions of the lock as far as it has them.
     """
 
     path: Path
@@ -63,6 +66,7 @@ class Plan:
     uv: Uv
     wheelhouse: str = ""
     programs: Mapping[Path, str] = field(default_factory=dict)
+    requirements: Sequence[str] = ()
     timeout: float = 600.0
 
 
@@ -134,13 +138,23 @@ class Builder:
         release = self._aside / "release"
         source = ["--no-index", "--find-links", str(wheels), "--offline"] if wheels else []
         self._uv_run([uv, "venv", "--quiet", "--no-project", "--relocatable", "--python", self._python(), str(release)])
-        (release / "requirements.txt").write_text(self._plan.lock, encoding="utf-8")
-        options = ["--quiet", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode", *source]
-        self._uv_run([uv, "pip", "sync", *options, "--python", str(release / "bin" / "python"), str(release / "requirements.txt")])
+        options = ["--quiet", "--compile-bytecode", *source, "--python", str(release / "bin" / "python")]
+        if self._plan.requirements:
+            self._install_requirements(uv, release, options)
+        else:
+            (release / "requirements.txt").write_text(self._plan.lock, encoding="utf-8")
+            self._uv_run([uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", *options, str(release / "requirements.txt")])
         self._prove(release)
         if self._plan.path.exists():
             shutil.rmtree(self._plan.path)
         release.rename(self._plan.path)
+
+    def _install_requirements(self, uv: str, release: Path, options: Sequence[str]) -> None:
+        wanted = (f"prefect=={self._plan.version}", *self._plan.requirements)
+        for name, text in (("requirements.txt", "\n".join(wanted) + "\n"), ("constraints.txt", self._plan.lock)):
+            (release / name).write_text(text, encoding="utf-8")
+        files = ["--constraints", str(release / "constraints.txt"), "--requirements", str(release / "requirements.txt")]
+        self._uv_run([uv, "pip", "install", *options, *files])
 
     def _python(self) -> str:
         found = self._run([self._plan.python, "-c", _VERSION])
@@ -214,7 +228,8 @@ class Builder:
         done = self._run(command, environment)
         if done.rc != 0:
             hint = "the wheelhouse is not of this lock or this machine: make it again" if self._plan.wheelhouse else _NETWORK_HINT
-            raise BuildError(f"uv could not install the locked packages: {_brief(done)}\n{hint}")
+            what = "these requirements beside the release's lock" if self._plan.requirements else "the locked packages"
+            raise BuildError(f"uv could not install {what}: {_brief(done)}\n{hint}")
 
     def _prove(self, release: Path) -> None:
         home = self._aside / "home"
@@ -222,11 +237,14 @@ class Builder:
         # Not the caller's environment: a PREFECT_ variable in it could make a good release fail.
         environment = {"PREFECT_HOME": str(home), "HOME": str(home), "DO_NOT_TRACK": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         extras = "".join(imports for name, imports in _EXTRAS.items() if pinned_version(self._plan.lock, name))
-        done = self._run([str(release / "bin" / "python"), "-c", extras + _IMPORT], environment, cwd=str(home))
+        imported = _IMPORT_WORKER if self._plan.requirements else extras + _IMPORT
+        done = self._run([str(release / "bin" / "python"), "-c", imported], environment, cwd=str(home))
         found = done.output.strip().rpartition("\n")[2]
         if done.rc != 0:
             raise BuildError(
-                f"the installed packages cannot run a server, so this lock is not fit for use: {_brief(done)}\n"
+                f"the installed packages cannot run a worker: {_brief(done)}\nchange the requirements"
+                if self._plan.requirements
+                else f"the installed packages cannot run a server, so this lock is not fit for use: {_brief(done)}\n"
                 f"make the lock anew, adding the constraint it lacks"
             )
         if found != self._plan.version:

@@ -71,6 +71,14 @@ options:
   wheelhouse:
     description: Archive on the host that holds every wheel of the lock, and that of C(uv). Without one the package index is asked.
     type: path
+  requirements:
+    description:
+      - Packages that flows need, each as a line of a requirements file. The environment is then one for workers: Prefect of O(version) and
+        these, with what they need. What O(lock) has as well gets the version, and is checked against the hash, that it has there.
+      - Other packages are not locked, and may be compiled.
+    type: list
+    elements: str
+    default: []
   programs:
     description:
       - What the units of the release run beside it, each path on the host with its text. One that is there is left alone, so a path has to
@@ -138,6 +146,7 @@ def main() -> None:
             "tools": {"type": "path", "required": True},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "wheelhouse": {"type": "path"},
+            "requirements": {"type": "list", "elements": "str", "default": []},
             "programs": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 600},
         },
@@ -153,6 +162,7 @@ def main() -> None:
         uv=Uv(given["uv"]["version"], given["uv"]["wheels"]),
         wheelhouse=given["wheelhouse"] or "",
         programs={Path(path): text for path, text in given["programs"].items()},
+        requirements=given["requirements"],
         timeout=given["timeout"],
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}

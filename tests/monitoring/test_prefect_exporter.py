@@ -69,6 +69,8 @@ DATABASE = {
     exporter.RETENTION: [('{"events": 604800, "flow_runs": null, "logs": 2592000}',)],
     exporter.OLDEST["events"]: [(604801.5,)],
     exporter.OLDEST["logs"]: [(None,)],
+    exporter.WORKERS: [("etl", "a@w1"), ("etl", "mine"), ("idle", None)],
+    exporter.SLOTS: [("etl", 10, 3), ("idle", None, 0)],
 }
 
 
@@ -95,6 +97,22 @@ def test_database() -> None:
         ("retention_seconds", "logs"): 2592000,
         ("retention_oldest_seconds", "events"): 604801.5,
         ("retention_oldest_seconds", "logs"): 0,
+        ("workers_online", "etl"): 2,
+        ("workers_online", "idle"): 0,
+        ("work_pool_slots_used", "etl"): 3,
+        ("work_pool_slots_used", "idle"): 0,
+        ("work_pool_slots", "etl"): 10,
+    }
+
+
+def test_workers_that_have_to_be_online() -> None:
+    wanted = ["etl/a@w1", "etl/b@w1", "idle/mine", "new pool/c@w1"]
+    samples = found(asyncio.run(exporter.database_samples(answering(DATABASE), SCHEMA, 60, 0, wanted)))
+    assert {labels: value for (name, *labels_), value in samples.items() if name == "worker_online" for labels in [tuple(labels_)]} == {
+        ("etl", "a@w1"): 1,
+        ("etl", "b@w1"): 0,
+        ("idle", "mine"): 0,
+        ("new pool", "c@w1"): 0,
     }
 
 
@@ -136,7 +154,7 @@ def test_schema(rows: Any, current: str, behind: int) -> None:
 
 def test_a_database_without_a_schema_still_tells_its_connections(capsys: pytest.CaptureFixture[str]) -> None:
     refused = exporter.Refused('relation "flow_run" does not exist')
-    nothing = dict.fromkeys((exporter.LATE, exporter.NEWEST, exporter.REVISION, exporter.RETENTION), refused)
+    nothing = dict.fromkeys((exporter.LATE, exporter.NEWEST, exporter.REVISION, exporter.RETENTION, exporter.WORKERS, exporter.SLOTS), refused)
     samples = of_database({**nothing, exporter.TABLES: []})
     assert {name for name, *_labels in samples} == {"database_connections", "database_connections_budget", "database_size_bytes"}
     assert "flow_run" in capsys.readouterr().err

@@ -4,7 +4,8 @@ It runs with a release's own Python and the settings file of the role prefect, a
 within a limit. What does not answer is a metric, too (prefect_exporter_target_up); what cannot be known is left out.
 
 Arguments: --address and --port to listen on, --budget, the connections that all processes of Prefect may open together, --size-limit, the
-bytes that the database may take (0 for no limit), and --release, the release whose schema is wanted.
+bytes that the database may take (0 for no limit), --release, the release whose schema is wanted, and for each worker that has to be online
+--worker POOL/NAME.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import ssl
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -66,6 +68,10 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "prefect_database_limit_bytes": ("Size that the database may have; left out when none is configured.", ()),
     "prefect_table_size_bytes": ("Size of a table, its indexes included.", ("table",)),
     "prefect_table_rows": ("Rows of a table, as PostgreSQL's statistics have it; dead ones wait for autovacuum.", ("table", "state")),
+    "prefect_workers_online": ("Workers of a work pool whose heartbeats come.", ("work_pool",)),
+    "prefect_worker_online": ("Whether the heartbeats of a worker come that this deployment runs.", ("work_pool", "worker")),
+    "prefect_work_pool_slots_used": ("Flow runs of a work pool that are pending, running or being cancelled.", ("work_pool",)),
+    "prefect_work_pool_slots": ("How many a work pool may have; left out when it has no limit.", ("work_pool",)),
     "prefect_retention_seconds": ("How long this kind is kept; left out when it is kept for ever.", ("kind",)),
     "prefect_retention_oldest_seconds": ("Age of the oldest row of a kind that its retention deletes.", ("kind",)),
 }
@@ -95,6 +101,15 @@ OLDEST = {
     " AND state_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')",
     "logs": 'SELECT extract(epoch FROM now() - min("timestamp")) FROM log',
 }
+# A worker counts as online for three of its heartbeats, as it does for Prefect.
+WORKERS = """
+SELECT p.name, w.name FROM work_pool p LEFT JOIN worker w ON w.work_pool_id = p.id
+AND w.last_heartbeat_time > now() - 3 * coalesce(w.heartbeat_interval_seconds, 30) * interval '1 second'
+"""
+SLOTS = """
+SELECT p.name, p.concurrency_limit, count(r.id) FROM work_pool p LEFT JOIN work_queue q ON q.work_pool_id = p.id
+LEFT JOIN flow_run r ON r.work_queue_id = q.id AND r.state_type IN ('PENDING', 'RUNNING', 'CANCELLING') GROUP BY 1, 2
+"""
 REVISION = "SELECT version_num FROM alembic_version"
 
 # What says nothing while the part that it tells of is switched off.
@@ -160,8 +175,8 @@ async def each(questions: Iterable[Callable[[], Awaitable[list[Sample]]]]) -> li
     return samples
 
 
-async def database_samples(query: Query, schema: Schema, budget: int, limit: int = 0) -> list[Sample]:
-    """What the database knows."""
+async def database_samples(query: Query, schema: Schema, budget: int, limit: int = 0, wanted: Sequence[str] = ()) -> list[Sample]:
+    """What the database knows. ``wanted`` are the workers that have to be online, each POOL/NAME."""
 
     async def connections() -> list[Sample]:
         counted = dict.fromkeys(STATES, 0) | {str(state): count for state, count in await query(CONNECTIONS)}
@@ -201,6 +216,23 @@ async def database_samples(query: Query, schema: Schema, budget: int, limit: int
             )
         ]
 
+    async def workers() -> list[Sample]:
+        rows = await query(WORKERS)
+        online = {f"{pool}/{name}" for pool, name in rows if name}
+        pools = dict.fromkeys((pool for pool, _name in rows), 0) | Counter(pool for pool, name in rows if name)
+        counted = [Sample("prefect_workers_online", count, (pool,)) for pool, count in pools.items()]
+        return [*counted, *(Sample("prefect_worker_online", name in online, tuple(name.split("/", 1))) for name in wanted)]
+
+    async def slots() -> list[Sample]:
+        return [
+            sample
+            for pool, most, used in await query(SLOTS)
+            for sample in (
+                Sample("prefect_work_pool_slots_used", used, (pool,)),
+                *([] if most is None else [Sample("prefect_work_pool_slots", most, (pool,))]),
+            )
+        ]
+
     async def retention() -> list[Sample]:
         rows = await query(RETENTION)
         kept = {kind: seconds for kind, seconds in json.loads(rows[0][0]).items() if seconds and kind in OLDEST} if rows else {}
@@ -213,7 +245,7 @@ async def database_samples(query: Query, schema: Schema, budget: int, limit: int
             samples.append(Sample("prefect_retention_oldest_seconds", max(0.0, float(age or 0)), (kind,)))
         return samples
 
-    return await each((connections, offered, late, revision, newest, size, tables, retention))
+    return await each((connections, offered, late, revision, newest, size, tables, workers, slots, retention))
 
 
 async def redis_samples(messaging: Command, docket: Command, now: Callable[[], float] = time.time) -> list[Sample]:
@@ -404,6 +436,7 @@ async def gather(
     schema: Schema,
     budget: int,
     limit: int = 0,
+    wanted: Sequence[str] = (),
     *,
     database: Opened = open_database,
     redis: Opened = open_redis,
@@ -412,7 +445,7 @@ async def gather(
 
     async def ask_database() -> list[Sample]:
         async with database(environment) as query:
-            return await database_samples(query, schema, budget, limit)
+            return await database_samples(query, schema, budget, limit, wanted)
 
     async def ask_redis() -> list[Sample]:
         async with redis(environment) as (messaging, docket):
@@ -473,6 +506,7 @@ def main(arguments: Sequence[str], environment: Environment) -> None:
     parser.add_argument("--port", type=int, default=9420)
     parser.add_argument("--budget", type=int, default=0)
     parser.add_argument("--size-limit", type=int, default=0)
+    parser.add_argument("--worker", action="append", default=[])
     parser.add_argument("--release", type=Path, default=Path(sys.prefix))
     options = parser.parse_args(arguments)
     missing = [name for name in (f"{DATABASE}HOST", f"{DATABASE}PASSWORD", "PREFECT_SERVER_DOCKET_URL") if not environment.get(name)]
@@ -483,7 +517,7 @@ def main(arguments: Sequence[str], environment: Environment) -> None:
 
     def ask() -> list[Sample]:
         # A symlink that may have been turned to another release since.
-        return asyncio.run(gather(environment, read_schema(options.release.resolve()), options.budget, options.size_limit))
+        return asyncio.run(gather(environment, read_schema(options.release.resolve()), options.budget, options.size_limit, options.worker))
 
     registry = CollectorRegistry()
     registry.register(Collector(ask))

@@ -41,6 +41,8 @@ def load(name: str) -> Any:
         ("inventory_problems", ({"groups": {"prefect_api": ["a"]}},), []),
         ("switched_off", ({"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": False},), ["scheduler"]),
         ("proxy_exceptions", ({}, ["10.0.0.1"]), {}),
+        ("workers", (["a"], {"a": {}}), []),
+        ("worker_problems", ([], "3.8.8", {}, {}), []),
     ],
 )
 def test_filter(name: Any, arguments: Any, result: Any) -> None:
