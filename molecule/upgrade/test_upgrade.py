@@ -84,8 +84,8 @@ def test_a_database_of_weeks_is_read_as_prefect_wrote_it() -> None:
 
 def through(version: str) -> str:
     """Starts a run on the worker, and waits until it runs there; its id."""
-    folder = "/var/lib/prefect-worker"
-    LAB.on("worker1", f"cat >{folder}/through.py <<'PY'\n{FLOW}\nPY\nchmod 644 {folder}/through.py")
+    folder = "/var/lib/prefect-worker/code"
+    LAB.on("worker1", f"mkdir -p {folder}; chmod 755 {folder}; cat >{folder}/through.py <<'PY'\n{FLOW}\nPY\nchmod 644 {folder}/through.py")
     flow = ask(LAB, "/flows/", {"name": "through"})[1]["id"]
     where = {"work_pool_name": "etl", "path": folder, "entrypoint": "through.py:through"}
     deployment = ask(LAB, "/deployments/", {"name": "through", "flow_id": flow, "parameters": {"version": version}, **where})[1]["id"]

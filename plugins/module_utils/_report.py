@@ -170,7 +170,8 @@ def problems(report: Mapping[str, Any]) -> list[str]:
         if report.get(key, {}).get("problem")
     ]
     found += [
-        f"the worker {worker['name']} of the work pool {worker['pool']} is not online" + (f": {worker['problem']}" if worker["problem"] else "")
+        f"the worker {worker['name']} of the work pool {worker['pool']} is not online"
+        + (f": {worker['problem']}" if worker["problem"] else "")
         for worker in report.get("workers", [])
         if not worker["online"]
     ]

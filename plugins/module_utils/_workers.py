@@ -66,9 +66,7 @@ def worker_problems(found: Iterable[Worker], version: str, pools: Mapping[str, s
     """
     listed = list(found)
     twice = [name for name, count in Counter(worker["id"] for worker in listed).items() if count > 1 and name]
-    problems = [
-        f"prefect_workers has {name} more than once. Give the entries of one work pool different names (`name`)." for name in twice
-    ]
+    problems = [f"prefect_workers has {name} more than once. Give the entries of one work pool different names (`name`)." for name in twice]
     for worker in listed:
         where = f"prefect_workers, {worker['id'] or 'an entry'}"
         of_entry = (_entry(worker), _pool(worker, pools), _environment(worker, environments), _versions(worker, version, environments))

@@ -154,7 +154,9 @@ def test_schema(rows: Any, current: str, behind: int) -> None:
 
 def test_a_database_without_a_schema_still_tells_its_connections(capsys: pytest.CaptureFixture[str]) -> None:
     refused = exporter.Refused('relation "flow_run" does not exist')
-    nothing = dict.fromkeys((exporter.LATE, exporter.NEWEST, exporter.REVISION, exporter.RETENTION, exporter.WORKERS, exporter.SLOTS), refused)
+    nothing = dict.fromkeys(
+        (exporter.LATE, exporter.NEWEST, exporter.REVISION, exporter.RETENTION, exporter.WORKERS, exporter.SLOTS), refused
+    )
     samples = of_database({**nothing, exporter.TABLES: []})
     assert {name for name, *_labels in samples} == {"database_connections", "database_connections_budget", "database_size_bytes"}
     assert "flow_run" in capsys.readouterr().err
@@ -272,7 +274,7 @@ def gathered(**opened: Any) -> dict[Any, float]:
 def test_both_answer() -> None:
     samples = gathered()
     assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (1, 1)
-    assert {f"prefect_{name}" for name, *_labels in samples} == set(exporter.METRICS) - {"prefect_switched_off_info"}
+    assert {f"prefect_{name}" for name, *_labels in samples} == set(exporter.METRICS) - {"prefect_switched_off_info", "prefect_worker_online"}
 
 
 def test_what_is_switched_off_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

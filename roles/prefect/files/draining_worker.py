@@ -27,8 +27,8 @@ from typing import Any
 
 REPORT = 30.0  # seconds in which a flow run's process that got SIGTERM has to report, and end
 KILLED = 10.0  # and in which the worker has to report one that got SIGKILL
-SETTLED = 2.0  # in which the worker reports the end of a run that has ended
 POLL = 0.2
+SETTLED = 10  # polls, in whose time the worker reports the end of a run that has ended
 
 Signals = Callable[[int, str, Callable[..., Any]], None]
 """Prefect's function that says what a worker does on signals."""
@@ -101,15 +101,15 @@ class Drain:
             signal.raise_signal(signal.SIGINT)
 
     async def _idle(self, seconds: float) -> bool:
-        """Waits until the worker has been at nothing for a moment; False when the time is over before that."""
-        loop = asyncio.get_running_loop()
-        end, since = loop.time() + seconds, loop.time()
-        while loop.time() - since < SETTLED:
+        """Waits until the worker was at nothing several times in a row; False when the time is over before that."""
+        clock = asyncio.get_running_loop().time
+        end, quiet = clock() + seconds, 0
+        while quiet < SETTLED:
             # What is taken and does not run yet is in a set of the worker's own.
-            if self._busy or getattr(self._worker, "_submitting_flow_run_ids", None):
-                if loop.time() >= end:
-                    return False
-                since = loop.time()
+            busy = self._busy or getattr(self._worker, "_submitting_flow_run_ids", None)
+            if busy and clock() >= end:
+                return False
+            quiet = 0 if busy else quiet + 1
             await asyncio.sleep(POLL)
         return True
 

@@ -17,7 +17,11 @@ def found(*entries: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_workers_of_several_hosts() -> None:
-    hostvars = {"w1": {"prefect_workers": [{"pool": "etl"}, {"pool": "etl", "name": "big"}]}, "w2": {"prefect_workers": [{"pool": "etl"}]}, "w3": {}}
+    hostvars = {
+        "w1": {"prefect_workers": [{"pool": "etl"}, {"pool": "etl", "name": "big"}]},
+        "w2": {"prefect_workers": [{"pool": "etl"}]},
+        "w3": {},
+    }
     names = [(worker["host"], worker["unit"], worker["worker"]) for worker in workers(["w1", "w2", "w3"], hostvars)]
     assert names == [
         ("w1", "prefect-worker@etl.service", "etl@w1"),
@@ -55,7 +59,9 @@ def test_what_a_worker_runs_from() -> None:
 def test_an_environment_is_another_with_other_requirements_or_another_release() -> None:
     hosts = {"w": {"prefect_workers": [{"pool": "b", "requirements": ["pandas"]}]}}
     more = {"w": {"prefect_workers": [{"pool": "b", "requirements": ["pandas", "polars"]}]}}
-    folders = {workers(["w"], each, release, "/r")[0]["built"] for each in (hosts, more) for release in (RELEASE, "/opt/prefect/releases/3.9.1-x")}
+    folders = {
+        workers(["w"], each, release, "/r")[0]["built"] for each in (hosts, more) for release in (RELEASE, "/opt/prefect/releases/3.9.1-x")
+    }
     assert len(folders) == 4
     assert workers(["w"], hosts, RELEASE, "/r") == workers(["w"], hosts, RELEASE, "/r")
 
@@ -102,7 +108,12 @@ def test_nothing_wrong(entry: Any, pools: Any, environments: Any) -> None:
         ({**GOOD, "virtualenv": "v"}, {}, {}, "'v', which is not an absolute path"),
         ({**GOOD, "virtualenv": "/v"}, {}, {"/v": ""}, "/v has no Prefect in it"),
         ({**GOOD, "virtualenv": "/v"}, {}, {"/v": "3.10.0"}, "/v has Prefect 3.10.0, and the servers run 3.8.8. A client may not be newer"),
-        ({**GOOD, "requirements": ["Prefect [aws] == 3.9.1 ; x"]}, {}, {}, "`requirements` has Prefect 3.9.1, and the servers run 3.8.8. A client"),
+        (
+            {**GOOD, "requirements": ["Prefect [aws] == 3.9.1 ; x"]},
+            {},
+            {},
+            "`requirements` has Prefect 3.9.1, and the servers run 3.8.8. A client",
+        ),
         ({**GOOD, "requirements": ["prefect==3.7.8"]}, {}, {}, "For an older client use `virtualenv`"),
     ],
 )
