@@ -61,8 +61,11 @@ _value:
       description: Its name in Prefect.
       type: string
     pool:
-      description: The work pool. The other keys of the entry are here, too.
+      description: The work pool. The other keys of the entry are here, too, but of C(environment) only the names.
       type: string
+    number:
+      description: The position of the entry in C(prefect_workers).
+      type: int
     built:
       description: The environment to build for its requirements; empty when it has none.
       type: string

@@ -27,12 +27,19 @@ _OWNED = {"PREFECT_API_URL": "prefect_api_url", "PREFECT_API_AUTH_STRING": "pref
 
 
 def workers(hosts: Iterable[str], hostvars: Mapping[str, Any], release: str = "", root: str = "") -> list[Worker]:
-    """The workers of hosts (their ``prefect_workers``), in order, each with all keys of an entry and what follows from them.
+    """The workers of hosts (their ``prefect_workers``), in order, each with the keys of its entry and what follows from them.
 
-    ``id`` names its unit and files on its host and ``worker`` is its name in Prefect, which no other host can have. ``folder`` is the
+    The values of ``environment`` may be secrets, and tasks loop over the result: it has their names, and which of them cannot be given
+    (``refused``); ``number`` is the position of the entry, where they are.
+
+    ``id`` names its unit and files on its host, and ``worker`` is its name in Prefect, which no other host can have. ``folder`` is the
     virtual environment that it runs from: its own, or one below ``root`` with its requirements, or the ``release``.
     """
-    return [_worker(text(host), entry, release, root) for host in hosts for entry in hostvars[host].get("prefect_workers") or []]
+    return [
+        {"host": text(host), "number": number, **_worker(text(host), entry, release, root)}
+        for host in hosts
+        for number, entry in enumerate(hostvars[host].get("prefect_workers") or [])
+    ]
 
 
 def _worker(host: str, entry: Mapping[str, Any], release: str, root: str) -> Worker:
@@ -40,9 +47,9 @@ def _worker(host: str, entry: Mapping[str, Any], release: str, root: str) -> Wor
     requirements = [text(each).strip() for each in entry.get("requirements") or []]
     unit = _UNIT_UNSAFE.sub("-", f"{pool}-{name}" if name else pool)
     digest = hashlib.sha256("\n".join([release.rpartition("/")[2], *requirements]).encode()).hexdigest()[:12]
+    environment = entry.get("environment") or {}
     built = f"{root}/workers/{unit}-{digest}" if requirements else ""
     return {
-        "host": host,
         "id": unit,
         "unit": f"prefect-worker@{unit}.service",
         "worker": f"{unit}@{host}",
@@ -50,7 +57,8 @@ def _worker(host: str, entry: Mapping[str, Any], release: str, root: str) -> Wor
         "type": text(entry.get("type")),
         "limit": entry.get("limit"),
         "queues": [text(queue) for queue in entry.get("queues") or []],
-        "environment": dict(entry.get("environment") or {}),
+        "environment": [text(name) for name in environment],
+        "refused": [text(name) for name, value in environment.items() if not _VARIABLE.match(text(name)) or _CONTROL.search(text(value))],
         "requirements": requirements,
         "virtualenv": text(entry.get("virtualenv")).rstrip("/"),
         "built": built,
@@ -84,10 +92,10 @@ def _entry(worker: Worker) -> Iterator[str]:
             yield f"{name!r} holds a character that Prefect refuses in a name (/ % & < > or a control character). Rename it."
     if worker["limit"] is not None and int(text(worker["limit"])) < 1:
         yield f"`limit` is {worker['limit']}, so it would run nothing. Set it to 1 or more, or leave it out for no limit."
-    for name, value in worker["environment"].items():
+    for name in worker["environment"]:
         if name in _OWNED:
             yield f"`environment` may not hold {name}. Set {_OWNED[name]} instead."
-        elif not _VARIABLE.match(name) or _CONTROL.search(text(value)):
+        elif name in worker["refused"]:
             yield f"{name} in `environment` is no name of a variable, or its value holds a line break or another control character."
 
 

@@ -101,7 +101,12 @@ def drained(monkeypatch: pytest.MonkeyPatch, timeout: float, meanwhile: Callable
             pass
 
         ended = asyncio.Event()
-        monkeypatch.setattr(program.signal, "raise_signal", lambda number: (sent.append((number, [])), ended.set()))
+
+        def raised(number: int) -> None:
+            sent.append((number, []))
+            ended.set()
+
+        monkeypatch.setattr(program.signal, "raise_signal", raised)
         told: list[str] = []
         prefect = SimpleNamespace(setup_signal_handlers_worker=lambda _pid, name, _print: told.append(name))
         program.Drain(timeout).install(prefect, Mine)
@@ -283,8 +288,9 @@ class Server:
     def start(self, flow: str) -> str:
         """Begins a run of a flow in a pool of the flow's name; its id."""
         flow_id = self.ask("/flows/", {"name": flow})["id"]
-        deployment = {"name": flow, "flow_id": flow_id, "work_pool_name": flow, "path": str(self.folder / "code"), "entrypoint": f"flows.py:{flow}"}
-        deployment_id = self.ask("/deployments/", {**deployment, "parameters": {"folder": str(self.folder)}})["id"]
+        where = {"work_pool_name": flow, "path": str(self.folder / "code"), "entrypoint": f"flows.py:{flow}"}
+        deployment = {"name": flow, "flow_id": flow_id, "parameters": {"folder": str(self.folder)}, **where}
+        deployment_id = self.ask("/deployments/", deployment)["id"]
         return str(self.ask(f"/deployments/{deployment_id}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"])
 
     def state(self, run: str) -> str:

@@ -41,12 +41,18 @@ def test_an_entry_that_says_no_more_than_its_pool() -> None:
         "type": "",
         "limit": None,
         "queues": [],
-        "environment": {},
+        "environment": [],
         "requirements": [],
         "virtualenv": "",
         "built": "",
         "folder": RELEASE,
     }
+
+
+def test_values_of_variables_are_left_out() -> None:
+    _first, worker = found({"pool": "a"}, {"pool": "etl", "environment": {"KEY": "s3cret", "BAD": "a\nb"}})
+    assert (worker["number"], worker["environment"], worker["refused"]) == (1, ["KEY", "BAD"], ["BAD"])
+    assert "s3cret" not in str(worker)
 
 
 def test_what_a_worker_runs_from() -> None:
