@@ -73,8 +73,8 @@ options:
     type: path
   requirements:
     description:
-      - Packages that flows need, each as a line of a requirements file. The environment is then one for workers: Prefect of O(version) and
-        these, with what they need. What O(lock) has as well gets the version, and is checked against the hash, that it has there.
+      - Packages that flows need, each as a line of a requirements file. The environment is then one for workers, with Prefect of O(version)
+        and these. What O(lock) has as well gets the version, and is checked against the hash, that it has there.
       - Other packages are not locked, and may be compiled.
     type: list
     elements: str
