@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -94,6 +95,9 @@ def drained(monkeypatch: pytest.MonkeyPatch, timeout: float, meanwhile: Callable
     sent: list[Any] = []
     monkeypatch.setattr(program, "children", lambda _pid: [7])
     monkeypatch.setattr(program, "descendants", lambda _pid: [7, 8])
+    left = threading.Event()
+    monkeypatch.setattr(program, "LEAVE", 0.01)
+    monkeypatch.setattr(program, "leave", left.set)
     monkeypatch.setattr(program, "send", lambda number, pids: sent.append((number, pids)))
 
     async def scene() -> Stopped:
@@ -122,10 +126,11 @@ def drained(monkeypatch: pytest.MonkeyPatch, timeout: float, meanwhile: Callable
             await asyncio.sleep(0.01)
             assert await worker.get_and_submit_flow_runs() in ([], ["run"])
             meanwhile(worker, sent)
-        if not running.done():
-            running.cancel()
+        result = [running.result()] if running.done() else []
+        running.cancel()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
-        return Stopped(sent, worker.polls, [running.result()] if running.done() else [])
+        assert await asyncio.to_thread(left.wait, 5), "a worker that misses the signal would stay"
+        return Stopped(sent, worker.polls, result)
 
     return asyncio.run(asyncio.wait_for(scene(), 10))
 
@@ -190,6 +195,15 @@ def test_a_worker_is_ready_when_it_has_its_pool(monkeypatch: pytest.MonkeyPatch)
 
     asyncio.run(scene())
     assert told == ["READY=1"]
+
+
+def test_a_worker_that_does_not_stop_is_ended() -> None:
+    script = (
+        "import sys, threading, time; sys.path.insert(0, sys.argv[1]); import draining_worker\n"
+        "threading.Timer(0.1, draining_worker.leave).start(); time.sleep(60)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(PROGRAM.parent)], capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "draining: the worker has not stopped by itself, and is ended\n")
 
 
 def test_processes(tmp_path: Path) -> None:

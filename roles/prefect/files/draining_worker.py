@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any
 
 REPORT = 30.0  # seconds in which a flow run's process that got SIGTERM has to report, and end
 KILLED = 10.0  # and in which the worker has to report one that got SIGKILL
+LEAVE = 15.0  # and in which the worker, being at nothing, has to stop
 POLL = 0.2
 SETTLED = 10  # polls, in whose time the worker reports the end of a run that has ended
 
@@ -97,6 +99,10 @@ class Drain:
                     send(signal.SIGKILL, descendants(os.getpid()))
                     await self._idle(KILLED)
         finally:
+            # Python before 3.12 can miss that a task was cancelled (python/cpython#86296), and the worker would go on, at nothing.
+            leaving = threading.Timer(LEAVE, leave)
+            leaving.daemon = True
+            leaving.start()
             # The one signal that Prefect's worker stops on.
             signal.raise_signal(signal.SIGINT)
 
@@ -139,6 +145,12 @@ def notify(state: str) -> None:
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
             listener.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def leave() -> None:
+    """Ends the process although something in it goes on."""
+    say("the worker has not stopped by itself, and is ended")
+    os._exit(0)
 
 
 def say(words: str) -> None:
