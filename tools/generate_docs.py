@@ -34,6 +34,7 @@ ROLE_GROUPS = {
     "prefect_api": "prefect_api",
     "prefect_migrate": "prefect_api[0]",
     "prefect_services": "prefect_services",
+    "prefect_worker": "prefect_worker",
     "nginx": "nginx",
     "exporters": "all",
     "monitoring": "monitoring",

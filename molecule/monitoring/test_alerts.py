@@ -337,6 +337,8 @@ STAGES: dict[str, list[Trial]] = {
             # So that there is something to do; little, or it would hide the requests that fail.
             meanwhile=(Request("POST", "/api/flows/", b'{"name": "an-event"}'), 1, 5),
         ),
+        # It counts as online for 90 s.
+        Trial("a worker is stopped", {"PrefectWorkerOffline": 90}, [stopped(group("prefect_worker")[0], "prefect-worker@etl")]),
         Trial("nobody takes runs", {"PrefectLateRuns": 15}, breaks=late_runs, mends=no_late_runs),
         Trial(
             "requests wait for a lock, and fail",

@@ -199,7 +199,36 @@ def balancer_on_api2(inventory: Inventory) -> None:
     inventory["all"]["children"]["nginx"]["hosts"] = {"api2": None}
 
 
+def workers(*entries: dict[str, Any]) -> Callable[[Inventory], object]:
+    """The inventory with workers on api1."""
+
+    def change(inventory: Inventory) -> None:
+        inventory["all"]["children"]["prefect_worker"] = {"hosts": {"api1": {"prefect_workers": list(entries)}}}
+
+    return change
+
+
 CASES = {
+    "workers that cannot run": Case(
+        (
+            "prefect_workers has a-b more than once",
+            "prefect_workers, a-b: the work pool 'a b' may not exist, and the API cannot be asked. Create it, or set `type: process`",
+            "prefect_workers, newer: `requirements` has Prefect 99.0, and the servers run",
+            "prefect_workers, own: /srv/flows has no Prefect in it",
+            "prefect_workers, none: `limit` is 0",
+        ),
+        inventory=workers(
+            {"pool": "a b"},
+            {"pool": "a-b", "type": "process"},
+            {"pool": "newer", "type": "process", "requirements": ["prefect==99.0"]},
+            {"pool": "own", "type": "process", "virtualenv": "/srv/flows"},
+            {"pool": "none", "type": "process", "limit": 0},
+        ),
+    ),
+    "workers of the wrong type": Case(
+        ("prefect_workers[0].type must be one of process, not 'docker'", "prefect_workers[1] holds pools, which means nothing there"),
+        inventory=workers({"pool": "a", "type": "docker"}, {"pools": "b"}),
+    ),
     "SQLite": Case(
         ("SQLite", "PREFECT_SERVER_DATABASE_CONNECTION_URL"),
         {"prefect_settings": {"PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:////tmp/p.db"}},

@@ -24,6 +24,8 @@ FILES = {
     "api1/versions.txt",
     "api1/units.txt",
     "api1/config/etc/prefect/prefect.env",
+    "api1/config/etc/prefect/workers/etl.env",
+    "api1/journal/prefect-worker@etl.service.txt",
     "api1/database.txt",
     "api1/redis.txt",
     "state1/config/nginx-T.txt",
@@ -126,7 +128,9 @@ def test_all_well() -> None:
         "state1:4201": False,
         "balancer": False,
     }
-    assert {unit["name"] for unit in found["processes"]} >= {"prefect-api@4200.service", "prefect-services.service", "nginx.service"}
+    units = {"prefect-api@4200.service", "prefect-services.service", "nginx.service", "prefect-worker@etl.service"}
+    assert {unit["name"] for unit in found["processes"]} >= units
+    assert [(worker["name"], worker["online"]) for worker in found["workers"]] == [("etl@api1", True)]
 
 
 def told(port: int) -> str:
@@ -224,7 +228,7 @@ def test_bundle(tmp_path: Path) -> None:
 
 def test_this_would_see_a_leak() -> None:
     assert all(leaks({"x": word}) for password in passwords().values() for word in written(password))
-    assert set(passwords()) == {"database", "redis", "auth", "ops", "reader", "exporter"}
+    assert set(passwords()) == {"database", "redis", "auth", "ops", "reader", "exporter", "worker"}
 
 
 def test_a_host_that_is_gone(tmp_path: Path) -> None:

@@ -15,6 +15,18 @@ from outages import survive
 
 LAB = Lab("upgrade", 4270)
 APIS = ("api1", "api2", "api3")
+WORKER = "prefect-worker@etl"
+# Runs for as long as its worker is not told to stop, and then for longer than Prefect's own worker would let it.
+FLOW = """
+import subprocess, time
+from prefect import flow
+@flow
+def through(version: str):
+    said = lambda: subprocess.run(["systemctl", "show", "-P", "ActiveState", "prefect-worker@etl"], capture_output=True, text=True).stdout
+    while said() == "active\\n":
+        time.sleep(0.5)
+    time.sleep(8)
+"""
 MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also run everything else
 
 
@@ -70,9 +82,36 @@ def test_a_database_of_weeks_is_read_as_prefect_wrote_it() -> None:
     assert {task["state"]["type"] for task in tasks} == {"COMPLETED"} and lines
 
 
+def through(version: str) -> str:
+    """Starts a run on the worker, and waits until it runs there; its id."""
+    folder = "/var/lib/prefect-worker/code"
+    LAB.on("worker1", f"mkdir -p {folder}; chmod 755 {folder}; cat >{folder}/through.py <<'PY'\n{FLOW}\nPY\nchmod 644 {folder}/through.py")
+    flow = ask(LAB, "/flows/", {"name": "through"})[1]["id"]
+    where = {"work_pool_name": "etl", "path": folder, "entrypoint": "through.py:through"}
+    deployment = ask(LAB, "/deployments/", {"name": "through", "flow_id": flow, "parameters": {"version": version}, **where})[1]["id"]
+    run = str(ask(LAB, f"/deployments/{deployment}/create_flow_run", {"state": {"type": "SCHEDULED"}})[1]["id"])
+    end = time.monotonic() + 60
+    while state(run)["state_type"] != "RUNNING":
+        assert time.monotonic() < end, state(run)
+        time.sleep(1)
+    return run
+
+
+def state(run: str) -> dict[str, Any]:
+    (found,) = ask(LAB, "/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})[1]
+    return dict(found)
+
+
+def runs_from(version: str) -> bool:
+    """Whether the worker runs from a release of this version."""
+    return f"/opt/prefect/releases/{version}-" in LAB.on("worker1", f"systemctl show -P ExecStart {WORKER}")
+
+
 @pytest.mark.parametrize(("old", "new", "core"), [(OLD, PREVIOUS, ""), (PREVIOUS, NEW, "newest")])
 def test_upgrade_at_noon(old: str, new: str, core: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dumps = LAB.on("state1", "ls /var/backups/prefect/*.dump || true").split()
+    assert runs_from(old)
+    run = through(old)
     with LAB.load(tmp_path, flow=old, max_p99=MOST_P99, browsers=1) as load:
         played = LAB.play("upgrade", core=core, prefect_version=new)
     report = load.report
@@ -93,6 +132,11 @@ def test_upgrade_at_noon(old: str, new: str, core: str, tmp_path: Path, capsys: 
     assert report["writes"] >= report["requests"] * 0.45
     assert report["latency"]["p99"] < MOST_P99
     assert load.flow["state"] == "COMPLETED", load.flow
+    # The worker was restarted last, and its run went on through all of it to its own end.
+    assert runs_from(new)
+    ended = state(run)
+    assert (ended["state_type"], ended["run_count"]) == ("COMPLETED", 1), ended
+    assert ended["end_time"] > LAB.on("api3", "date --utc --iso-8601=seconds -d @$(stat -c %Y /opt/prefect/current)"), ended
     assert played.says(f"From {old} to {new}: api1, api2, api3, state1", "to apply", "Tables that these touch")
     assert len(LAB.on("state1", "ls /var/backups/prefect/*.dump").split()) == len(dumps) + 1
 
@@ -148,10 +192,11 @@ def sql(statement: str) -> str:
 
 @pytest.mark.parametrize(("playbook", "core"), [("upgrade", "newest"), ("site", "oldest")])
 def test_nothing_to_do(playbook: str, core: str) -> None:
-    before = LAB.started(APIS), LAB.started(["state1"], "prefect-services")
+    parts = ((APIS, "prefect-api@4200"), (["state1"], "prefect-services"), (["worker1"], WORKER))
+    before = [LAB.started(hosts, unit) for hosts, unit in parts]
     played = LAB.play(playbook, core=core, prefect_version=NEW)
     assert played.changed == 0, played.output
-    assert (LAB.started(APIS), LAB.started(["state1"], "prefect-services")) == before
+    assert [LAB.started(hosts, unit) for hosts, unit in parts] == before
 
 
 def test_no_downgrade_by_accident() -> None:

@@ -61,6 +61,10 @@ _raw:
       description: Patterns of files without secrets that support needs.
       type: list
       elements: str
+    environment_files:
+      description: Patterns of settings in systemd's format, of which support needs all but the secrets.
+      type: list
+      elements: str
     logs:
       description: Patterns of logs that support needs.
       type: list
@@ -87,7 +91,7 @@ except ImportError:  # before ansible-core 2.19 every string was a template
 
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
-_LISTS = ("units", "listeners", "disk", "files", "logs", "secrets")
+_LISTS = ("units", "listeners", "disk", "files", "environment_files", "logs", "secrets")
 
 
 class LookupModule(LookupBase):

@@ -13,7 +13,7 @@ import shutil
 import tarfile
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ _NICE = 19
 _IMPORT = "import prefect.server.api.server, prefect_redis.messaging; print(prefect.__version__)"
 # What an archive holds has been proved where it was built: here this host's interpreter has to load what is compiled, and to find the rest.
 _START = "import asyncpg, pydantic_core; from importlib.metadata import version; print(version('prefect'))"
+# The same for an environment that flows run in.
+_IMPORT_WORKER = "import prefect.workers.process; print(prefect.__version__)"
 # Packages that a lock may have beside Prefect's own, and what Prefect imports of them when it is told to.
 _EXTRAS = {"logfire": "import logfire, opentelemetry.instrumentation.fastapi, opentelemetry.instrumentation.sqlalchemy; "}
 _VERSION = "import sys; print(*sys.version_info[:3])"
@@ -57,7 +59,8 @@ class Plan:
     """What to build. ``wheelhouse`` is an archive that holds every file needed; empty means the package index.
 
     ``programs`` has the text of what units run beside the release, for each path. ``archive`` is the release as another host of this
-    kind packed it, with its ``sha256``: it is unpacked, and nothing is built. ``timeout`` bounds the whole, in seconds.
+    kind packed it, with its ``sha256``: it is unpacked, and nothing is built. With ``requirements`` it is an environment for flows:
+    Prefect and those, in the versions of the lock as far as it has them. ``timeout`` bounds the whole, in seconds.
     """
 
     path: Path
@@ -70,6 +73,7 @@ class Plan:
     programs: Mapping[Path, str] = field(default_factory=dict)
     archive: str = ""
     sha256: str = ""
+    requirements: Sequence[str] = ()
     timeout: float = 600.0
 
 
@@ -178,12 +182,26 @@ class Builder:
         release = self._aside / "release"
         source = ["--no-index", "--find-links", str(wheels), "--offline"] if wheels else []
         self._uv_run([uv, "venv", "--quiet", "--no-project", "--relocatable", "--python", self._python()[0], str(release)])
-        (release / "requirements.txt").write_text(self._plan.lock, encoding="utf-8")
-        options = ["--quiet", "--require-hashes", "--only-binary", ":all:", "--compile-bytecode", *source]
-        self._uv_run([uv, "pip", "sync", *options, "--python", str(release / "bin" / "python"), str(release / "requirements.txt")])
-        extras = "".join(imports for name, imports in _EXTRAS.items() if pinned_version(self._plan.lock, name))
-        self._prove(release, extras + _IMPORT)
+        options = ["--quiet", "--compile-bytecode", *source, "--python", str(release / "bin" / "python")]
+        if self._plan.requirements:
+            self._install_requirements(uv, release, options)
+            self._prove(release, _IMPORT_WORKER)
+        else:
+            self._install_lock(uv, release, options)
+            extras = "".join(imports for name, imports in _EXTRAS.items() if pinned_version(self._plan.lock, name))
+            self._prove(release, extras + _IMPORT)
         return release
+
+    def _install_lock(self, uv: str, release: Path, options: Sequence[str]) -> None:
+        (release / "requirements.txt").write_text(self._plan.lock, encoding="utf-8")
+        self._uv_run([uv, "pip", "sync", "--require-hashes", "--only-binary", ":all:", *options, str(release / "requirements.txt")])
+
+    def _install_requirements(self, uv: str, release: Path, options: Sequence[str]) -> None:
+        wanted = (f"prefect=={self._plan.version}", *self._plan.requirements)
+        for name, text in (("requirements.txt", "\n".join(wanted) + "\n"), ("constraints.txt", self._plan.lock)):
+            (release / name).write_text(text, encoding="utf-8")
+        files = ["--constraints", str(release / "constraints.txt"), "--requirements", str(release / "requirements.txt")]
+        self._uv_run([uv, "pip", "install", *options, *files])
 
     def _python(self) -> tuple[str, str]:
         found = self._run([self._plan.python, "-c", _VERSION])
@@ -257,7 +275,8 @@ class Builder:
         done = self._run(command, environment)
         if done.rc != 0:
             hint = "the wheelhouse is not of this lock or this machine: make it again" if self._plan.wheelhouse else _NETWORK_HINT
-            raise BuildError(f"uv could not install the locked packages: {_brief(done)}\n{hint}")
+            what = "these requirements beside the release's lock" if self._plan.requirements else "the locked packages"
+            raise BuildError(f"uv could not install {what}: {_brief(done)}\n{hint}")
 
     def _prove(self, release: Path, program: str) -> None:
         home = self._aside / "home"
@@ -270,7 +289,9 @@ class Builder:
             raise BuildError(f"what its archive holds does not run on this host: {_brief(done)}")
         if done.rc != 0:
             raise BuildError(
-                f"the installed packages cannot run a server, so this lock is not fit for use: {_brief(done)}\n"
+                f"the installed packages cannot run a worker: {_brief(done)}\nchange the requirements"
+                if self._plan.requirements
+                else f"the installed packages cannot run a server, so this lock is not fit for use: {_brief(done)}\n"
                 f"make the lock anew, adding the constraint it lacks"
             )
         if found != self._plan.version:

@@ -48,6 +48,9 @@ def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> st
     servers = [_server(server) for server in report.get("servers", [])]
     if servers:
         parts.append(columns(("SERVER", "URL", "LIVE", "READY", "IN SERVICE", "VERSION", "READY IN"), servers))
+    workers = [(worker["name"], worker["pool"], "yes" if worker["online"] else "NO") for worker in report.get("workers", [])]
+    if workers:
+        parts.append(columns(("WORKER", "WORK POOL", "ONLINE"), workers))
     state = [_database(report["database"])] if report.get("database") else []
     state += [_redis(report["redis"])] if report.get("redis") else []
     if state:
@@ -165,6 +168,12 @@ def problems(report: Mapping[str, Any]) -> list[str]:
         f"{name} at {report[key]['address']}: {report[key]['problem']}"
         for name, key in (("PostgreSQL", "database"), ("Redis", "redis"))
         if report.get(key, {}).get("problem")
+    ]
+    found += [
+        f"the worker {worker['name']} of the work pool {worker['pool']} is not online"
+        + (f": {worker['problem']}" if worker["problem"] else "")
+        for worker in report.get("workers", [])
+        if not worker["online"]
     ]
     pending = len(report.get("schema", {}).get("pending", []))
     if pending:

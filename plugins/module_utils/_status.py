@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
@@ -89,9 +90,27 @@ def redis_report(parts: Mapping[str, Any], timeout: float, connect: Callable[...
     return report
 
 
-def _asked(ask: Fetch, url: str, auth_string: str, timeout: float) -> Any:
+def worker_reports(names: Iterable[str], url: str, auth_string: str, timeout: float, ask: Fetch = fetch) -> list[Report]:
+    """The workers that are wanted, each POOL/NAME: ``name``, ``pool``, whether it is ``online``, ``problem`` when nobody can tell."""
+    wanted = [name.rpartition("/") for name in names]
+    online: dict[str, set[str]] = {}
+    problems: dict[str, str] = {}
+    for pool in dict.fromkeys(pool for pool, _slash, _name in wanted):
+        path = f"{url}/work_pools/{quote(pool, safe='')}/workers/filter"
+        try:
+            answer = _asked(ask, path, auth_string, timeout, {"workers": {"status": {"any_": ["ONLINE"]}}})
+            online[pool] = {each["name"] for each in answer or []}
+        except (NetError, ValueError) as error:
+            problems[pool] = str(error)
+    return [
+        {"name": name, "pool": pool, "online": name in online.get(pool, ()), "problem": problems.get(pool, "")}
+        for pool, _slash, name in wanted
+    ]
+
+
+def _asked(ask: Fetch, url: str, auth_string: str, timeout: float, body: Any = None) -> Any:
     try:
-        answer = ask(Request(url, auth_string=auth_string), timeout)
+        answer = ask(Request(url, "GET" if body is None else "POST", auth_string, body), timeout)
     except NetError as error:
         raise NetError(f"{url} {error}") from error
     if answer.status != 200:

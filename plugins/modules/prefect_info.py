@@ -49,6 +49,12 @@ options:
     description: User and password of the API, as C(user:password).
     type: str
     default: ""
+  workers:
+    description:
+      - The workers that have to be online, each as C(POOL/NAME), with their names in Prefect. O(url) is asked for them.
+    type: list
+    elements: str
+    default: []
   database:
     required: false
   timeout:
@@ -80,6 +86,12 @@ servers:
   returned: always
   type: list
   elements: dict
+workers:
+  description: >-
+    For each worker its C(name) and C(pool), whether it is C(online), and the C(problem) when that cannot be told.
+  returned: when O(workers) and O(url) are given
+  type: list
+  elements: dict
 database:
   description: >-
     The server's C(version), the schema's C(revision), the C(connections) of all clients and the C(max_connections) it allows, the
@@ -99,7 +111,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, REDIS, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report
+from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report, worker_reports
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
 
@@ -119,6 +131,7 @@ def main() -> None:
             },
             "url": {"type": "str", "default": ""},
             "auth_string": {"type": "str", "default": "", "no_log": True},
+            "workers": {"type": "list", "elements": "str", "default": []},
             "database": DATABASE,
             "redis": REDIS,
             "timeout": {"type": "float", "default": 5},
@@ -134,6 +147,8 @@ def main() -> None:
     if wanted["url"]:
         servers.append(("balancer", wanted["url"].rstrip("/")))
     result: dict[str, Any] = {"servers": [server_report(name, url, wanted["auth_string"], wanted["timeout"]) for name, url in servers]}
+    if wanted["workers"] and wanted["url"]:
+        result["workers"] = worker_reports(wanted["workers"], wanted["url"].rstrip("/"), wanted["auth_string"], wanted["timeout"])
     if wanted["database"]:
         result["database"] = database_report(connection(wanted["database"]), wanted["timeout"])
     if wanted["redis"]:

@@ -79,6 +79,14 @@ options:
         C(prefect-<name of the release's folder>-<architecture>.tar). A host that builds gets the one for its architecture.
       - Without it the package index is asked.
     type: path
+  requirements:
+    description:
+      - Packages that flows need, each as a line of a requirements file. The environment is then one for workers, with Prefect of O(version)
+        and these. What O(lock) has as well gets the version, and is checked against the hash, that it has there.
+      - Other packages are not locked, and may be compiled.
+    type: list
+    elements: str
+    default: []
   cache:
     description:
       - Folder, on the machine that runs Ansible, for archives of releases that were built. It is made if need be, and what was not used
@@ -209,6 +217,7 @@ def main() -> None:
             "python": {"type": "path", "default": "/usr/bin/python3"},
             # From the action plugin, which is told of a folder, it is one of the archives there, and on this host.
             "wheelhouse": {"type": "path"},
+            "requirements": {"type": "list", "elements": "str", "default": []},
             # For the action plugin alone.
             "cache": {"type": "path"},
             "archive": {"type": "path"},
@@ -232,6 +241,7 @@ def main() -> None:
         uv=Uv(given["uv"]["version"], given["uv"]["wheels"]),
         wheelhouse=given["wheelhouse"] or "",
         programs={Path(path): text for path, text in given["programs"].items()},
+        requirements=given["requirements"],
         archive=given["archive"] or "",
         sha256=given["sha256"] or "",
         timeout=given["timeout"],

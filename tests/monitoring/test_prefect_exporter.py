@@ -68,6 +68,8 @@ DATABASE = {
     tables.RETENTION: [('{"events": 604800, "flow_runs": null, "logs": 2592000}',)],
     tables.OLDEST["events"]: [(604801.5,)],
     tables.OLDEST["logs"]: [(None,)],
+    tables.WORKERS: [("etl", "a@w1"), ("etl", "mine"), ("idle", None)],
+    tables.SLOTS: [("etl", 10, 3), ("idle", None, 0)],
 }
 
 
@@ -94,6 +96,22 @@ def test_database() -> None:
         ("retention_seconds", "logs"): 2592000,
         ("retention_oldest_seconds", "events"): 604801.5,
         ("retention_oldest_seconds", "logs"): 0,
+        ("workers_online", "etl"): 2,
+        ("workers_online", "idle"): 0,
+        ("work_pool_slots_used", "etl"): 3,
+        ("work_pool_slots_used", "idle"): 0,
+        ("work_pool_slots", "etl"): 10,
+    }
+
+
+def test_workers_that_have_to_be_online() -> None:
+    wanted = ["etl/a@w1", "etl/b@w1", "idle/mine", "new pool/c@w1"]
+    samples = found(asyncio.run(tables.DatabaseCollectors(answering(DATABASE), SCHEMA, 60, 0, wanted).samples()))
+    assert {labels: value for (name, *labels_), value in samples.items() if name == "worker_online" for labels in [tuple(labels_)]} == {
+        ("etl", "a@w1"): 1,
+        ("etl", "b@w1"): 0,
+        ("idle", "mine"): 0,
+        ("new pool", "c@w1"): 0,
     }
 
 
@@ -135,8 +153,8 @@ def test_schema(rows: Any, current: str, behind: int) -> None:
 
 def test_a_database_without_a_schema_still_tells_its_connections(capsys: pytest.CaptureFixture[str]) -> None:
     refused = Refused('relation "flow_run" does not exist')
-    nothing = dict.fromkeys((tables.LATE, tables.NEWEST, tables.REVISION, tables.RETENTION), refused)
-    samples = of_database({**nothing, tables.TABLES: []})
+    refusing_ones = (tables.LATE, tables.NEWEST, tables.REVISION, tables.RETENTION, tables.WORKERS, tables.SLOTS)
+    samples = of_database({**dict.fromkeys(refusing_ones, refused), tables.TABLES: []})
     assert {name for name, *_labels in samples} == {"database_connections", "database_connections_budget", "database_size_bytes"}
     assert "flow_run" in capsys.readouterr().err
 
@@ -253,7 +271,9 @@ def gathered(**opened: Any) -> dict[Any, float]:
 def test_both_answer() -> None:
     samples = gathered()
     assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (1, 1)
-    assert {f"prefect_{name}" for name, *_labels in samples} == set(METRICS) - {"prefect_switched_off_info"}
+    # Of nothing that is switched off, and of no worker that has to be there.
+    absent = {"prefect_switched_off_info", "prefect_worker_online"}
+    assert {f"prefect_{name}" for name, *_labels in samples} == set(METRICS) - absent
 
 
 def test_what_is_switched_off_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ def test_a_component_describes_itself(more: dict[str, Any], port: int) -> None:
             ],
             "disk": [],
             "files": ["/srv/here/*.conf"],
+            "environment_files": [],
             "logs": [],
             "secrets": [],
         }

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -132,6 +133,33 @@ def test_what_a_lock_has_beside_prefect_is_proved_too(plan: Plan) -> None:
     more = replace(plan, lock=LOCK + f"logfire==5.1.1 --hash=sha256:{'b' * 64}\n")
     assert Builder(more, host(machine)).build()
     assert "import logfire, opentelemetry.instrumentation.fastapi" in machine.ran[3]
+
+
+def test_an_environment_with_requirements(plan: Plan) -> None:
+    machine = Machine()
+    more = replace(plan, requirements=["pandas==2.3.0", "./own"])
+    assert Builder(more, host(machine)).build()
+    _python, _venv, install, proof = machine.ran
+    assert (plan.path / "requirements.txt").read_text() == "prefect==3.8.8\npandas==2.3.0\n./own\n"
+    assert (plan.path / "constraints.txt").read_text() == LOCK
+    assert "pip install" in install
+    assert "--constraints" in install
+    assert "--require-hashes" not in install
+    assert "import prefect.workers.process" in proof
+    assert "server" not in proof
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"sync": Finished(1, "no solution")}, "could not install these requirements beside the release's lock: no solution"),
+        ({"import": Finished(1, "no module")}, "cannot run a worker: no module\nchange the requirements"),
+    ],
+)
+def test_requirements_that_do_not_fit(plan: Plan, answers: Any, message: str) -> None:
+    with pytest.raises(BuildError, match=re.escape(message)):
+        Builder(replace(plan, requirements=["x"]), host(Machine(answers))).build()
+    assert not plan.path.exists()
 
 
 def test_a_release_in_place_is_left_alone(plan: Plan) -> None:

@@ -45,6 +45,9 @@ def report(**changes: Any) -> dict[str, Any]:
     }
 
 
+WORKER = {"name": "etl@w1", "pool": "etl", "online": True, "problem": ""}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -64,6 +67,12 @@ def report(**changes: Any) -> dict[str, Any]:
         pytest.param({"servers": [server(version="3.7.8")]}, ["api1 runs 3.7.8, not 3.8.8"], id="a server was left behind"),
         pytest.param({"database": {**report()["database"], "problem": "refused"}}, ["PostgreSQL at db:5432: refused"], id="no database"),
         pytest.param({"redis": {**report()["redis"], "problem": "WRONGPASS"}}, ["Redis at r:6379: WRONGPASS"], id="no Redis"),
+        pytest.param({"workers": [WORKER]}, [], id="a worker"),
+        pytest.param(
+            {"workers": [{**WORKER, "online": False}, {**WORKER, "online": False, "problem": "refused"}]},
+            ["the worker etl@w1 of the work pool etl is not online", "is not online: refused"],
+            id="workers that are offline",
+        ),
         pytest.param({"schema": {"current": "a", "head": "b", "pending": ["b"]}}, ["1 revisions behind"], id="an old schema"),
     ],
 )
@@ -95,6 +104,8 @@ def test_table() -> None:
     assert "DRAINED" not in words
     rows = table({**report(servers=[server(drained=True), server(name="balancer")]), "problems": []}, lambda: NOW).splitlines()
     assert [row.split()[4] for row in rows if row.startswith(("api1", "balancer"))] == ["DRAINED", "-"]
+    rows = table({**report(workers=[WORKER, {**WORKER, "name": "etl@w2", "online": False}]), "problems": []}, lambda: NOW).splitlines()
+    assert [row.split()[1:] for row in rows if row.startswith("etl@")] == [["etl", "yes"], ["etl", "NO"]]
     assert "PROBLEM: it burns" in table({**report(), "problems": ["it burns"]}, lambda: NOW)
 
 

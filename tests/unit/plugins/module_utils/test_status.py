@@ -12,7 +12,12 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._database.sessi
 from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report
+from ansible_collections.selfhosted.prefect.plugins.module_utils._status import (
+    database_report,
+    redis_report,
+    server_report,
+    worker_reports,
+)
 
 URL = "http://10.0.0.1:4200/api"
 
@@ -137,3 +142,23 @@ def test_redis() -> None:
 
 def test_redis_that_refuses() -> None:
     assert redis_report({}, 1, refusing(RedisError("WRONGPASS")))["problem"] == "WRONGPASS"
+
+
+def test_workers() -> None:
+    asked: list[Request] = []
+
+    def ask(request: Request, _timeout: float) -> Answer:
+        asked.append(request)
+        if request.url.endswith("/gone/workers/filter"):
+            return Answer(404, b"no")
+        return Answer(200, json.dumps([{"name": "a@w1"}, {"name": "other"}]).encode())
+
+    assert worker_reports(["my pool/a@w1", "my pool/a@w2", "gone/b@w1"], URL, "me:secret", 5, ask) == [
+        {"name": "a@w1", "pool": "my pool", "online": True, "problem": ""},
+        {"name": "a@w2", "pool": "my pool", "online": False, "problem": ""},
+        {"name": "b@w1", "pool": "gone", "online": False, "problem": f"{URL}/work_pools/gone/workers/filter answered HTTP 404 no"},
+    ]
+    assert [(request.url, request.method, request.auth_string) for request in asked] == [
+        (f"{URL}/work_pools/my%20pool/workers/filter", "POST", "me:secret"),
+        (f"{URL}/work_pools/gone/workers/filter", "POST", "me:secret"),
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +42,15 @@ OLDEST = {
     " AND state_type IN ('COMPLETED', 'FAILED', 'CRASHED', 'CANCELLED')",
     "logs": 'SELECT extract(epoch FROM now() - min("timestamp")) FROM log',
 }
+# A worker counts as online for three of its heartbeats, as it does for Prefect.
+WORKERS = """
+SELECT p.name, w.name FROM work_pool p LEFT JOIN worker w ON w.work_pool_id = p.id
+AND w.last_heartbeat_time > now() - 3 * coalesce(w.heartbeat_interval_seconds, 30) * interval '1 second'
+"""
+SLOTS = """
+SELECT p.name, p.concurrency_limit, count(r.id) FROM work_pool p LEFT JOIN work_queue q ON q.work_pool_id = p.id
+LEFT JOIN flow_run r ON r.work_queue_id = q.id AND r.state_type IN ('PENDING', 'RUNNING', 'CANCELLING') GROUP BY 1, 2
+"""
 REVISION = "SELECT version_num FROM alembic_version"
 
 Rows = Sequence[Sequence[Any]]
@@ -77,16 +87,21 @@ def read_schema(release: Path) -> Schema:
 
 @dataclass(frozen=True)
 class DatabaseCollectors:
-    """A question each; ``budget`` are the connections that Prefect may open, ``limit`` the bytes that its database may take (0: any)."""
+    """A question each; ``budget`` are the connections that Prefect may open, ``limit`` the bytes that its database may take (0: any).
+
+    ``workers_wanted`` are the workers that have to be online, each POOL/NAME.
+    """
 
     query: Query
     schema: Schema
     budget: int
     limit: int = 0
+    workers_wanted: Sequence[str] = ()
 
     async def samples(self) -> list[Sample]:
-        questions = (self.connections, self.offered, self.late, self.revision, self.newest, self.size, self.tables, self.retention)
-        return await each(questions)
+        of_server = (self.connections, self.offered, self.size, self.tables)
+        of_prefect = (self.late, self.revision, self.newest, self.workers, self.slots, self.retention)
+        return await each((*of_server, *of_prefect))
 
     async def connections(self) -> list[Sample]:
         counted = dict.fromkeys(STATES, 0) | {str(state): count for state, count in await self.query(CONNECTIONS)}
@@ -125,6 +140,21 @@ class DatabaseCollectors:
                 Sample("prefect_table_rows", dead, (table, "dead")),
             )
         ]
+
+    async def workers(self) -> list[Sample]:
+        rows = await self.query(WORKERS)
+        online = {f"{pool}/{name}" for pool, name in rows if name}
+        pools = dict.fromkeys((pool for pool, _name in rows), 0) | Counter(pool for pool, name in rows if name)
+        counted = [Sample("prefect_workers_online", count, (pool,)) for pool, count in pools.items()]
+        return [*counted, *(Sample("prefect_worker_online", name in online, tuple(name.split("/", 1))) for name in self.workers_wanted)]
+
+    async def slots(self) -> list[Sample]:
+        samples = []
+        for pool, most, used in await self.query(SLOTS):
+            samples.append(Sample("prefect_work_pool_slots_used", used, (pool,)))
+            if most is not None:
+                samples.append(Sample("prefect_work_pool_slots", most, (pool,)))
+        return samples
 
     async def retention(self) -> list[Sample]:
         rows = await self.query(RETENTION)

@@ -25,6 +25,10 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "prefect_database_limit_bytes": ("Size that the database may have; left out when none is configured.", ()),
     "prefect_table_size_bytes": ("Size of a table, its indexes included.", ("table",)),
     "prefect_table_rows": ("Rows of a table, as PostgreSQL's statistics have it; dead ones wait for autovacuum.", ("table", "state")),
+    "prefect_workers_online": ("Workers of a work pool whose heartbeats come.", ("work_pool",)),
+    "prefect_worker_online": ("Whether the heartbeats of a worker come that this deployment runs.", ("work_pool", "worker")),
+    "prefect_work_pool_slots_used": ("Flow runs of a work pool that are pending, running or being cancelled.", ("work_pool",)),
+    "prefect_work_pool_slots": ("How many a work pool may have; left out when it has no limit.", ("work_pool",)),
     "prefect_retention_seconds": ("How long this kind is kept; left out when it is kept for ever.", ("kind",)),
     "prefect_retention_oldest_seconds": ("Age of the oldest row of a kind that its retention deletes.", ("kind",)),
 }

@@ -74,6 +74,7 @@ async def gather(
     schema: Schema,
     budget: int,
     limit: int = 0,
+    workers: Sequence[str] = (),
     *,
     database: Opened = database_query,
     redis: Opened = redis_commands,
@@ -82,7 +83,7 @@ async def gather(
 
     async def ask_database() -> list[Sample]:
         async with database(settings) as query:
-            return await DatabaseCollectors(query, schema, budget, limit).samples()
+            return await DatabaseCollectors(query, schema, budget, limit, workers).samples()
 
     async def ask_redis() -> list[Sample]:
         async with redis(settings) as (messaging, docket):
@@ -143,6 +144,7 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     parser.add_argument("--port", type=int, default=9420)
     parser.add_argument("--budget", type=int, default=0, help="the connections that all processes of Prefect may open together")
     parser.add_argument("--size-limit", type=int, default=0, help="the bytes that the database may take; 0 for no limit")
+    parser.add_argument("--worker", action="append", default=[], metavar="POOL/NAME", help="a worker that has to be online")
     parser.add_argument("--release", type=Path, default=Path(sys.prefix), help="the release whose schema is wanted")
     options = parser.parse_args(arguments)
     settings.require(*DATABASE_LOGIN, DOCKET_URL)
@@ -151,7 +153,8 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
 
     def ask() -> list[Sample]:
         # A symlink that may have been turned to another release since.
-        return asyncio.run(gather(settings, read_schema(options.release.resolve()), options.budget, options.size_limit))
+        schema = read_schema(options.release.resolve())
+        return asyncio.run(gather(settings, schema, options.budget, options.size_limit, options.worker))
 
     registry = CollectorRegistry()
     registry.register(Collector(ask))
