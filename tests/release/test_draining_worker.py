@@ -196,20 +196,20 @@ def test_a_worker_that_does_not_stop_is_ended() -> None:
 
 def test_started_by_its_path_it_brings_no_other_module_of_the_package(tmp_path: Path) -> None:
     """With a Prefect that has just what it changes, and says what its command line can import."""
+    asked = "print(sys.argv[1:], *map(importlib.util.find_spec, ('settings', 'selfhosted_prefect')))"
     for name, text in {
         "__init__": "",
         "utilities": "from types import SimpleNamespace; processutils = SimpleNamespace(setup_signal_handlers_worker=None)",
         "workers/__init__": "",
         "workers/process": "class ProcessWorker:\n    get_and_submit_flow_runs = run = None",
-        "cli": "import importlib.util, sys\ndef app(): print(sys.argv[1:], *map(importlib.util.find_spec, ('settings', 'selfhosted_prefect')))",
+        "cli": f"import importlib.util, sys\ndef app(): {asked}",
     }.items():
         path = tmp_path / "prefect" / f"{name}.py"
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(text)
     command = [sys.executable, str(PROGRAM), "--drain-timeout=1", "worker", "start"]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=30, check=False
-    )
+    variables = {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "['worker', 'start'] None None\n", "")
 
 

@@ -7,7 +7,7 @@ which Prefect reports them as crashed, and at last SIGKILL, on which the worker 
 
 systemd is notified (READY=1) when the worker has reached its work pool.
 
-It is started by its path, with the Python of the worker's environment: flow runs inherit the environment of the worker, and a PYTHONPATH would
+It is started by its path, with the Python of the worker's environment: flow runs inherit the worker's variables, and a PYTHONPATH would
 bring what the package changes in Prefect's servers into them. So it imports nothing of the package.
 
 Arguments: --drain-timeout SECONDS, and then those of Prefect's command line, such as `worker start --pool POOL`. Without those it ends when
