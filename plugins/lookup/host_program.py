@@ -48,7 +48,7 @@ _FILES = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files"
 class LookupModule(LookupBase):
     """The lookup."""
 
-    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
+    def run(self, terms: list[Any], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:  # noqa: ARG002  Ansible gives them
         """The program."""
         self.set_options(var_options=variables, direct=kwargs)
         paths = sorted([*_FILES.glob("*.py"), *_FILES.glob("selfhosted_prefect/**/*.py")])

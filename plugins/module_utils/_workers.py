@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._postgres import version_number
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text, version_number
 
 Worker = dict[str, Any]
 

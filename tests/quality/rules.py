@@ -325,11 +325,11 @@ def metric_names(role: Path) -> Iterator[str]:
 
 # --- Ansible's documentation markup ---
 
-MARKUP = re.compile(r"(?<![\w.-])(?:[BCEIV]|O|RV)\(((?:\\.|[^\\)])*)\)")
+DOCUMENTED_CODE = re.compile(r"(?<![\w.-])(?:[BCEIV]|O|RV)\(((?:\\.|[^\\)])*)\)")
 LOST_COLON = re.compile(r"\{[^{}:]*,[^{}:]*\}")
 
 
-def markup_problems(paths: Iterable[Path]) -> list[str]:
+def documented_code_problems(paths: Iterable[Path]) -> list[str]:
     """Code in the documentation of roles and plugins that does not come out as it was meant.
 
     The first bracket that closes ends the markup, so that C(f()) shows `f(`. A mapping in one line, such as {a: b}, cannot be written in
@@ -338,7 +338,7 @@ def markup_problems(paths: Iterable[Path]) -> list[str]:
     return [
         f"{path}: {found.group(0)!r} {problem}"
         for path in paths
-        for found in MARKUP.finditer("\n".join(_lines(path)))
+        for found in DOCUMENTED_CODE.finditer("\n".join(_lines(path)))
         for problem in code_problems(" ".join(found.group(1).split()))
     ]
 

@@ -101,7 +101,7 @@ def test_requirements_name_the_target_that_reads_them(root: Path) -> None:
 
 def test_code_in_the_documentation_of_roles_and_plugins_is_whole(files: list[Path]) -> None:
     documented = [path for path in files if path.name == "argument_specs.yml" or "plugins" in path.parts]
-    rules.require_none(rules.markup_problems(documented))
+    rules.require_none(rules.documented_code_problems(documented))
 
 
 def test_changelog_fragments_use_the_markup_of_a_changelog(root: Path) -> None:

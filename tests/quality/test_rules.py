@@ -287,10 +287,10 @@ def test_maker_problems(tmp_path: Path, target: str, found: bool) -> None:
         ("OSError(f())", False),
     ],
 )
-def test_markup_problems(tmp_path: Path, text: str, found: bool) -> None:
+def test_documented_code_problems(tmp_path: Path, text: str, found: bool) -> None:
     path = tmp_path / "argument_specs.yml"
     path.write_text(f"description: {text}\n", encoding="utf-8")
-    assert bool(rules.markup_problems([path])) == found
+    assert bool(rules.documented_code_problems([path])) == found
 
 
 @pytest.mark.parametrize(
