@@ -136,7 +136,7 @@ def test_all_well() -> None:
 def test_workers() -> None:
     workers = [{"name": f"etl@w{number}", "pool": "<etl>", "online": number == 1, "problem": ""} for number in (1, 2)]
     shown = Page(page(gathered(workers=workers), history(), NOW))
-    assert re.search(r"etl@w1\s+<etl>\s+yes\s+etl@w2\s+<etl>\s+no\s", shown.words)
+    assert re.search(r"etl@w1\s+<etl>\s+\S+\s+yes\s+etl@w2\s+<etl>\s+\S+\s+no\s", shown.words)
     assert "the worker etl@w2 of the work pool <etl> is not online" in shown.words
     assert "Workers" not in Page(page(gathered(), history(), NOW)).words
 
