@@ -52,7 +52,8 @@ class Run(Protocol):
         cwd: str = "/",
         stdin: str = "",
         nice: int = 0,
-    ) -> Finished: ...
+    ) -> Finished:
+        """How the command ended."""
 
 
 def run(

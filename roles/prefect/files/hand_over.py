@@ -62,7 +62,8 @@ return key
 class Redis(Protocol):
     """What is needed of a connection to Redis."""
 
-    def execute_command(self, *words: object) -> Any: ...  # noqa: ANN401  a reply may be anything
+    def execute_command(self, *words: object) -> Any:  # noqa: ANN401  a reply may be anything
+        """The reply to a command."""
 
 
 @dataclass(frozen=True)

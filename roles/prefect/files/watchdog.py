@@ -140,7 +140,8 @@ class Server(Protocol):
 class Redis(Protocol):
     """What is needed of a connection to Redis."""
 
-    def execute_command(self, *words: object) -> Any: ...  # noqa: ANN401  a reply may be anything
+    def execute_command(self, *words: object) -> Any:  # noqa: ANN401  a reply may be anything
+        """The reply to a command."""
 
 
 ESTABLISHED, LISTEN = "01", "0A"
