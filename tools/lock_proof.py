@@ -19,7 +19,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from interpreters import VERSIONS, interpreters
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "roles" / "prefect" / "files" / "locks"
@@ -77,12 +77,6 @@ def last_lines(text: str, count: int = 3) -> str:
     """The end of an output on one line, without what only decorates it."""
     lines = [" ".join(line.split()) for line in text.splitlines() if re.search(r"\w", line)]
     return " | ".join(lines[-count:])[-400:]
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @dataclass(frozen=True)

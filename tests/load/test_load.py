@@ -260,7 +260,8 @@ def test_connections_are_kept() -> None:
     ],
 )
 def test_failures(handler: Handler, what: str) -> None:
-    api, found = run(handler)
+    # A machine that is busy answers late, and that is not what the others are about.
+    api, found = run(handler, timeout=0.15 if handler is says_nothing else 5)
     assert found["failed"] == found["requests"] > 0
     assert {one["what"][: len(what)] for one in found["failures"]} == {what}
     assert api.requests <= found["requests"]  # nothing is sent twice

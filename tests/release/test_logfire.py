@@ -8,7 +8,6 @@ import gzip
 import json
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -21,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
+from tools.ports import free_port
 
 # Never through a proxy that the environment names.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -129,8 +130,7 @@ def settings(commands: Commands, folder: Path, variables: dict[str, Any]) -> dic
 @contextlib.contextmanager
 def server(python: Path, folder: Path, environment: dict[str, str]) -> Iterator[str]:
     """An API server of its own, with SQLite, and its address. Its output is in server.log."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     log = folder / "server.log"
     # Not this process's environment: with pytest's in it Logfire's client sends nothing.
     own = {

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tools.ports import free_port
+
 if TYPE_CHECKING:
     from tests.conftest import Commands
 
@@ -117,7 +119,7 @@ def running(commands: Commands, folder: Path, **variables: Any) -> Iterator[Ngin
     """An nginx with the role's configuration, before two servers of an older version and one of a newer one."""
     servers = [Server("127.0.0.1", version) for version in ("old", "old", "new")]
     (folder / "play.yml").write_text(PLAY)
-    port = Server("127.0.0.1", "").server_port + 1
+    port = free_port()
     given = {
         "nginx_listen_port": port,
         "nginx_listen_addresses": ["127.0.0.1"],

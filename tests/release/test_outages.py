@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from selfhosted_prefect.patches import outages, recorder
 
+from tools.ports import free_port
+
 # Never through a proxy that the environment names.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -102,16 +104,13 @@ class Stub:
     """A backend that fails in one way after the other, on a port that stays the same."""
 
     def __init__(self) -> None:
-        self.port = 0
+        self.port = free_port()
         self._mode = "refuse"
         self._listening: socket.socket | None = None
         self._open: list[socket.socket] = []
-        self._bind().close()
 
     def _bind(self) -> socket.socket:
-        listening = socket.create_server(("127.0.0.1", self.port))
-        self.port = listening.getsockname()[1]
-        return listening
+        return socket.create_server(("127.0.0.1", self.port))
 
     def fail(self, mode: str) -> None:
         """From now on; what is open is ended."""
@@ -217,8 +216,7 @@ def servers(
 
 @contextlib.contextmanager
 def served(python: Path, backends: tuple[PostgreSQL, Redis], folder: Path) -> Iterator[tuple[str, Path]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     database, redis = backends
     env = {
         "PATH": "/usr/bin:/bin",

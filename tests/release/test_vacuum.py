@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import sqlite3
 import subprocess
 import time
@@ -20,6 +19,8 @@ from uuid import uuid4
 import pytest
 from selfhosted_prefect import __main__ as program
 from selfhosted_prefect import retention as deletion
+
+from tools.ports import free_port
 
 if TYPE_CHECKING:
     from tests.conftest import Commands
@@ -99,9 +100,7 @@ class Server:
 
 @contextlib.contextmanager
 def server(python: str, folder: Path, environment: dict[str, str]) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     home = {"PREFECT_HOME": str(folder), "HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "NO_PROXY": "127.0.0.1"}
     quick = {"PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "1", "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.2"}
     command = [python, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]

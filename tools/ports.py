@@ -1,0 +1,22 @@
+"""Ports for what tools and tests start on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+
+TRIES = 100
+# Below those that Linux gives to outgoing connections (ip_local_port_range begins at 32768): what is free now is free a second later.
+FIRST, LAST = 20000, 32767
+
+
+def free_port() -> int:
+    """A port that nothing listens on, on any address of this machine.
+
+    Raises OSError if none was found.
+    """
+    for port in random.sample(range(FIRST, LAST + 1), TRIES):
+        with contextlib.suppress(OSError), socket.create_server(("", port)):
+            return port
+    raise OSError(f"none of {TRIES} ports between {FIRST} and {LAST} is free")
