@@ -24,7 +24,8 @@ Request = Callable[..., int]
 class Redis(Protocol):
     """What is needed of a connection to Redis."""
 
-    def execute_command(self, *words: object) -> Any: ...  # noqa: ANN401  a reply may be anything
+    def execute_command(self, *words: object) -> Any:  # noqa: ANN401  a reply may be anything
+        """The reply to a command."""
 
 
 class Channel(Protocol):
