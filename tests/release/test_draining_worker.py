@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from selfhosted_prefect import draining_worker as program
 
+from tools.ports import free_port
+
 if TYPE_CHECKING:
     from tests.conftest import Commands
 
@@ -98,7 +100,7 @@ def drained(monkeypatch: pytest.MonkeyPatch, timeout: float, meanwhile: Callable
             sent.append((number, []))
             ended.set()
 
-        monkeypatch.setattr(program.signal, "raise_signal", raised)
+        monkeypatch.setattr(signal, "raise_signal", raised)
         told: list[str] = []
         prefect = SimpleNamespace(setup_signal_handlers_worker=lambda _pid, name, _print: told.append(name))
         program.Drain(timeout).install(prefect, Mine)
@@ -322,8 +324,7 @@ class Server:
 def server(python: Path, folder: Path) -> Iterator[Server]:
     (folder / "code").mkdir()
     (folder / "code/flows.py").write_text(FLOWS)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     found = Server(python, folder, f"http://127.0.0.1:{port}/api")
     with found.process("server", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)) as process:
 

@@ -227,9 +227,9 @@ class Websocket:
             OSError, EOFError, FailedError: it cannot be opened.
         """
         url = f"{'wss' if target.tls else 'ws'}://{target.authority}{target.base}{path}"
-        options: dict[str, Any] = {"proxy": None, "compression": None, "ping_interval": None, "max_size": None}
+        options: dict[str, Any] = {"compression": None, "ping_interval": None, "max_size": None}
         try:
-            return cls(await connect(url, ssl=target.tls, subprotocols=[websockets.Subprotocol(protocol)], **options))
+            return cls(await connect(url, ssl=target.tls, subprotocols=[websockets.Subprotocol(protocol)], proxy=None, **options))
         except websockets.InvalidStatus as error:
             raise FailedError(f"HTTP {error.response.status_code} instead of a websocket") from None
         except websockets.WebSocketException as error:

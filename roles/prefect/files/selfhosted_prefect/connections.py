@@ -134,9 +134,10 @@ def open_websocket(url: str, timeout: float) -> Iterator[Channel]:
     """A websocket of Prefect's. Raises ConnectionError when it cannot be opened or is closed while it is used."""
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
+    from websockets.typing import Subprotocol
 
     try:
-        with connect(url, subprotocols=["prefect"], proxy=None, open_timeout=timeout, close_timeout=1) as connection:
+        with connect(url, subprotocols=[Subprotocol("prefect")], proxy=None, open_timeout=timeout, close_timeout=1) as connection:
             yield connection
     except WebSocketException as error:
         raise ConnectionError(str(error) or type(error).__name__) from error

@@ -26,7 +26,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 REPORT = 30.0  # seconds in which a flow run's process that got SIGTERM has to report, and end
@@ -48,9 +47,9 @@ class Drain:
         self._busy = 0
         self._worker: Any = None
 
-    def install(self, signals: ModuleType, worker: type[Any]) -> None:
+    def install(self, signals: Any, worker: type[Any]) -> None:  # noqa: ANN401  a module of Prefect
         """Has Prefect's workers drain. Raises AttributeError for a Prefect that has not what this needs."""
-        signals.setup_signal_handlers_worker = self._signals(signals.setup_signal_handlers_worker)  # type: ignore[attr-defined]
+        signals.setup_signal_handlers_worker = self._signals(signals.setup_signal_handlers_worker)
         worker.get_and_submit_flow_runs = self._polling(worker.get_and_submit_flow_runs)
         worker.run = self._running(worker.run)
 
