@@ -18,7 +18,7 @@ OWN = os.environ.get("PREFECT_PROMETHEUS_URL")
 PROMETHEUS = OWN or dashboards.lab_prometheus(LAB.inventory)
 # Counted from the first one on; there while a part of Prefect is switched off.
 LATER = {"prefect_watchdog_restarts_total", "prefect_switched_off_info"}
-PATIENCE = 120  # seconds until a young Prometheus has what a rate needs
+RATE_SECONDS = 120  # seconds until a young Prometheus has what a rate needs
 
 
 def ask(expr: str) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def somebody_asks() -> None:
 
 def has_answer(expr: str) -> bool:
     """Whether there is an answer, now or soon."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + RATE_SECONDS
     while not ask(expr):
         if time.monotonic() > end:
             return False

@@ -16,7 +16,7 @@ from lab import NEW, ROOT, Lab, environment
 UNITS = {"postgres": "$(systemctl list-units --all --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1)", "redis": "redis-server.service"}
 FLOWS = "plugins/module_utils/_drill_flows.py"
 BEGIN = 12.0  # seconds until so many flows run
-PATIENCE = 240.0  # seconds for the last task runs to become visible on a busy machine
+VISIBLE_SECONDS = 240.0  # seconds for the last task runs to become visible on a busy machine
 
 
 def stop(lab: Lab, host: str, what: str, seconds: float) -> None:
@@ -31,7 +31,7 @@ def run_flows(lab: Lab, seconds: float, at_once: int, meanwhile: Callable[[], No
     """
     env = {name: value for name, value in environment().items() if not name.startswith("PREFECT_")}
     python = subprocess.run(["tools/client-venv", NEW], cwd=ROOT, env=env, capture_output=True, text=True, check=True).stdout.strip()
-    arguments = ["--seconds", f"{seconds:g}", "--at-once", str(at_once), "--pause", "4", "--patience", f"{PATIENCE:g}"]
+    arguments = ["--seconds", f"{seconds:g}", "--at-once", str(at_once), "--pause", "4", "--visible-within", f"{VISIBLE_SECONDS:g}"]
     with tempfile.TemporaryDirectory(prefix="prefect-flows-") as home:
         env |= {
             "PREFECT_API_URL": lab.url,
@@ -47,7 +47,7 @@ def run_flows(lab: Lab, seconds: float, at_once: int, meanwhile: Callable[[], No
         try:
             time.sleep(BEGIN)
             meanwhile()
-            process.wait(seconds + PATIENCE + 300)
+            process.wait(seconds + VISIBLE_SECONDS + 300)
         finally:
             process.kill()
             process.wait()

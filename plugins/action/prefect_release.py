@@ -29,7 +29,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._task_vars = task_vars
-        seen = self._module(_look=True)
+        seen = self._module(_gather=True)
         if self._task.check_mode and "kind" in seen and self._task.args.get("wheelhouse"):
             self._wheels(seen["machine"])
         if not seen.get("changed") or self._task.check_mode:
@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
         built = self._module(wheelhouse=wheelhouse, pack=packed)
         if cache and built.get("sha256"):
             try:
-                cache.keep(partial(self._connection.fetch_file, packed), built["sha256"])
+                cache.store(partial(self._connection.fetch_file, packed), built["sha256"])
             except (AnsibleError, OSError) as error:
                 Display().warning(
                     f"{self._release} is in place, but its archive was not kept for other hosts, which build their own: {error}"

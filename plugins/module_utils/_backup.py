@@ -108,7 +108,7 @@ def _number(session: Session, sql: str, timeout: float) -> int:
     return int(session.query(sql, timeout)[0][0] or 0)
 
 
-def look(session: Session, database: str) -> Source:
+def read_source(session: Session, database: str) -> Source:
     """What is to be dumped.
 
     Raises:
@@ -144,7 +144,7 @@ class Backup:
     def plan(self) -> Outcome:
         """What :meth:`run` would do, with everything asked that can be asked without writing."""
         with contextlib.closing(self.connect()) as session:
-            source = look(session, self.database)
+            source = read_source(session, self.database)
         existing, reason, damaged = self._existing(source)
         if existing:
             return Outcome(existing, source, False, reason, damaged=damaged)
@@ -164,7 +164,7 @@ class Backup:
             for path in leftovers(self.directory):
                 Path(path).unlink()
             snapshot = self._begin(session)
-            source = look(session, self.database)
+            source = read_source(session, self.database)
             existing, reason, damaged = self._existing(source)
             if existing:
                 return Outcome(existing, source, False, reason, damaged=damaged)

@@ -117,7 +117,7 @@ class Builder:
         if locked != self._plan.version:
             raise BuildError(f"the lock holds prefect {locked or '(none)'}, but the version asked for is {self._plan.version}")
         self._plan.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with _alone(self._plan.path.parent):
+        with _exclusive_lock(self._plan.path.parent):
             if self.present():
                 return False
             for path in self._missing_programs():
@@ -324,7 +324,7 @@ def file_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive_lock(folder: Path) -> Iterator[None]:
     handle: Any
     with (folder / ".lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

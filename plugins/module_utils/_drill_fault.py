@@ -37,7 +37,7 @@ class Fault:
     units: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
 
-    def mending(self, names: Sequence[str]) -> list[str]:
+    def revert_command(self, names: Sequence[str]) -> list[str]:
         """The command that undoes it; it does no harm where there is nothing to undo."""
         if self.kind == "freeze":
             return ["systemctl", "kill", "--kill-who=all", "--signal=SIGCONT", *names]
@@ -65,7 +65,7 @@ class Broken:
     by_itself: bool
 
 
-class Breaker:
+class FaultInjector:
     """Makes one fault, and mends it."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Breaker:
             released, by_itself = self._last(at + hold)
         finally:
             # Whatever happened, and as often as it takes: the guard stays armed when this fails.
-            self._mend()
+            self._revert()
         until = released if by_itself else self._clock()
         self._disarm()
         return Broken(at, released, until, by_itself)
@@ -171,17 +171,17 @@ class Breaker:
             if state not in ("T", "t"):
                 raise FaultError(f"{unit.name} was sent SIGSTOP and is not stopped (its state is {state}). It was sent SIGCONT.")
 
-    def _mend(self) -> None:
-        ended = self._command(self._fault.mending(self._names()), _RESTART_SECONDS)
+    def _revert(self) -> None:
+        ended = self._command(self._fault.revert_command(self._names()), _RESTART_SECONDS)
         if ended.rc and not (self._fault.kind == "cut" and "No such file" in ended.output):
             raise FaultError(
                 f"The fault is still in place: {ended.tail(3)}. {GUARD}.timer tries again (systemctl list-timers {GUARD}.timer says when);"
-                f" by hand: {' '.join(self._fault.mending(self._names()))}."
+                f" by hand: {' '.join(self._fault.revert_command(self._names()))}."
             )
 
     def _arm(self, seconds: float) -> None:
         words = [f"--unit={GUARD}", f"--on-active={seconds:.0f}s", "--timer-property=AccuracySec=100ms", "--collect", "--quiet"]
-        ended = self._command(["systemd-run", *words, *self._fault.mending(self._names())], _SECONDS)
+        ended = self._command(["systemd-run", *words, *self._fault.revert_command(self._names())], _SECONDS)
         if ended.rc:
             raise FaultError(f"systemd does not take the timer that would mend the fault: {ended.tail(3)}. Nothing was changed.")
 

@@ -20,7 +20,7 @@ from typing import Any
 
 NAME = "prefect-drill"
 TASKS = 2
-PATIENCE = 30.0  # seconds for the last task runs to become visible: they arrive as events
+VISIBLE_SECONDS = 30.0  # seconds for the last task runs to become visible: they arrive as events
 PAGE = 200
 
 
@@ -63,14 +63,14 @@ def run_flows(seconds: float, at_once: int = 1, pause: float = 0.2) -> list[dict
         return [run for runs in pool.map(one_after_the_other, range(at_once)) for run in runs]
 
 
-async def look(runs: list[dict[str, Any]], patience: float) -> dict[str, str]:
+async def gather_states(runs: list[dict[str, Any]], timeout: float) -> dict[str, str]:
     """The state of each run, as the service has it; ``COMPLETED`` only when all of its task runs are, too."""
     from prefect import get_client  # noqa: PLC0415
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId  # noqa: PLC0415
 
     ids = [one["id"] for one in runs if one["id"]]
     states: dict[str, str] = {}
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     async with get_client() as client:
         while ids:
             for at in range(0, len(ids), PAGE // TASKS):
@@ -90,7 +90,7 @@ async def look(runs: list[dict[str, Any]], patience: float) -> dict[str, str]:
     return states
 
 
-async def forget() -> None:
+async def remove_flow() -> None:
     """Removes the flow, and its runs with it."""
     from prefect import get_client  # noqa: PLC0415
 
@@ -105,16 +105,16 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.2, help="seconds after each task")
-    parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds for the last task runs to become visible")
+    parser.add_argument("--visible-within", type=float, default=VISIBLE_SECONDS, help="seconds for the last task runs to become visible")
     given = parser.parse_args()
     runs = run_flows(given.seconds, given.at_once, given.pause)
     problem = ""
     states: dict[str, str] = {}
     try:
-        states = asyncio.run(look(runs, given.patience))
+        states = asyncio.run(gather_states(runs, given.visible_within))
         # Late events of task runs whose flow run is gone are tried again and again, and hold up those of others. The next drill removes it
         if all(states.get(one["id"]) == "COMPLETED" for one in runs if one["id"]):
-            asyncio.run(forget())
+            asyncio.run(remove_flow())
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
     for one in runs:

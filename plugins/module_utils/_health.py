@@ -38,7 +38,7 @@ class UnmetError(Exception):
     """A condition does not hold; the message is the answer that shows it."""
 
 
-class HopelessError(UnmetError):
+class PermanentError(UnmetError):
     """It does not hold, and waiting will not change that."""
 
 
@@ -55,7 +55,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long, how often and how many times in a row. Seconds throughout."""
 
     successes: int = 2
@@ -78,26 +78,26 @@ class Outcome:
 
 def wait_until(
     conditions: Sequence[Condition],
-    patience: Patience,
+    policy: RetryPolicy,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Outcome:
     """Tries all conditions, in order, until they held so many times in a row or the time is over; at least once."""
     begun = clock()
-    end = begun + patience.timeout
+    end = begun + policy.timeout
     attempts = in_a_row = 0
     held: dict[str, _Held] = {}
     while True:
         attempts += 1
-        outcome, hopeless = _round(conditions, patience.request_timeout, end, clock, held)
+        outcome, permanent = _round(conditions, policy.request_timeout, end, clock, held)
         in_a_row = in_a_row + 1 if outcome.healthy else 0
         # A round that held but was not enough is no success: what is missing is the next one.
-        done = hopeless or in_a_row >= patience.successes
+        done = permanent or in_a_row >= policy.successes
         left = end - clock()
         if done or left <= 0:
-            failed = outcome if done or not outcome.healthy else _too_few(outcome, in_a_row, patience.successes)
+            failed = outcome if done or not outcome.healthy else _too_few(outcome, in_a_row, policy.successes)
             return replace(failed, attempts=attempts, elapsed=clock() - begun)
-        sleep(min(patience.interval, left))
+        sleep(min(policy.interval, left))
 
 
 def _too_few(outcome: Outcome, in_a_row: int, wanted: int) -> Outcome:
@@ -128,7 +128,7 @@ def _round(
             held[condition.name] = _Held(answers[condition.name], clock() + condition.every)
         except (UnmetError, NetError) as error:
             answers[condition.name] = str(error)
-            return Outcome(False, 0, 0.0, condition.name, str(error), answers), isinstance(error, HopelessError)
+            return Outcome(False, 0, 0.0, condition.name, str(error), answers), isinstance(error, PermanentError)
     return Outcome(True, 0, 0.0, answers=answers), False
 
 
@@ -255,7 +255,7 @@ class Scheduler:
             with connect_redis(self.redis, timeout) as redis:
                 return redis.call(*words)
         except MissingLibraryError as error:
-            raise HopelessError(f"{self.where()} {error}") from error
+            raise PermanentError(f"{self.where()} {error}") from error
         except NetError as error:
             raise UnmetError(f"{self.where()} {error}") from error
         except RedisError as error:
@@ -286,9 +286,9 @@ class Units:
         shown = systemd_units(self.names, [], self.show)
         for unit in shown:
             if not unit.loaded:
-                raise HopelessError(f"{unit.name} does not exist on this host")
+                raise PermanentError(f"{unit.name} does not exist on this host")
             if unit.state.startswith("failed"):
-                raise HopelessError(f"{unit.name} is {unit.state}: systemd has given up on it")
+                raise PermanentError(f"{unit.name} is {unit.state}: systemd has given up on it")
             if not unit.state.startswith("active"):
                 raise UnmetError(f"{unit.name} is {unit.state}")
         return ", ".join(f"{unit.name} is {unit.state}" for unit in shown)

@@ -213,10 +213,10 @@ class Migration:
     sleep: Callable[[float], None] = time.sleep
     down: bool = False
 
-    def look(self) -> Report:
+    def report(self) -> Report:
         """Where the schema is, and what would be touched."""
         with self.connect() as schema:
-            return self._measured(schema, self._look(schema))
+            return self._measured(schema, self._gather(schema))
 
     def run(self) -> Report:
         """Brings the schema to the target, unless it is there or past it (on the way down: below it).
@@ -226,11 +226,11 @@ class Migration:
             NetError, PostgresError: the database cannot be asked.
         """
         with self.connect() as schema:
-            report = self._look(schema)
+            report = self._gather(schema)
             if not report.pending:
                 return self._sound(report)
             self._lock(schema)
-            report = self._look(schema)
+            report = self._gather(schema)
             if not report.pending:
                 return self._sound(report)
             schema.end_workers()
@@ -266,7 +266,7 @@ class Migration:
         while True:
             try:
                 with self.connect() as schema:
-                    report = self._look(schema)
+                    report = self._gather(schema)
                 if not report.pending and not report.invalid_indexes:
                     return report
                 why = f"it is at {shown(report.after)}{',' if report.invalid_indexes else ''}{self._invalid(report)}"
@@ -280,7 +280,7 @@ class Migration:
                 )
             self.sleep(min(2.0, self.deadline.left()))
 
-    def _look(self, schema: Schema) -> Report:
+    def _gather(self, schema: Schema) -> Report:
         revisions = schema.revisions()
         pending = tuple(self._undone(revisions) if self.down else self._pending(revisions))
         ahead = not self.down and not pending and revisions != (self.target,)
@@ -360,16 +360,16 @@ class Migration:
             if ended.timed_out:
                 # Killing the client does not stop the statement that the server is busy with.
                 schema.end_workers()
-            now = self._look(schema)
+            now = self._gather(schema)
         except (NetError, PostgresError):
             # The session that held the lock may be gone, together with the one that did the work.
-            now = self._look_again(ended)
+            now = self._gather_again(ended)
         return replace(now, before=report.before, tables=report.tables, estimate=report.estimate)
 
-    def _look_again(self, ended: Finished) -> Report:
+    def _gather_again(self, ended: Finished) -> Report:
         try:
             with self.connect() as schema:
-                return self._look(schema)
+                return self._gather(schema)
         except (NetError, PostgresError) as error:
             raise MigrationError(
                 f"The migration of the {self.where} ended (exit code {ended.rc}), and how far it got cannot be seen, for its server"
@@ -424,8 +424,8 @@ def command_environment(environment: Mapping[str, str], release: Release, timeou
     """What Prefect's command needs in its environment; nothing of it is left on disk but in ``home``."""
     name = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_APPLICATION_NAME"
     # Before 3.8 the ordinary statement timeout, 10 s, holds for migrations, too.
-    patience = {"PREFECT_SERVER_DATABASE_TIMEOUT": str(int(timeout))} if release.older_than(3, 8) else {}
-    return {"HOME": home, "PREFECT_HOME": home, "PYTHONDONTWRITEBYTECODE": "1", **environment, name: WORKING, **patience}
+    wait = {"PREFECT_SERVER_DATABASE_TIMEOUT": str(int(timeout))} if release.older_than(3, 8) else {}
+    return {"HOME": home, "PREFECT_HOME": home, "PYTHONDONTWRITEBYTECODE": "1", **environment, name: WORKING, **wait}
 
 
 def where(parts: Mapping[str, Any]) -> str:

@@ -238,7 +238,7 @@ class Restore:
         built = False
         try:
             # First our own client: where the server does not let it in, it can say so better.
-            self._let_in(name)
+            self._try_login(name)
             client.restore(path, name, self.jobs)
             with contextlib.closing(self.connect(name)) as session:
                 # Nothing in a dump says how large tables are; the first queries would be planned blindly.
@@ -252,7 +252,7 @@ class Restore:
             if not built or not keep:
                 self._drop(admin, name)
 
-    def _let_in(self, name: str) -> None:
+    def _try_login(self, name: str) -> None:
         try:
             self.connect(name).close()
         except PostgresError as error:

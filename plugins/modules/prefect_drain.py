@@ -222,7 +222,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, Gate, Keeper, NftablesGate, wait_for_quiet
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Outcome,
-    Patience,
+    RetryPolicy,
     Server,
     Units,
     api_base,
@@ -263,21 +263,21 @@ _STOP_SECONDS = 600.0
 """What a restart may take beside the start. The unit's own TimeoutStopSec ends a stop before; this is for a systemd that says nothing."""
 
 
-def move(gate: Gate, *, shut: bool) -> None:
-    """Shuts or opens the gate, unless it is where it should be."""
-    if gate.is_shut() == shut:
+def move(gate: Gate, *, reject: bool) -> None:
+    """Rejects or accepts new connections, unless that is so already."""
+    if gate.is_rejecting() == reject:
         return
-    if shut:
-        gate.shut()
+    if reject:
+        gate.reject()
     else:
-        gate.open()
+        gate.accept()
 
 
 def health(wanted: dict[str, Any]) -> Outcome:
     """How the waiting for a server's health ended."""
     server = Server(api_base(wanted["url"]), wanted["auth_string"] or "", wanted["version"] or "")
     conditions = Units([wanted["unit"]]).conditions() + server.conditions()
-    return wait_until(conditions, Patience(timeout=wanted["timeout"], interval=wanted["interval"]))
+    return wait_until(conditions, RetryPolicy(timeout=wanted["timeout"], interval=wanted["interval"]))
 
 
 def unhealthy(wanted: dict[str, Any], outcome: Outcome) -> dict[str, Any]:
@@ -328,7 +328,7 @@ class Move:
         balancers = self.urls("balancers", self.params["balancers"])
         self.urls("healthy", [self.params["healthy"]["url"]] if self.params["healthy"] else [])
         try:
-            before = self.gate.is_shut()
+            before = self.gate.is_rejecting()
             if self.state != "active":
                 self.leave()
             if self.state == "restarted" and not self.module.check_mode:
@@ -363,7 +363,7 @@ class Move:
             connections(self.port)  # to fail here, if at all, while clients are still let in
             if self.module.check_mode:
                 return
-            move(self.gate, shut=True)
+            move(self.gate, reject=True)
             if self.keeper.problem:
                 self.module.warn(
                     f"Port {self.port} is drained, but its rules are not put back should this host's firewall be flushed or restarted:"
@@ -394,7 +394,7 @@ class Move:
             return
         if self.params["healthy"]:
             self.await_health(self.params["healthy"])
-        move(self.gate, shut=False)
+        move(self.gate, reject=False)
 
     def await_health(self, wanted: dict[str, Any]) -> None:
         """Fails unless the server gets healthy in time."""

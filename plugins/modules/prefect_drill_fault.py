@@ -119,7 +119,7 @@ from types import FrameType
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import KINDS, Breaker, Fault, FaultError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import KINDS, Fault, FaultError, FaultInjector
 
 _SSH = 22
 
@@ -162,14 +162,14 @@ def main() -> None:
     # Whoever ends this module early has what it has broken mended first.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, ended)
-    breaker = Breaker(Fault(params["kind"] or "", tuple(params["units"]), tuple(params["ports"])))
+    injector = FaultInjector(Fault(params["kind"] or "", tuple(params["units"]), tuple(params["ports"])))
     try:
         if params["state"] == "mended":
-            module.exit_json(changed=False if module.check_mode else breaker.restore())
-        names = breaker.prepare()
+            module.exit_json(changed=False if module.check_mode else injector.restore())
+        names = injector.prepare()
         if module.check_mode:
             module.exit_json(changed=True, units=names)
-        module.exit_json(changed=True, units=names, **asdict(breaker.carry_out(params["seconds"], params["guard"])))
+        module.exit_json(changed=True, units=names, **asdict(injector.carry_out(params["seconds"], params["guard"])))
     except FaultError as error:
         module.fail_json(msg=str(error))
 

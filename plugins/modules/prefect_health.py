@@ -173,7 +173,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Condition,
-    Patience,
+    RetryPolicy,
     Scheduler,
     Server,
     Units,
@@ -244,16 +244,16 @@ def main() -> None:
     if params["deep"]:
         use_libraries(module.params["interpreters"], "redis")
     secrets = [*auth_secrets(params["auth_string"] or ""), *([params["redis"]["password"]] if params["redis"] else [])]
-    patience = Patience(params["successes"], params["timeout"], params["interval"], params["request_timeout"])
+    policy = RetryPolicy(params["successes"], params["timeout"], params["interval"], params["request_timeout"])
     if module.check_mode:
-        patience = Patience(1, 0, 0, params["request_timeout"])
+        policy = RetryPolicy(1, 0, 0, params["request_timeout"])
     try:
         wanted = conditions(params)
     except ValueError as error:
         module.fail_json(msg=f"{error}. Nothing was asked.")
     if not wanted:
         module.fail_json(msg="There is nothing to look at: give url, units, or redis with deep=true.")
-    outcome = wait_until(wanted, patience)
+    outcome = wait_until(wanted, policy)
     result: dict[str, Any] = {
         "healthy": outcome.healthy,
         "version": outcome.answers.get("version", "") if outcome.failed != "version" else "",

@@ -372,8 +372,8 @@ class Attempt:
 
     def act(self, migration: Migration) -> Report:
         if self.params["state"] == "awaited":
-            return migration.look() if self.module.check_mode else migration.wait()
-        report = migration.look() if self.module.check_mode else migration.run()
+            return migration.report() if self.module.check_mode else migration.wait()
+        report = migration.report() if self.module.check_mode else migration.run()
         if not self.new_to_servers(migration.release) or report.changed or report.pending:
             return report
         if not self.module.check_mode:

@@ -102,7 +102,7 @@ options:
   pack:
     description: Where on the host to pack the release once it is built. The module sets it itself for O(cache).
     type: path
-  _look:
+  _gather:
     description: Only says what is missing, as check mode does. The module sets it itself.
     type: bool
     default: false
@@ -225,7 +225,7 @@ def main() -> None:
             "pack": {"type": "path"},
             "programs": {"type": "dict", "default": {}},
             "timeout": {"type": "int", "default": 600},
-            "_look": {"type": "bool", "default": False},
+            "_gather": {"type": "bool", "default": False},
         },
         required_together=[("archive", "sha256")],
         mutually_exclusive=[("archive", "pack")],
@@ -254,7 +254,7 @@ def main() -> None:
     try:
         builder = Builder(plan, Host(run, machine, system(), environment, environment_index()))
         present = builder.present()
-        if not present and not given["_look"] and not module.check_mode:
+        if not present and not given["_gather"] and not module.check_mode:
             result.update(install(builder, plan, given["pack"] or "", module))
         elif not builder.installed():
             result.update(kind=builder.kind(), machine=machine)

@@ -18,7 +18,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._build import f
 
 _POLL_SECONDS = 0.2
 # Far longer than a build: only one that hangs is not waited for.
-_PATIENCE = 3600.0
+_WAIT_SECONDS = 3600.0
 _UNUSED_SECONDS = 90 * 86400.0
 _DIGEST = "[0-9a-f]" * 64
 _SUFFIX = ".tar.gz"
@@ -46,7 +46,7 @@ class ReleaseCache:
     def turn(self) -> Iterator[bool]:
         """Whether this host is the one to build, until the end of the block. Otherwise it has waited for the end of that host's."""
         with self._lock.open("w") as handle:
-            end = time.monotonic() + _PATIENCE
+            end = time.monotonic() + _WAIT_SECONDS
             first = _locked(handle, fcntl.LOCK_EX)
             while not first and not _locked(handle, fcntl.LOCK_SH) and time.monotonic() < end:
                 time.sleep(_POLL_SECONDS)
@@ -65,7 +65,7 @@ class ReleaseCache:
                 self._warn(f"{path} is damaged: its SHA-256 is not that of its name. It was removed, and the release is built again.")
         return None
 
-    def keep(self, fetch: Callable[[str], object], sha256: str) -> None:
+    def store(self, fetch: Callable[[str], object], sha256: str) -> None:
         """Takes in what ``fetch`` puts where it is told, whole or not at all. For the host whose turn it is.
 
         Raises:

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60.0  # seconds for the last task run to become visible: they arrive as events
+VISIBLE_SECONDS = 60.0  # seconds for the last task run to become visible: they arrive as events
 PAGE = 200
 
 
@@ -93,12 +93,12 @@ def run_flow(given: argparse.Namespace) -> tuple[str, int]:
     return ids[0] if ids else "", ended
 
 
-async def look(run: str, ended: int) -> dict[str, Any]:
+async def gather(run: str, ended: int) -> dict[str, Any]:
     """What the service knows of the run, once it knows of every task or has had its time."""
     from prefect import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + VISIBLE_SECONDS
     async with get_client() as client:
         while True:
             states: Counter[str] = Counter()
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str]) -> int:
         if not run:
             print(f"flow: the run was not accepted by {given.url}", file=sys.stderr)
             return 2
-        found = asyncio.run(look(run, ended))
+        found = asyncio.run(gather(run, ended))
     except ModuleNotFoundError as error:
         print(f"flow: {error}; run it with an interpreter that `tools/client-venv` has made", file=sys.stderr)
         return 2

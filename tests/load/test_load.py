@@ -224,7 +224,7 @@ def run(handler: Handler, *, prepare: Callable[[Api], None] = lambda _: None, **
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "PATIENCE", 0.2)
+    monkeypatch.setattr(load, "SUBSCRIBE_SECONDS", 0.2)
     monkeypatch.setattr(load, "READ_BACK_ATTEMPTS", 1)
 
 
@@ -322,7 +322,7 @@ def test_lost_writes(forgotten: int) -> None:
 
 
 def test_subscribers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "PATIENCE", 2)
+    monkeypatch.setattr(load, "SUBSCRIBE_SECONDS", 2)
     _api, found = run(healthy, clients=1, fresh=0, pausing=0, rate=20, seconds=1.3, timeout=5, subscribers=2)
     followers = found["subscribers"]
     assert found["failures"] == []

@@ -41,7 +41,7 @@ def main() -> int:
 
     answers = outages.Answers(logging.getLogger("outages"))
     if late:
-        outages.PATIENCE, outages.RETRY_AFTER_LATER = -1.0, 1
+        outages.UNCOUNTED_SECONDS, outages.RETRY_AFTER_LATER = -1.0, 1
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(outages.Middleware(app, outages.Kinds(), answers), log_level="warning", lifespan="off"))
     threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True).start()

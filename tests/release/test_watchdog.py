@@ -29,7 +29,7 @@ from selfhosted_prefect.watchdog.memory import Memory
 from selfhosted_prefect.watchdog.metrics import metrics
 from selfhosted_prefect.watchdog.probes import Verdict
 from selfhosted_prefect.watchdog.processes import Process, ProcFs, Snapshot
-from selfhosted_prefect.watchdog.world import Patience, World
+from selfhosted_prefect.watchdog.world import RestartPolicy, World
 
 if TYPE_CHECKING:
     from tests.conftest import Commands
@@ -174,7 +174,7 @@ class Server:
         return self.site.probe()
 
 
-def watch(site: Any, services: bool = True, api: bool = True, memory: Any = None, host: str = "here", **patience: float) -> Any:
+def watch(site: Any, services: bool = True, api: bool = True, memory: Any = None, host: str = "here", **policy: float) -> Any:
     servers: Any = {4200: Server(site)} if api else {}
     world = World(
         host=host,
@@ -190,7 +190,7 @@ def watch(site: Any, services: bool = True, api: bool = True, memory: Any = None
         switched_off=site.switched_off,
         scheduler_interval=site.scheduler_interval,
     )
-    return Watchdog(world, memory or Memory(), services, Patience(**patience))
+    return Watchdog(world, memory or Memory(), services, RestartPolicy(**policy))
 
 
 def run(dog: Any, site: Site, seconds: float) -> None:
@@ -333,7 +333,7 @@ def test_other_ports_and_other_roles_do_not_matter() -> None:
     assert site.stopped == [f"{API} SIGTERM+SIGKILL"]
 
 
-def test_a_server_that_does_not_answer_is_restarted_after_its_patience() -> None:
+def test_a_server_that_does_not_answer_is_restarted_after_its_limit() -> None:
     site = Site(fault="does not answer")
     dog = watch(site, services=False)
     run(dog, site, 60)
@@ -753,10 +753,10 @@ def test_begins_anew_when_what_it_follows_changes(tmp_path: Path) -> None:
 def test_arguments_are_those_of_the_unit() -> None:
     template = (Path(__file__).resolve().parents[2] / "roles/prefect_watchdog/templates/prefect-watchdog.service.j2").read_text()
     words = [word for line in template.splitlines() if line.startswith("    --") for word in line.split() if word.startswith("--")]
-    assert "--patience-services" in words
+    assert "--policy-services" in words
     values = {"--services": [], "--address": ["127.0.0.1"]}
     given = program.parse([part for word in words for part in [word, *values.get(word, ["5"])]])
-    assert program.patience(given) == Patience(**dict.fromkeys(json.loads(json.dumps(vars(Patience()))), 5.0))
+    assert program.policy(given) == RestartPolicy(**dict.fromkeys(json.loads(json.dumps(vars(RestartPolicy()))), 5.0))
     assert given.services
 
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""Takes a server out of service without a client noticing: a gate that lets nobody new in, then patience for those inside."""
+"""Takes a server out of service without a client noticing: it rejects new connections, and the open requests get time to end."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ _SYN = "tcp flags & (fin | syn | rst | ack) == syn tcp dport @ports"
 
 
 class DrainError(Exception):
-    """The gate cannot be moved; the message says why and what to do."""
+    """The firewall rules cannot be changed; the message says why and what to do."""
 
 
 class Gate(Protocol):
     """Whatever keeps new requests away from one server. Each call may be repeated."""
 
-    def is_shut(self) -> bool:
+    def is_rejecting(self) -> bool:
         """Whether this server is drained."""
 
     def ports(self) -> set[int]:
         """Every port of this host that is drained."""
 
-    def shut(self) -> None:
+    def reject(self) -> None:
         """Reject new connections."""
 
-    def open(self) -> None:
+    def accept(self) -> None:
         """Accept new connections."""
 
 
@@ -77,12 +77,12 @@ class Keeper:
         file = self._folder / keeper_program.RULES
         return file.read_text(encoding="utf-8") if os.access(file, os.R_OK) else ""
 
-    def keep(self, rules: str) -> None:
-        """Keeps these rules from now on."""
+    def store(self, rules: str) -> None:
+        """Stores the rules to restore from now on."""
         self._write(keeper_program.RULES, rules)
 
-    def forget(self) -> None:
-        """Keeps none any more."""
+    def discard(self) -> None:
+        """Discards them: there are none to restore."""
         (self._folder / keeper_program.RULES).unlink(missing_ok=True)
 
     def start(self) -> None:
@@ -109,7 +109,7 @@ class Keeper:
 class NftablesGate:
     """Refuses new connections to a port with a TCP reset, so that a balancer goes to the next server without waiting.
 
-    Established connections go on. Connections of this host with itself are let in, so that health checks work, except those of
+    Established connections go on. Connections of this host with itself are accepted, so that health checks work, except those of
     ``local_users``: a balancer on the same host. Nothing of it survives a reboot. A ``keeper`` has the rules put back should something
     else on the host remove them.
     """
@@ -120,7 +120,7 @@ class NftablesGate:
         self._command = command
         self._keeper = keeper
 
-    def is_shut(self) -> bool:
+    def is_rejecting(self) -> bool:
         return self._port in self.ports()
 
     def ports(self) -> set[int]:
@@ -138,7 +138,7 @@ class NftablesGate:
         sets = [entry["set"] for entry in json.loads(shown.output)["nftables"] if "set" in entry]
         return {port for each in sets for port in each.get("elem", []) if isinstance(port, int)}
 
-    def shut(self) -> None:
+    def reject(self) -> None:
         # One transaction, which adds what is missing and replaces the rules; priority -10 comes before the host's own firewall.
         lines = [
             f"add table inet {TABLE}",
@@ -157,11 +157,11 @@ class NftablesGate:
             rules = "\n".join([*lines, *_elements(drained), ""])
             self._apply(rules)
             if self._keeper:
-                self._keeper.keep(rules)
+                self._keeper.store(rules)
         if self._keeper:
             self._keeper.start()
 
-    def open(self) -> None:
+    def accept(self) -> None:
         with self._keeper.locked() if self._keeper else contextlib.nullcontext():
             others = self.ports() - {self._port}
             # What is to go is added first: it may not be there, and deleting it would be an error.
@@ -173,9 +173,9 @@ class NftablesGate:
                 lines += [f"delete table inet {TABLE}"]
             if self._keeper and others:
                 kept = [line for line in self._keeper.rules().splitlines() if not line.startswith("add element ")]
-                self._keeper.keep("\n".join([*kept, *_elements(others), ""]))
+                self._keeper.store("\n".join([*kept, *_elements(others), ""]))
             elif self._keeper:
-                self._keeper.forget()
+                self._keeper.discard()
             self._apply("\n".join([*lines, ""]))
         if self._keeper and not others:
             self._keeper.stop()
@@ -223,16 +223,16 @@ def wait_for_quiet(
     port: int,
     timeout: float,
     *,
-    look: Callable[[int], list[Connection]] = connections,
+    read: Callable[[int], list[Connection]] = connections,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     interval: float = 0.05,
 ) -> Drained:
-    """Waits until no request is in flight, seen twice in a row, for at most ``timeout`` seconds. The gate must be shut."""
+    """Waits until no request is in flight, seen twice in a row, for at most ``timeout`` seconds. New connections are rejected already."""
     begun = clock()
     quiet = 0
     while True:
-        found = look(port)
+        found = read(port)
         in_flight = sum(each.in_flight() for each in found)
         quiet = 0 if in_flight else quiet + 1
         elapsed = clock() - begun

@@ -102,7 +102,7 @@ class Keeper:
         self._wanted: Any = None
         self._problem = ""
 
-    def look(self, told: bool) -> bool:
+    def check(self, told: bool) -> bool:
         """Has the kernel's rules be those of the file, if either may have changed. False when nothing is drained any more."""
         with locked(self._folder):
             try:
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str]) -> int:
     keeper = Keeper(Path(arguments[0]), Path(arguments[1]))
     monitor = Monitor()
     looked = time.monotonic()
-    while keeper.look(monitor.heard() or time.monotonic() - looked > CHECK_SECONDS):
+    while keeper.check(monitor.heard() or time.monotonic() - looked > CHECK_SECONDS):
         if time.monotonic() - looked > CHECK_SECONDS:
             looked = time.monotonic()
         time.sleep(TICK)

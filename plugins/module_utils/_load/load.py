@@ -33,7 +33,7 @@ REPEATABLE = ("flow_runs", "task_runs")
 
 PAGE = 200  # what one page of the API holds
 SHOWN = 50
-PATIENCE = 10.0  # seconds that a subscriber may take in the end
+SUBSCRIBE_SECONDS = 10.0  # seconds that a subscriber may take in the end
 READ_BACK_ATTEMPTS = 5
 CLEANERS = 6  # connections over which what was written is removed
 
@@ -242,7 +242,7 @@ class Subscriber:
         while True:
             socket = None
             try:
-                socket = await asyncio.wait_for(self._subscribe(), PATIENCE)
+                socket = await asyncio.wait_for(self._subscribe(), SUBSCRIBE_SECONDS)
                 await self._count(socket)
             except (OSError, EOFError, FailedError, asyncio.TimeoutError, ValueError) as error:
                 self.attempts_failed += 1
@@ -405,7 +405,7 @@ async def settle(subscribers: Sequence[Subscriber], tally: Tally) -> None:
     """Let subscribers that are just connecting do so; the others have failed."""
     for number, one in enumerate(subscribers, start=1):
         try:
-            await asyncio.wait_for(one.connected.wait(), PATIENCE)
+            await asyncio.wait_for(one.connected.wait(), SUBSCRIBE_SECONDS)
         except asyncio.TimeoutError:
             tally.failed("GET", "/events/out", f"subscriber {number} is not connected; last problem: {one.last_problem or 'none'}")
 

@@ -54,7 +54,7 @@ class Site:
         assert module_args["path"] == "/opt/prefect/releases/3.8.8-abc"
         assert "cache" not in module_args, "it means nothing to a host"
         self.asked.append(dict(module_args))
-        if module_args.get("_look"):
+        if module_args.get("_gather"):
             return dict(self.seen)
         if module_args.get("archive"):
             return dict(self.unpacked)
@@ -85,7 +85,7 @@ def test_the_first_builds_and_the_next_unpacks(site: Site) -> None:
     assert site.cached() == [NAME]
     assert site.sent == {}
     assert site.run()["method"] == "unpacked"
-    _look, unpacking = site.asked
+    _gather, unpacking = site.asked
     assert (unpacking["archive"], unpacking["sha256"]) == (f"/remote/tmp/{NAME}", SHA256)
     assert site.sent == {f"/remote/tmp/{NAME}": CONTENT}
     assert not site.warnings

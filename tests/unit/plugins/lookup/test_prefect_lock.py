@@ -17,7 +17,7 @@ ENTRY = f" --hash=sha256:{'a' * 64}\n"
 
 
 @pytest.fixture
-def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The lookup, in a collection that has a lock for 3.8.8 only."""
     locks = tmp_path / "locks"
     locks.mkdir()
@@ -35,40 +35,40 @@ def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return run
 
 
-def test_the_collections_own_lock(look: Any, tmp_path: Path) -> None:
-    found = look("3.8.8")
+def test_the_collections_own_lock(lookup: Any, tmp_path: Path) -> None:
+    found = lookup("3.8.8")
     path = tmp_path / "locks" / "3.8.8.txt"
     assert found["path"] == str(path)
     assert found["release"] == f"3.8.8-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     assert found["uv"]["version"] == "1"
-    assert look("3.8.8", problem=True) == ""
+    assert lookup("3.8.8", problem=True) == ""
 
 
-def test_a_lock_of_the_users_own(look: Any, tmp_path: Path) -> None:
+def test_a_lock_of_the_users_own(lookup: Any, tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text(f"prefect==3.9.0{ENTRY}")
-    assert look("3.9.0", file=str(own))["path"] == str(own)
-    assert look("3.9.0", file=str(own), problem=True) == ""
+    assert lookup("3.9.0", file=str(own))["path"] == str(own)
+    assert lookup("3.9.0", file=str(own), problem=True) == ""
 
 
-def test_a_lock_with_more(look: Any, tmp_path: Path) -> None:
-    assert "3.8.8 with logfire has no lock here, so it cannot be installed; there are locks for none." in look(
+def test_a_lock_with_more(lookup: Any, tmp_path: Path) -> None:
+    assert "3.8.8 with logfire has no lock here, so it cannot be installed; there are locks for none." in lookup(
         "3.8.8", extra="logfire", problem=True
     )
     path = tmp_path / "locks" / "3.8.8-logfire.txt"
     path.write_text(f"prefect==3.8.8{ENTRY}logfire==5.1.1{ENTRY}")
-    assert look("3.8.8", extra="logfire", problem=True) == ""
-    assert look("3.8.8", extra="logfire")["path"] == str(path)
-    assert look("3.8.8", extra="logfire")["release"] != look("3.8.8")["release"]
+    assert lookup("3.8.8", extra="logfire", problem=True) == ""
+    assert lookup("3.8.8", extra="logfire")["path"] == str(path)
+    assert lookup("3.8.8", extra="logfire")["release"] != lookup("3.8.8")["release"]
     # What comes with it is not a version.
-    assert "there are locks for 3.8.8. Make one" in look("9.9.9", problem=True)
-    assert "there are locks for 3.8.8. Make one" in look("9.9.9", extra="logfire", problem=True)
+    assert "there are locks for 3.8.8. Make one" in lookup("9.9.9", problem=True)
+    assert "there are locks for 3.8.8. Make one" in lookup("9.9.9", extra="logfire", problem=True)
 
 
-def test_a_lock_of_the_users_own_without_it(look: Any, tmp_path: Path) -> None:
+def test_a_lock_of_the_users_own_without_it(lookup: Any, tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text(f"prefect==3.9.0{ENTRY}")
-    problem = look("3.9.0", file=str(own), extra="logfire", problem=True)
+    problem = lookup("3.9.0", file=str(own), extra="logfire", problem=True)
     assert problem == f"{own} does not hold logfire: `make lock VERSION=3.9.0` writes a lock with it, 3.9.0-logfire.txt"
 
 
@@ -81,14 +81,14 @@ def test_a_lock_of_the_users_own_without_it(look: Any, tmp_path: Path) -> None:
         ("3.9.0", "prefect", "own.txt is not a lock: 'prefect' is not a pinned requirement"),
     ],
 )
-def test_problems(look: Any, tmp_path: Path, version: str, content: str | None, message: str) -> None:
+def test_problems(lookup: Any, tmp_path: Path, version: str, content: str | None, message: str) -> None:
     own = tmp_path / "own.txt"
     if content:
         own.write_text(content)
-    assert message in look(version, file=str(own) if content else "", problem=True)
+    assert message in lookup(version, file=str(own) if content else "", problem=True)
 
 
-def test_no_file_there(look: Any) -> None:
-    assert "there is no lock at prefect_lock_file (nowhere.txt)" in look("3.9.0", file="nowhere.txt", problem=True)
+def test_no_file_there(lookup: Any) -> None:
+    assert "there is no lock at prefect_lock_file (nowhere.txt)" in lookup("3.9.0", file="nowhere.txt", problem=True)
     with pytest.raises(AnsibleLookupError, match="has no lock here"):
-        look("9.9.9")
+        lookup("9.9.9")

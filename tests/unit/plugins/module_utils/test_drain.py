@@ -47,28 +47,28 @@ class Nft:
 def test_shut_and_open() -> None:
     nft = Nft()
     gate = NftablesGate(4200, command=nft)
-    assert not gate.is_shut()
-    gate.shut()
-    assert gate.is_shut()
-    gate.shut()
-    gate.open()
-    assert not gate.is_shut()
+    assert not gate.is_rejecting()
+    gate.reject()
+    assert gate.is_rejecting()
+    gate.reject()
+    gate.accept()
+    assert not gate.is_rejecting()
     assert nft.scripts[-1] == "add table inet prefect_drain\ndelete table inet prefect_drain\n"
 
 
 def test_several_ports_share_the_table() -> None:
     nft = Nft(4201)
     gate = NftablesGate(4200, command=nft)
-    assert not gate.is_shut()
-    gate.shut()
+    assert not gate.is_rejecting()
+    gate.reject()
     assert nft.ports == gate.ports() == {4200, 4201}
-    gate.open()
+    gate.accept()
     assert nft.ports == {4201}
 
 
 def test_the_rules() -> None:
     nft = Nft()
-    NftablesGate(4200, command=nft).shut()
+    NftablesGate(4200, command=nft).reject()
     rules = [line for line in nft.scripts[0].splitlines() if line.startswith("add rule")]
     assert len(rules) == 1
     # Nobody from outside gets in, whoever is inside stays, and the host may look after itself.
@@ -80,7 +80,7 @@ def test_the_rules() -> None:
 def test_a_balancer_on_the_same_host(monkeypatch: pytest.MonkeyPatch) -> None:
     nft = Nft()
     monkeypatch.setattr(pwd, "getpwnam", lambda _: type("Account", (), {"pw_uid": 33}))
-    NftablesGate(4200, ["www-data"], nft).shut()
+    NftablesGate(4200, ["www-data"], nft).reject()
     assert 'local oifname "lo" meta skuid 33 ' in nft.scripts[0]
 
 
@@ -111,24 +111,24 @@ def test_the_rules_are_kept_while_a_port_is_drained(tmp_path: Path) -> None:
     systemd = Systemd(Nft())
     keeper = Keeper("/metrics", tmp_path / "run", systemd)
     first, second = (NftablesGate(port, command=systemd, keeper=keeper) for port in (4200, 4201))
-    assert not first.is_shut()
-    first.shut()
+    assert not first.is_rejecting()
+    first.reject()
     assert systemd.runs
     assert keeper.rules() == systemd.nft.scripts[-1]
     program = systemd.started[-3]
     assert systemd.started[-2:] == [str(tmp_path / "run"), "/metrics"]
     compile(Path(program).read_text(), program, "exec")
-    second.shut()
+    second.reject()
     assert re.findall(r"ports \{ (\d+) \}", keeper.rules()) == ["4200", "4201"]
     # Something flushes the firewall: what is about to be put back is drained all the same, and can be given back.
     systemd.nft.ports.clear()
-    assert first.is_shut()
+    assert first.is_rejecting()
     assert second.ports() == {4200, 4201}
-    first.open()
+    first.accept()
     assert re.findall(r"ports \{ (\d+) \}", keeper.rules()) == ["4201"]
     assert "add rule" in keeper.rules()
     assert systemd.runs
-    second.open()
+    second.accept()
     assert keeper.rules() == ""
     assert not systemd.runs
     assert second.ports() == set()
@@ -140,8 +140,8 @@ def test_rules_that_nothing_keeps(tmp_path: Path) -> None:
     systemd.broken = True
     keeper = Keeper("/metrics", tmp_path, systemd)
     gate = NftablesGate(4200, command=systemd, keeper=keeper)
-    gate.shut()
-    assert gate.is_shut()
+    gate.reject()
+    assert gate.is_rejecting()
     assert keeper.problem == "Failed to start transient service unit: no bus"
 
 
@@ -151,7 +151,7 @@ def test_rules_that_are_refused_are_not_kept(tmp_path: Path) -> None:
     gate = NftablesGate(4200, command=systemd, keeper=keeper)
     systemd.nft.refuses = True
     with pytest.raises(DrainError):
-        gate.shut()
+        gate.reject()
     assert keeper.rules() == ""
     assert not systemd.runs
 
@@ -181,35 +181,35 @@ def test_keeping(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder.mkdir()
     metrics.mkdir()
     keeper = keeper_program.Keeper(folder, metrics, kernel)
-    assert not keeper.look(True), "nothing is drained"
+    assert not keeper.check(True), "nothing is drained"
 
     def count() -> int:
         return int((metrics / "prefect_drain.prom").read_text().split()[-1])
 
     (folder / "rules.nft").write_text("rules")
-    assert keeper.look(True)
+    assert keeper.check(True)
     assert (kernel.rules, count()) == ("rules", 0)
-    assert keeper.look(True)
+    assert keeper.check(True)
     assert count() == 0, "numbers that change by themselves are no loss"
     kernel.rules = ""
-    assert keeper.look(False)
+    assert keeper.check(False)
     assert kernel.rules == "", "it looks when it is told to"
-    assert keeper.look(True)
+    assert keeper.check(True)
     assert (kernel.rules, count()) == ("rules", 1)
     assert capsys.readouterr().out.splitlines() == ["the rules of the drain were gone from this host's firewall, and are back"]
     (folder / "rules.nft").write_text("others")
-    assert keeper.look(False)
+    assert keeper.check(False)
     assert (kernel.rules, count()) == ("others", 1)
     kernel.rules, kernel.problem = "", "no"
-    for _look in range(100):
-        assert keeper.look(False)
-        assert keeper.look(True)
+    for _check in range(100):
+        assert keeper.check(False)
+        assert keeper.check(True)
     assert capsys.readouterr().out.count("\n") == 1
     kernel.problem = ""
-    assert keeper.look(False), "what failed is tried again without being told to"
+    assert keeper.check(False), "what failed is tried again without being told to"
     assert (kernel.rules, count()) == ("others", 2)
     (folder / "rules.nft").unlink()
-    assert not keeper.look(True)
+    assert not keeper.check(True)
 
 
 def test_changes_are_heard(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def heard(monitor: keeper_program.Monitor) -> None:
 def test_a_user_that_does_not_exist() -> None:
     nft = Nft()
     with pytest.raises(DrainError, match="no user nobody-at-all on this host"):
-        NftablesGate(4200, ["nobody-at-all"], nft).shut()
+        NftablesGate(4200, ["nobody-at-all"], nft).reject()
     assert nft.scripts == []
 
 
@@ -256,21 +256,21 @@ def test_shutting_fails(broken: Finished, message: str) -> None:
     nft = Nft()
     nft.broken = broken
     with pytest.raises(DrainError) as caught:
-        NftablesGate(4200, command=nft).shut()
+        NftablesGate(4200, command=nft).reject()
     assert message in str(caught.value)
 
 
 def test_without_nft_the_gate_is_open() -> None:
     nft = Nft()
     nft.broken = MISSING
-    assert not NftablesGate(4200, command=nft).is_shut()
+    assert not NftablesGate(4200, command=nft).is_rejecting()
 
 
 def test_without_the_right_to_look() -> None:
     nft = Nft()
     nft.broken = Finished(1, "Operation not permitted (you must be root)")
     with pytest.raises(DrainError, match=r"It takes root \(become\)"):
-        NftablesGate(4200, command=nft).is_shut()
+        NftablesGate(4200, command=nft).is_rejecting()
 
 
 WAITS = Connection(established=True, received=300, answered=0, unsent=0, quiet=100)
@@ -296,7 +296,7 @@ def test_wait_for_quiet(looks: list[list[Connection]], ended: tuple[int, int, fl
         now[0] += seconds or 0.01
 
     result = wait_for_quiet(
-        4200, 5, look=lambda _: left.pop(0) if len(left) > 1 else left[0], clock=lambda: now[0], sleep=sleep, interval=0.1
+        4200, 5, read=lambda _: left.pop(0) if len(left) > 1 else left[0], clock=lambda: now[0], sleep=sleep, interval=0.1
     )
     assert (result.in_flight, result.open_connections) == ended[:2]
     assert result.elapsed == pytest.approx(ended[2])

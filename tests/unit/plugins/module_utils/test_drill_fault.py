@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import Breaker, Fault, FaultError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import Fault, FaultError, FaultInjector
 
 UNIT = "prefect-api@4200.service"
 
@@ -73,9 +73,9 @@ class Host:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def breaker(self, kind: str, **more: Any) -> Breaker:
+    def injector(self, kind: str, **more: Any) -> FaultInjector:
         fault = Fault(kind, more.get("units", () if kind == "cut" else (UNIT,)), more.get("ports", (4200, 5432) if kind == "cut" else ()))
-        return Breaker(fault, self, lambda: self.now, self.sleep, self.proc)
+        return FaultInjector(fault, self, lambda: self.now, self.sleep, self.proc)
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def host(tmp_path: Path) -> Host:
 
 
 @pytest.mark.parametrize(
-    ("kind", "lasts", "by_itself", "mends"),
+    ("kind", "lasts", "by_itself", "revert"),
     [
         ("kill", 2.0, True, f"systemctl start {UNIT}"),
         ("freeze", 10.0, False, f"systemctl kill --kill-who=all --signal=SIGCONT {UNIT}"),
@@ -93,37 +93,37 @@ def host(tmp_path: Path) -> Host:
         ("cut", 10.0, False, "nft delete table inet prefect_drill"),
     ],
 )
-def test_a_fault_begins_and_ends(host: Host, kind: str, lasts: float, by_itself: bool, mends: str) -> None:
-    breaker = host.breaker(kind)
-    assert breaker.prepare() == ([] if kind == "cut" else [UNIT])
+def test_a_fault_begins_and_ends(host: Host, kind: str, lasts: float, by_itself: bool, revert: str) -> None:
+    injector = host.injector(kind)
+    assert injector.prepare() == ([] if kind == "cut" else [UNIT])
     looked = len(host.commands)
-    broken = breaker.carry_out(10, 70)
+    broken = injector.carry_out(10, 70)
     assert broken.at == 1000
     assert broken.until - broken.at == pytest.approx(lasts, abs=0.2)
     assert broken.by_itself is by_itself
     assert broken.released == pytest.approx(broken.until if by_itself else 1010, abs=0.2)
     # The way back is there before anything is broken, and it is the way that is taken.
     assert host.commands[looked].startswith("systemd-run --unit=prefect-drill-restore --on-active=70s ")
-    assert host.commands[looked].endswith(mends)
-    assert mends in host.commands[looked + 1 :]
+    assert host.commands[looked].endswith(revert)
+    assert revert in host.commands[looked + 1 :]
     assert host.commands[-1] == "systemctl stop prefect-drill-restore.timer"
     assert (host.state, host.guard) == ("active", [])
 
 
 def test_nobody_starts_it_again(host: Host) -> None:
     host.returns = 1e9
-    breaker = host.breaker("kill")
-    breaker.prepare()
-    broken = breaker.carry_out(10, 70)
+    injector = host.injector("kill")
+    injector.prepare()
+    broken = injector.carry_out(10, 70)
     assert not broken.by_itself
     assert broken.until - broken.at == pytest.approx(11)
     assert host.state == "active"
 
 
 def test_the_rules_of_a_cut(host: Host) -> None:
-    breaker = host.breaker("cut")
-    breaker.prepare()
-    breaker.carry_out(1, 10)
+    injector = host.injector("cut")
+    injector.prepare()
+    injector.carry_out(1, 10)
     assert host.commands[1] == "nft --check --file -"
     assert host.scripts[0] == host.scripts[1]
     rules = [line for line in host.scripts[0].splitlines() if line.startswith("add rule")]
@@ -146,26 +146,26 @@ def test_the_rules_of_a_cut(host: Host) -> None:
 def test_what_cannot_be_broken(host: Host, kind: str, prepare: Any, says: str) -> None:
     prepare(host)
     with pytest.raises(FaultError, match=says):
-        host.breaker(kind).prepare()
+        host.injector(kind).prepare()
     assert not [command for command in host.commands if "kill" in command or command == "nft --file -"]
 
 
 def test_no_fault_without_its_guard(host: Host) -> None:
     host.fails["systemd-run"] = Finished(1, "no timers here")
-    breaker = host.breaker("stop")
-    breaker.prepare()
+    injector = host.injector("stop")
+    injector.prepare()
     with pytest.raises(FaultError, match=r"no timers here. Nothing was changed"):
-        breaker.carry_out(10, 70)
+        injector.carry_out(10, 70)
     assert host.state == "active"
     assert f"systemctl stop {UNIT}" not in host.commands
 
 
 def test_a_process_that_does_not_freeze(host: Host) -> None:
     host.stop_signal_works = False
-    breaker = host.breaker("freeze")
-    breaker.prepare()
+    injector = host.injector("freeze")
+    injector.prepare()
     with pytest.raises(FaultError, match="is not stopped"):
-        breaker.carry_out(10, 70)
+        injector.carry_out(10, 70)
     assert any("SIGCONT" in command for command in host.commands)
 
 
@@ -173,26 +173,26 @@ def test_interrupted_while_it_lasts(host: Host) -> None:
     def interrupt(_seconds: float) -> None:
         raise SystemExit(1)
 
-    breaker = host.breaker("stop")
-    breaker.prepare()
-    breaker._sleep = interrupt
+    injector = host.injector("stop")
+    injector.prepare()
+    injector._sleep = interrupt
     with pytest.raises(SystemExit):
-        breaker.carry_out(10, 70)
+        injector.carry_out(10, 70)
     assert host.state == "active"
     assert host.guard  # nobody has seen that it is well
 
 
-def test_mending_fails(host: Host) -> None:
-    breaker = host.breaker("stop")
-    breaker.prepare()
+def test_a_revert_that_fails(host: Host) -> None:
+    injector = host.injector("stop")
+    injector.prepare()
     host.fails["systemctl start"] = Finished(1, "Job failed")
     with pytest.raises(FaultError, match=rf"still in place: Job failed.*by hand: systemctl start {UNIT}"):
-        breaker.carry_out(1, 70)
+        injector.carry_out(1, 70)
     assert host.guard
 
 
-def test_mending_what_was_left(host: Host) -> None:
-    assert host.breaker("stop").restore() is False
+def test_reverting_what_was_left(host: Host) -> None:
+    assert host.injector("stop").restore() is False
     host.state, host.guard = "inactive", ["systemctl", "start", UNIT]
-    assert host.breaker("stop").restore() is True
+    assert host.injector("stop").restore() is True
     assert (host.state, host.guard) == ("active", [])

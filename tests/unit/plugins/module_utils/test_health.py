@@ -6,9 +6,9 @@ import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils import _health
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Condition,
-    HopelessError,
     Outcome,
-    Patience,
+    PermanentError,
+    RetryPolicy,
     Scheduler,
     Server,
     Units,
@@ -53,31 +53,31 @@ BAD = UnmetError("no")
 
 
 @pytest.mark.parametrize(
-    ("answers", "patience", "outcome"),
+    ("answers", "policy", "outcome"),
     [
-        (["ok"], Patience(2, 60, 1), (True, 2, 1.0, "", "")),
-        (["ok"], Patience(1, 60, 1), (True, 1, 0.0, "", "")),
-        ([BAD, BAD, "ok"], Patience(2, 60, 1), (True, 4, 3.0, "", "")),
-        (["ok", BAD, "ok"], Patience(2, 60, 1), (True, 4, 3.0, "", "")),
-        ([NetError("refused"), "ok"], Patience(1, 60, 1), (True, 2, 1.0, "", "")),
-        ([BAD], Patience(2, 3, 1), (False, 4, 3.0, "it", "no")),
+        (["ok"], RetryPolicy(2, 60, 1), (True, 2, 1.0, "", "")),
+        (["ok"], RetryPolicy(1, 60, 1), (True, 1, 0.0, "", "")),
+        ([BAD, BAD, "ok"], RetryPolicy(2, 60, 1), (True, 4, 3.0, "", "")),
+        (["ok", BAD, "ok"], RetryPolicy(2, 60, 1), (True, 4, 3.0, "", "")),
+        ([NetError("refused"), "ok"], RetryPolicy(1, 60, 1), (True, 2, 1.0, "", "")),
+        ([BAD], RetryPolicy(2, 3, 1), (False, 4, 3.0, "it", "no")),
         # Once is not often enough, and the message must not call that a failed condition.
-        ([BAD, "ok"], Patience(3, 2, 1), (False, 3, 2.0, "successes", "good 2 times in a row, not 3")),
-        (["ok"], Patience(1, 0, 0), (True, 1, 0.0, "", "")),
-        ([BAD], Patience(1, 0, 0), (False, 1, 0.0, "it", "no")),
-        ([HopelessError("gone")], Patience(2, 60, 1), (False, 1, 0.0, "it", "gone")),
+        ([BAD, "ok"], RetryPolicy(3, 2, 1), (False, 3, 2.0, "successes", "good 2 times in a row, not 3")),
+        (["ok"], RetryPolicy(1, 0, 0), (True, 1, 0.0, "", "")),
+        ([BAD], RetryPolicy(1, 0, 0), (False, 1, 0.0, "it", "no")),
+        ([PermanentError("gone")], RetryPolicy(2, 60, 1), (False, 1, 0.0, "it", "gone")),
     ],
 )
-def test_wait_until(answers: list[Any], patience: Patience, outcome: Any) -> None:
+def test_wait_until(answers: list[Any], policy: RetryPolicy, outcome: Any) -> None:
     time = Time()
-    ended = wait_until([condition("it", *answers)], patience, time.clock, time.sleep)
+    ended = wait_until([condition("it", *answers)], policy, time.clock, time.sleep)
     assert (ended.healthy, ended.attempts, ended.elapsed, ended.failed, ended.answer) == outcome
 
 
 def test_conditions_after_a_failed_one_are_not_tried() -> None:
     time = Time()
     conditions = [condition("one", "fine"), condition("two", BAD), condition("three", AssertionError("asked"))]
-    ended = wait_until(conditions, Patience(1, 1, 1), time.clock, time.sleep)
+    ended = wait_until(conditions, RetryPolicy(1, 1, 1), time.clock, time.sleep)
     assert ended.answers == {"one": "fine", "two": "no"}
 
 
@@ -92,7 +92,7 @@ def test_a_check_that_held_is_not_made_again_at_once() -> None:
         return "runs"
 
     conditions = [Condition("unit", check, every=1.0), condition("server", *[BAD] * 12, "fine")]
-    ended = wait_until(conditions, Patience(1, 60, 0.25), time.clock, time.sleep)
+    ended = wait_until(conditions, RetryPolicy(1, 60, 0.25), time.clock, time.sleep)
     assert ended.answers == {"unit": "runs", "server": "fine"}
     # A failure is seen at once, and after a success it is made again when its time is over.
     assert made == [0.0, 0.25, 1.25, 2.25, 3.25]
@@ -107,7 +107,7 @@ def test_no_request_outlasts_the_whole() -> None:
         time.now += timeout
         raise BAD
 
-    ended = wait_until([Condition("it", check)], Patience(2, 12, 1, 5), time.clock, time.sleep)
+    ended = wait_until([Condition("it", check)], RetryPolicy(2, 12, 1, 5), time.clock, time.sleep)
     assert allowed == [5, 5, 0.1]
     assert ended.elapsed == pytest.approx(12.1)
 
@@ -223,7 +223,7 @@ def test_a_host_without_the_library_is_not_waited_for(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(_health, "connect_redis", refuse)
     scheduler = Scheduler({"host": "127.0.0.1"})
-    with pytest.raises(HopelessError, match=r"Redis at 127.0.0.1:6379 cannot be asked: .* has no library redis"):
+    with pytest.raises(PermanentError, match=r"Redis at 127.0.0.1:6379 cannot be asked: .* has no library redis"):
         scheduler.ping(5)
 
 
@@ -293,15 +293,15 @@ def test_units() -> None:
     ("text", "error", "message"),
     [
         (shown("activating", "auto-restart"), UnmetError, r"a\.service is activating \(auto-restart\)"),
-        (shown("failed", "failed"), HopelessError, "systemd has given up on it"),
-        (shown("inactive", "dead", "not-found"), HopelessError, "does not exist on this host"),
+        (shown("failed", "failed"), PermanentError, "systemd has given up on it"),
+        (shown("inactive", "dead", "not-found"), PermanentError, "does not exist on this host"),
         (shown("inactive", "dead"), UnmetError, r"inactive \(dead\)"),
     ],
 )
 def test_units_unmet(text: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         Units(["a.service"], lambda _argv: text).active(5)
-    assert isinstance(caught.value, HopelessError) is (error is HopelessError)
+    assert isinstance(caught.value, PermanentError) is (error is PermanentError)
 
 
 def test_failure_message() -> None:

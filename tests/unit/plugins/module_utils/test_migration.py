@@ -319,7 +319,7 @@ def test_nothing_to_undo(current: list[str], target: str) -> None:
 def test_downgrade() -> None:
     database = Database("c")
     going_down = migration(database, comes_to(database, "a"), "a", down=True)
-    assert going_down.look().pending == ("c", "b")
+    assert going_down.report().pending == ("c", "b")
     database.said.clear()
     values = going_down.run().values()
     assert (values["changed"], values["before"], values["after"], values["pending"]) == (True, "c", "a", [])
@@ -359,15 +359,15 @@ def test_ways_down_that_do_not_exist(current: str, target: str, message: str) ->
     database = Database(current)
     refused = migration(database, never, target, down=True)
     refused.release = Release("/r", "3.8.8", {**RELEASE.revisions, "side": Revision("side", ("a",), "")})
-    for act in (refused.look, refused.run):
+    for act in (refused.report, refused.run):
         with pytest.raises(MigrationError, match=rf"{message}.*Nothing was changed"):
             act()
     assert "lock" not in database.said
 
 
-def test_look_changes_nothing() -> None:
+def test_a_report_changes_nothing() -> None:
     database = Database("a")
-    report = migration(database, never).look()
+    report = migration(database, never).report()
     assert (report.pending, report.changed) == (("b", "c"), False)
     assert [table.name for table in report.tables] == ["flow_run", "deployment"]
     assert database.said == ["close"]

@@ -6,7 +6,7 @@ import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import Drained, DrainError, Keeper
-from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, Patience
+from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, RetryPolicy
 from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain
 
@@ -24,18 +24,18 @@ class Gate:
         assert (port, local_users) == (4200, [])
         return self
 
-    def is_shut(self) -> bool:
+    def is_rejecting(self) -> bool:
         return self.is_closed
 
     def ports(self) -> set[int]:
         return self.others | ({4200} if self.is_closed else set())
 
-    def shut(self) -> None:
-        self.moves.append("shut")
+    def reject(self) -> None:
+        self.moves.append("reject")
         self.is_closed = True
 
-    def open(self) -> None:
-        self.moves.append("open")
+    def accept(self) -> None:
+        self.moves.append("accept")
         self.is_closed = False
 
 
@@ -61,7 +61,7 @@ def test_out_and_back(run_module: Any, gate: Gate) -> None:
         assert ("open_connections" in result) == (state == "drained")
         assert result["drained_ports"] == ([4200] if state == "drained" else [])
         assert "taking_traffic" not in result
-    assert gate.moves == ["shut", "open"]
+    assert gate.moves == ["reject", "accept"]
 
 
 @pytest.mark.parametrize(("closed", "state", "changed"), [(False, "drained", True), (True, "active", True), (True, "drained", False)])
@@ -82,7 +82,7 @@ def test_requests_that_never_end(run_module: Any, gate: Gate, monkeypatch: pytes
 
 @pytest.mark.usefixtures("gate")
 def test_rules_that_nothing_keeps(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Gate, "shut", lambda self: setattr(self.keeper, "problem", "no bus"))
+    monkeypatch.setattr(Gate, "reject", lambda self: setattr(self.keeper, "problem", "no bus"))
     result = run_module(prefect_drain.main, port=4200)
     assert result["drained"]
     assert "its rules are not put back" in result["warnings"][0]
@@ -92,7 +92,7 @@ def test_rules_that_nothing_keeps(run_module: Any, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("function", "error", "message"),
     [
-        ("is_shut", DrainError("nft is not installed."), "Port 4200 cannot be drained. nft is not installed."),
+        ("is_rejecting", DrainError("nft is not installed."), "Port 4200 cannot be drained. nft is not installed."),
         ("connections", OSError(2, "No such file"), "cannot be seen ([Errno 2] No such file). Nothing was changed."),
     ],
 )
@@ -100,7 +100,7 @@ def test_failures_leave_the_gate_open(gate: Gate, request: pytest.FixtureRequest
     def fail(*_: Any) -> None:
         raise error
 
-    request.getfixturevalue("monkeypatch").setattr(gate if function == "is_shut" else prefect_drain, function, fail)
+    request.getfixturevalue("monkeypatch").setattr(gate if function == "is_rejecting" else prefect_drain, function, fail)
     result = request.getfixturevalue("run_module")(prefect_drain.main, port=4200)
     assert result["failed"]
     assert message in result["msg"]
@@ -114,7 +114,7 @@ def test_a_failure_after_the_gate_says_so(run_module: Any, gate: Gate, monkeypat
     monkeypatch.setattr(prefect_drain, "wait_for_quiet", fail)
     result = run_module(prefect_drain.main, port=4200)
     assert "cannot be seen ([Errno 2] No such file). New connections are refused; the state active lets them in again." in result["msg"]
-    assert gate.moves == ["shut"]
+    assert gate.moves == ["reject"]
 
 
 HEALTHY = {"url": "http://127.0.0.1:4200", "unit": "prefect-api@4200.service", "auth_string": "admin:secret", "version": "3.8.8"}
@@ -125,9 +125,9 @@ HEALTHY = {"url": "http://127.0.0.1:4200", "unit": "prefect-api@4200.service", "
 def test_nobody_is_let_in_before_it_is_healthy(
     run_module: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch, closed: bool, answer: str
 ) -> None:
-    def wait_until(conditions: list[Condition], patience: Patience) -> Outcome:
+    def wait_until(conditions: list[Condition], policy: RetryPolicy) -> Outcome:
         assert [condition.name for condition in conditions] == ["units", "live", "ready", "version"]
-        assert (patience.successes, patience.timeout, patience.interval) == (2, 7.0, 0.1)
+        assert (policy.successes, policy.timeout, policy.interval) == (2, 7.0, 0.1)
         assert gate.is_closed is closed
         return Outcome(not answer, 5, 1.23456, "ready" if answer else "", answer)
 
@@ -136,7 +136,7 @@ def test_nobody_is_let_in_before_it_is_healthy(
     monkeypatch.setattr(prefect_drain, "why", lambda units, _lines, _secrets: Why("its cause", f"journal of {units}"))
     result = run_module(prefect_drain.main, port=4200, state="active", healthy={**HEALTHY, "timeout": 7})
     assert (result.get("failed", False), result["healthy_after"]) == (bool(answer), 1.235)
-    assert gate.moves == (["open"] if closed and not answer else [])
+    assert gate.moves == (["accept"] if closed and not answer else [])
     if answer:
         assert (
             "127.0.0.1:4200 is not healthy after 1 s and 5 attempts: its cause.\nFailed: ready. Last answer: HTTP 503 of" in result["msg"]
@@ -163,7 +163,7 @@ def test_a_url_that_is_none(run_module: Any, gate: Gate) -> None:
 
 @pytest.fixture
 def restarts(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> list[Any]:
-    """The commands that the module ran, all of them while the gate was shut."""
+    """The commands that the module ran, all of them while new connections were rejected."""
     commands: list[Any] = []
 
     def run(argv: list[str], timeout: float) -> Finished:
@@ -182,7 +182,7 @@ def test_out_restarted_and_back(run_module: Any, gate: Gate, restarts: list[Any]
     assert (result["changed"], result["drained"], result["healthy_after"], result["elapsed"]) == (True, False, 1.0, 0.25)
     assert result["diff"] == {"before": "port 4200: active\n", "after": "port 4200: active, restarted\n"}
     assert restarts == [(["systemctl", "restart", "prefect-api@4200.service"], 607.0)]
-    assert gate.moves == ["shut", "open"]
+    assert gate.moves == ["reject", "accept"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_restart_that_fails_leaves_it_out(
     assert result["failed"]
     assert message in result["msg"]
     assert len(restarts) == 1
-    assert gate.moves == ["shut"]
+    assert gate.moves == ["reject"]
 
 
 def test_a_restart_in_check_mode(run_module: Any, gate: Gate, restarts: list[Any]) -> None:
@@ -219,12 +219,12 @@ URL = "http://balancer:4200/api"
 
 @pytest.fixture
 def confirmed(monkeypatch: pytest.MonkeyPatch, gate: Gate) -> list[tuple[list[str], float]]:
-    """How the module asked the balancers. The gate is shut; nothing arrives through "deaf", and "mute" names no server."""
+    """How the module asked the balancers. New connections are rejected; nothing arrives through "deaf", and "mute" names no server."""
     calls: list[tuple[list[str], float]] = []
 
     def confirm(balancers: list[str], _ask: Any, here: Any, timeout: float) -> Confirmed:
         assert here("127.0.0.1:4200") and not here("127.0.0.1:4201")
-        assert gate.moves in (["open"], [])  # not before it is open
+        assert gate.moves in (["accept"], [])  # not before it is open
         calls.append((balancers, timeout))
         missing = {url: "HTTP 200 elsewhere" for url in balancers if "deaf" in url or "mute" in url}
         return Confirmed(missing, 9, 1.23456, {url for url in missing if "mute" in url})
@@ -241,7 +241,7 @@ def test_it_takes_traffic_again(run_module: Any, gate: Gate, confirmed: list[Any
         assert (result["changed"], result["taking_traffic"], result["confirmed_after"], result["unconfirmed"]) == (changed, True, 1.235, {})
         assert result["warnings"] == []
     assert confirmed == [([URL, "http://other:4200/api"], 15.0)] * 2
-    assert gate.moves == ["open"]
+    assert gate.moves == ["accept"]
 
 
 @pytest.mark.parametrize("required", [False, True])
@@ -255,7 +255,7 @@ def test_it_is_sent_nothing(run_module: Any, gate: Gate, confirmed: list[Any], r
     assert URL not in message
     assert (result["taking_traffic"], result["unconfirmed"]) == (False, {"http://deaf:4200/api": "HTTP 200 elsewhere"})
     assert confirmed == [(balancers, 1.0)]
-    assert gate.moves == ["open"]
+    assert gate.moves == ["accept"]
 
 
 @pytest.mark.parametrize(("state", "check", "balancers"), [("active", True, [URL]), ("drained", False, [URL]), ("active", False, [])])
@@ -271,7 +271,7 @@ def test_a_balancer_that_names_no_server(run_module: Any, gate: Gate, confirmed:
     result = run_module(prefect_drain.main, port=4200, state="active", balancers=[url], confirm_required=required)
     assert (result.get("failed", False), result["taking_traffic"], list(result["unconfirmed"])) == (required, False, [url])
     assert result["warnings"] == [], "its time was given, and more cannot be done"
-    assert gate.moves == ["open"]
+    assert gate.moves == ["accept"]
     assert confirmed == [([url], 15.0)]
 
 

@@ -21,9 +21,9 @@ UNIT = "prefect-api@4200.service"
 URL = "http://balancer:4200/api"
 
 
-class Breaker:
+class FaultInjector:
     def __init__(self, fault: Any) -> None:
-        Breaker.fault = fault  # type: ignore[attr-defined]
+        FaultInjector.fault = fault  # type: ignore[attr-defined]
 
     def prepare(self) -> list[str]:
         return [UNIT]
@@ -37,13 +37,13 @@ class Breaker:
 
 
 @pytest.fixture
-def breaker(monkeypatch: pytest.MonkeyPatch) -> type[Breaker]:
-    monkeypatch.setattr(prefect_drill_fault, "Breaker", Breaker)
+def injector(monkeypatch: pytest.MonkeyPatch) -> type[FaultInjector]:
+    monkeypatch.setattr(prefect_drill_fault, "FaultInjector", FaultInjector)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    return Breaker
+    return FaultInjector
 
 
-@pytest.mark.usefixtures("breaker")
+@pytest.mark.usefixtures("injector")
 def test_a_fault(run_module: Any) -> None:
     result = run_module(prefect_drill_fault.main, kind="freeze", units=[UNIT])
     assert result["changed"]
@@ -65,18 +65,18 @@ def test_a_fault(run_module: Any) -> None:
         ({"kind": "stop", "units": ["--all"]}, "does not begin with a dash"),
     ],
 )
-@pytest.mark.usefixtures("breaker")
+@pytest.mark.usefixtures("injector")
 def test_no_fault(run_module: Any, arguments: dict[str, Any], says: str) -> None:
     result = run_module(prefect_drill_fault.main, **arguments)
     assert result["failed"]
     assert says in result["msg"]
 
 
-def test_a_fault_that_cannot_be_made(run_module: Any, breaker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_that_cannot_be_made(run_module: Any, injector: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_self: Any) -> list[str]:
         raise FaultError("no timer")
 
-    monkeypatch.setattr(breaker, "prepare", refuse)
+    monkeypatch.setattr(injector, "prepare", refuse)
     assert run_module(prefect_drill_fault.main, kind="kill", units=[UNIT])["msg"] == "no timer"
 
 

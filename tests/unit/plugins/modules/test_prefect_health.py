@@ -16,8 +16,8 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What was asked for, and what waiting for it comes to."""
     seen: dict[str, Any] = {"outcome": Outcome(True, 2, 1.5, answers={"live": "HTTP 200 true", "version": "3.8.8"})}
 
-    def wait_until(conditions: Any, patience: Any) -> Outcome:
-        seen.update(names=[each.name for each in conditions], patience=patience)
+    def wait_until(conditions: Any, policy: Any) -> Outcome:
+        seen.update(names=[each.name for each in conditions], policy=policy)
         result: Outcome = seen["outcome"]
         return result
 
@@ -57,7 +57,7 @@ def test_failure_shows_why_and_no_secret(run_module: Any, outcome: Any) -> None:
 def test_check_mode_asks_once_and_does_not_fail(run_module: Any, outcome: Any) -> None:
     outcome["outcome"] = Outcome(False, 1, 0.1, "live", "refused", {"live": "refused"})
     result = run_module(prefect_health.main, check=True, url="http://h")
-    assert (outcome["patience"].successes, outcome["patience"].timeout) == (1, 0)
+    assert (outcome["policy"].successes, outcome["policy"].timeout) == (1, 0)
     assert (result.get("failed"), result["healthy"]) == (None, False)
 
 

@@ -34,7 +34,7 @@ DONE = Report(("a",), ("b",), "b", (), ahead=False)
 @pytest.fixture(autouse=True)
 def act(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What looking, working and waiting come to."""
-    ends: dict[str, Any] = {"look": BEHIND, "run": DONE, "wait": DONE, "release": RELEASE}
+    ends: dict[str, Any] = {"report": BEHIND, "run": DONE, "wait": DONE, "release": RELEASE}
 
     def ending(name: str) -> Any:
         def end(*_: Any) -> Any:
@@ -47,7 +47,7 @@ def act(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def load(path: str) -> Release:
         return OLD if path == "/opt/old" else ending("release")()
 
-    for name in ("look", "run", "wait"):
+    for name in ("report", "run", "wait"):
         monkeypatch.setattr(Migration, name, ending(name))
     monkeypatch.setattr(prefect_migration, "load_release", load)
     return ends
@@ -82,7 +82,7 @@ def test_check_mode_tells_what_would_be_done(run_module: Any, act: Any, state: s
 
 def test_check_mode_tells_what_would_be_undone(run_module: Any, act: Any) -> None:
     act["run"] = AssertionError("something was done")
-    act["look"] = Report(("b",), ("b",), "a", ("b",), ahead=False, tables=(Table("flow_run", 8192, 3),))
+    act["report"] = Report(("b",), ("b",), "a", ("b",), ahead=False, tables=(Table("flow_run", 8192, 3),))
     result = run(run_module, check=True, state="downgraded", revision_of="/opt/old")
     assert (result["changed"], result["before"], result["after"], result["head"], result["pending"]) == (True, "b", "a", "a", ["b"])
     assert result["tables"] == [{"name": "flow_run", "bytes": 8192, "rows": 3}]
@@ -128,7 +128,7 @@ def test_failures(run_module: Any, act: Any, name: str, end: Exception, message:
 
 
 @pytest.mark.parametrize(
-    ("name", "end"), [("look", NetError("refused the connection")), ("release", ReleaseError("/opt/r holds no Prefect"))]
+    ("name", "end"), [("report", NetError("refused the connection")), ("release", ReleaseError("/opt/r holds no Prefect"))]
 )
 def test_check_mode_before_anything_is_installed(run_module: Any, act: Any, name: str, end: Exception) -> None:
     act[name] = end
@@ -233,7 +233,7 @@ def test_block_types_are_registered_for_a_release_that_is_new_to_the_servers(
 ) -> None:
     command = Command()
     monkeypatch.setattr(prefect_migration, "run", command)
-    act["look"] = act["run"] = act["wait"] = report
+    act["report"] = act["run"] = act["wait"] = report
     result = run(run_module, check=check, state=state, **({"current": links[current]} if current else {}))
     assert (result["registered"], result["changed"]) == (registered, registered or report.changed)
     assert [each["argv"][-2:] for each in command.seen] == ([["register", "b"]] if registered and not check else [])

@@ -73,8 +73,8 @@ def test_changes(run_module: Any, builder: type[Builder], there: bool, check: bo
 
 
 @pytest.mark.parametrize("check", [False, True])
-def test_a_look_changes_nothing(run_module: Any, builder: type[Builder], check: bool) -> None:
-    result = run_module(prefect_release.main, check, **ARGUMENTS, _look=True)
+def test_gathering_changes_nothing(run_module: Any, builder: type[Builder], check: bool) -> None:
+    result = run_module(prefect_release.main, check, **ARGUMENTS, _gather=True)
     assert result["changed"]
     assert (result["kind"], result["machine"]) == ("debian-12-x86_64", os.uname().machine)
     assert builder.built == 0
@@ -82,7 +82,7 @@ def test_a_look_changes_nothing(run_module: Any, builder: type[Builder], check: 
 
 def test_where_only_programs_are_missing(run_module: Any, builder: type[Builder]) -> None:
     builder.installed_before = True
-    assert "kind" not in run_module(prefect_release.main, **ARGUMENTS, _look=True)
+    assert "kind" not in run_module(prefect_release.main, **ARGUMENTS, _gather=True)
     result = run_module(prefect_release.main, **ARGUMENTS)
     assert result["changed"]
     assert "method" not in result

@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Folder:
 def test_kept_and_found(folder: Folder) -> None:
     cache = folder.cache()
     assert cache.find() is None
-    cache.keep(lambda path: Path(path).write_bytes(CONTENT), SHA256)
+    cache.store(lambda path: Path(path).write_bytes(CONTENT), SHA256)
     found = folder.cache().find()
     assert found
     assert (found.path, found.sha256) == (folder.path / f"{NAME}-{SHA256}.tar.gz", SHA256)
@@ -74,7 +74,7 @@ def test_a_damaged_archive_is_named_and_removed(folder: Folder) -> None:
 
 def test_what_is_damaged_on_its_way_is_not_kept(folder: Folder) -> None:
     with pytest.raises(OSError, match="damaged on its way"):
-        folder.cache().keep(lambda path: Path(path).write_bytes(b"half"), SHA256)
+        folder.cache().store(lambda path: Path(path).write_bytes(b"half"), SHA256)
     assert folder.archives() == []
 
 
@@ -85,7 +85,7 @@ def test_an_interrupted_transfer_is_not_found(folder: Folder) -> None:
         raise OSError("connection lost")
 
     with pytest.raises(OSError, match="connection lost"):
-        folder.cache().keep(interrupted, SHA256)
+        folder.cache().store(interrupted, SHA256)
     assert folder.archives() == []
 
 
@@ -97,7 +97,7 @@ def test_what_nobody_used_goes(folder: Folder) -> None:
     for path in (unused, used, other):
         os.utime(path, (LONG_AGO, LONG_AGO))
     assert folder.cache("3.7.8-other").find()
-    cache.keep(lambda path: Path(path).write_bytes(CONTENT), SHA256)
+    cache.store(lambda path: Path(path).write_bytes(CONTENT), SHA256)
     assert folder.archives() == sorted([used.name, other.name, f"{NAME}-{SHA256}.tar.gz"])
 
 

@@ -27,7 +27,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 RETRY_AFTER = 2  # seconds; while an outage is young, its end is noticed so soon
 RETRY_AFTER_LATER = 15  # of a client's five more attempts, each one waits for so long: 75 s at least
-PATIENCE = 300.0  # seconds of an outage during which Prefect's client does not count its attempts
+UNCOUNTED_SECONDS = 300.0  # seconds of an outage during which Prefect's client does not count its attempts
 QUIET = 60.0  # seconds without an error that end an outage
 SAY_EVERY = 10.0  # seconds between two lines in the journal
 MOST_ERRORS = 64  # of a chain of causes
@@ -190,7 +190,7 @@ class Answers:
             self._began = now
         self._last = now
         self._say(outage, now)
-        if now - self._began > PATIENCE:
+        if now - self._began > UNCOUNTED_SECONDS:
             return {"Retry-After": str(RETRY_AFTER_LATER)}
         return {"Retry-After": str(RETRY_AFTER), **({} if outage.busy else {"Prefect-Maintenance": "true"})}
 

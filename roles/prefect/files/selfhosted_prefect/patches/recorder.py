@@ -16,7 +16,7 @@ from typing import Any
 
 from selfhosted_prefect.patches.outages import SAY_EVERY, Kinds
 
-PATIENCE = 600.0  # seconds; then the recorder deals with it in its own way
+RETRY_SECONDS = 600.0  # seconds; then the recorder deals with it in its own way
 PAUSE = 1.0
 
 
@@ -38,7 +38,7 @@ def waiting(
                 return await record(*args, **kwargs)
             except Exception as error:
                 outage = kinds.outage(error)
-                if outage is None or clock() - began > PATIENCE:
+                if outage is None or clock() - began > RETRY_SECONDS:
                     raise
                 if clock() - said >= SAY_EVERY:
                     said = clock()

@@ -10,7 +10,7 @@ from selfhosted_prefect.watchdog.memory import Memory
 from selfhosted_prefect.watchdog.processes import Process
 from selfhosted_prefect.watchdog.restarts import Restarts
 from selfhosted_prefect.watchdog.systemd import SERVICES_UNIT, Journal, api_unit
-from selfhosted_prefect.watchdog.world import Patience, World
+from selfhosted_prefect.watchdog.world import RestartPolicy, World
 
 Judge = Callable[[Redis, Process], Fault | None]
 
@@ -18,18 +18,18 @@ Judge = Callable[[Redis, Process], Fault | None]
 class Watchdog:
     """Looks, judges and restarts, one round after the other."""
 
-    def __init__(self, world: World, memory: Memory, services: bool, patience: Patience) -> None:
+    def __init__(self, world: World, memory: Memory, services: bool, policy: RestartPolicy) -> None:
         self._world = world
         self.memory = memory
         self.healthy: dict[str, bool] = {}
         self.doubted: set[str] = set()
         self._journal = Journal(world.log)
         self._suspicions = Suspicions(world)
-        self._restarts = Restarts(world, patience, memory, self._journal)
-        self._servers = {api_unit(port): ApiJudge(world, patience, self._suspicions, self._journal, port) for port in world.servers}
+        self._restarts = Restarts(world, policy, memory, self._journal)
+        self._servers = {api_unit(port): ApiJudge(world, policy, self._suspicions, self._journal, port) for port in world.servers}
         self._judges: dict[str, Judge] = {unit: server.fault for unit, server in self._servers.items()}
         if services:
-            judge = ServicesJudge(world, patience, self._suspicions, self._restarts.waits_for)
+            judge = ServicesJudge(world, policy, self._suspicions, self._restarts.waits_for)
             self._judges = {SERVICES_UNIT: judge.fault, **self._judges}
         self._redis: Redis | None = None
         self._run_id = ""
@@ -77,7 +77,7 @@ class Watchdog:
         if fault is None:
             self._restarts.well(redis, unit)
             return
-        self._restarts.keep_lease(redis, unit)
+        self._restarts.renew_lease(redis, unit)
         if fault.reason and self._restarts.restart(redis, unit, fault):
             self._suspicions.end(unit)
 
@@ -87,7 +87,7 @@ class Watchdog:
         (self.doubted.add if doubt or unseen else self.doubted.discard)(unit)
         if doubt and fault:
             self._journal.say(f"{unit} doubt", f"{unit} {fault.text}, but {doubt}: the signs disagree, and it is not restarted")
-        elif self._journal.forget(f"{unit} doubt"):
+        elif self._journal.clear(f"{unit} doubt"):
             self._world.log(f"{unit}: its signs agree again", 6)
 
     def _connected(self) -> Redis:

@@ -19,13 +19,13 @@ class Evidence:
         self._pid = 0
         self._seen: list[tuple[float, Snapshot]] = []
 
-    def forget(self) -> None:
+    def discard(self) -> None:
         self._seen.clear()
 
     def add(self, now: float, process: Process, snapshot: Snapshot | None) -> None:
         if process.pid != self._pid:
             self._pid = process.pid
-            self.forget()
+            self.discard()
         if snapshot:
             self._seen = [*self._seen, (now, snapshot)][-60:]
 

@@ -11,7 +11,7 @@ from selfhosted_prefect.watchdog.evidence import Evidence
 from selfhosted_prefect.watchdog.probes import Verdict
 from selfhosted_prefect.watchdog.processes import Process
 from selfhosted_prefect.watchdog.systemd import SERVICES_UNIT, Journal, api_unit
-from selfhosted_prefect.watchdog.world import Patience, World
+from selfhosted_prefect.watchdog.world import RestartPolicy, World
 
 WORKERS = f"{SERVICES_DOCKET}:workers"
 OVERDUE = 10.0
@@ -38,11 +38,11 @@ class Suspicions:
         self._since: dict[str, float] = {}
         self._evidence: dict[str, Evidence] = {}
 
-    def lasting(self, unit: str, fault: Fault, patience: float) -> Fault:
+    def lasting(self, unit: str, fault: Fault, limit: float) -> Fault:
         """The fault, with its reason only when it has lasted."""
         since = self._since.setdefault(unit, self._world.now())
         lasted = self._world.now() - since
-        return Fault(f"{fault.text}, for {lasted:.0f} s", fault.reason if lasted >= patience else "")
+        return Fault(f"{fault.text}, for {lasted:.0f} s", fault.reason if lasted >= limit else "")
 
     def confirmed(self, unit: str, fault: Fault, sign: Callable[[Evidence], str]) -> Fault:
         """The fault, with its reason only when the second sign agrees."""
@@ -52,7 +52,7 @@ class Suspicions:
         agrees = sign(evidence)
         return Fault(f"{fault.text}, and {agrees}", fault.reason) if agrees else Fault(fault.text, doubt=str(evidence))
 
-    def look(self, unit: str, process: Process, port: int = 0) -> None:
+    def observe(self, unit: str, process: Process, port: int = 0) -> None:
         """Gathers the second sign of a unit that seems not to work."""
         snapshot = self._world.processes.snapshot(process, port)
         self._evidence.setdefault(unit, Evidence()).add(self._world.now(), process, snapshot)
@@ -71,16 +71,16 @@ class Suspicions:
 class ServicesJudge:
     """Judges the background services by their worker's signs of life in Redis and by the scheduler's ticks."""
 
-    def __init__(self, world: World, patience: Patience, suspicions: Suspicions, restarted: Callable[[str], bool]) -> None:
+    def __init__(self, world: World, policy: RestartPolicy, suspicions: Suspicions, restarted: Callable[[str], bool]) -> None:
         self._world = world
-        self._patience = patience
+        self._policy = policy
         self._suspicions = suspicions
         self._restarted = restarted
         self._tick: tuple[object, float] = ("", 0.0)
         """The scheduler's next tick, and when it was first seen."""
 
     def fault(self, redis: Redis, process: Process) -> Fault | None:
-        young = process.age < self._patience.grace
+        young = process.age < self._policy.grace
         # Until one that was restarted shows itself, no other one is restarted.
         if young and not self._restarted(SERVICES_UNIT):
             return None
@@ -96,9 +96,9 @@ class ServicesJudge:
         return last is not None and self._world.now() - last <= OVERDUE
 
     def _silent(self, process: Process) -> Fault:
-        self._suspicions.look(SERVICES_UNIT, process)
+        self._suspicions.observe(SERVICES_UNIT, process)
         fault = Fault("shows no sign of life in Redis", "silent")
-        silent = self._suspicions.lasting(SERVICES_UNIT, fault, self._patience.services)
+        silent = self._suspicions.lasting(SERVICES_UNIT, fault, self._policy.services)
         peers = self._world.processes.own_peers()
         return self._suspicions.confirmed(SERVICES_UNIT, silent, lambda evidence: evidence.of_services(peers))
 
@@ -118,7 +118,7 @@ class ServicesJudge:
             self._suspicions.end(SERVICES_UNIT)
             return self._unsure(tick)
         fault = Fault("is alive, but its scheduler does not tick", "scheduler")
-        return self._suspicions.lasting(SERVICES_UNIT, fault, self._patience.services)
+        return self._suspicions.lasting(SERVICES_UNIT, fault, self._policy.services)
 
     def _unsure(self, tick: str | None) -> Fault:
         """The clock says one thing of the scheduler, and its ticks another, or nothing yet."""
@@ -132,9 +132,9 @@ class ServicesJudge:
 class ApiJudge:
     """Judges an API server by its answers and, now and then, by its stream of events."""
 
-    def __init__(self, world: World, patience: Patience, suspicions: Suspicions, journal: Journal, port: int) -> None:
+    def __init__(self, world: World, policy: RestartPolicy, suspicions: Suspicions, journal: Journal, port: int) -> None:
         self._world = world
-        self._patience = patience
+        self._policy = policy
         self._suspicions = suspicions
         self._journal = journal
         self._port = port
@@ -155,21 +155,21 @@ class ApiJudge:
     def fault(self, _redis: Redis, process: Process) -> Fault | None:
         wrong = self._server.fault()
         if wrong:
-            return Fault("does not answer yet") if process.age < self._patience.grace else self._unresponsive(wrong, process)
+            return Fault("does not answer yet") if process.age < self._policy.grace else self._unresponsive(wrong, process)
         self._suspicions.end(self._unit)
         self._suspicions.drop_evidence(self._unit)
         return self._stream_fault(process)
 
     def _unresponsive(self, wrong: str, process: Process) -> Fault:
         # After the request, whose connection waits to be accepted by a server that is dead.
-        self._suspicions.look(self._unit, process, self._port)
-        dead = self._suspicions.lasting(self._unit, Fault(wrong, "unresponsive"), self._patience.api)
+        self._suspicions.observe(self._unit, process, self._port)
+        dead = self._suspicions.lasting(self._unit, Fault(wrong, "unresponsive"), self._policy.api)
         return self._suspicions.confirmed(self._unit, dead, lambda evidence: evidence.of_server(self._port))
 
     def _stream_fault(self, process: Process) -> Fault | None:
         if self._pid != process.pid:
             self._pid, self._due, self._failed = process.pid, 0.0, 0
-        if self._world.now() >= self._due and self._patience.probe_every > 0:
+        if self._world.now() >= self._due and self._policy.probe_every > 0:
             self._probe()
         if not self._failed:
             return None
@@ -184,6 +184,6 @@ class ApiJudge:
             verdict, self._why = self._server.probe()
             self._failed += verdict is Verdict.DEAD
         if verdict is Verdict.WELL:
-            self._failed, self._due = 0, self._world.now() + self._patience.probe_every
+            self._failed, self._due = 0, self._world.now() + self._policy.probe_every
         self.unseen = verdict is Verdict.UNKNOWN
         self._journal.say(self._unit, f"{self._unit}: its stream of events could not be probed: {self._why}" if self.unseen else "")

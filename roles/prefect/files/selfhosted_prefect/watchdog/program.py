@@ -19,7 +19,7 @@ from selfhosted_prefect.watchdog.metrics import metrics
 from selfhosted_prefect.watchdog.probes import ApiServer, drained_ports, published
 from selfhosted_prefect.watchdog.processes import ProcFs
 from selfhosted_prefect.watchdog.systemd import log, notify
-from selfhosted_prefect.watchdog.world import Patience, World
+from selfhosted_prefect.watchdog.world import RestartPolicy, World
 
 STATE_LIMIT = 5.0
 """Seconds in which PostgreSQL and Redis have to take the credentials before anything is restarted."""
@@ -36,12 +36,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--interval", type=float, default=2.0)
     parser.add_argument("--probe-timeout", type=float, default=5.0)
     for name in ("services", "api", "grace", "probe-every", "pause", "longest-pause", "stop"):
-        parser.add_argument(f"--patience-{name}", type=float, default=getattr(Patience, name.replace("-", "_")))
+        parser.add_argument(f"--policy-{name}", type=float, default=getattr(RestartPolicy, name.replace("-", "_")))
     return parser.parse_args(words)
 
 
-def patience(given: argparse.Namespace) -> Patience:
-    return Patience(**{name: getattr(given, f"patience_{name}") for name in asdict(Patience())})
+def policy(given: argparse.Namespace) -> RestartPolicy:
+    return RestartPolicy(**{name: getattr(given, f"policy_{name}") for name in asdict(RestartPolicy())})
 
 
 def stamp(files: Sequence[Path], folder: Path) -> list[object]:
@@ -81,9 +81,9 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     given = parse(arguments)
     world = real_world(given, settings)
     if "event_stream" in world.switched_off:
-        given.patience_probe_every = 0.0
+        given.policy_probe_every = 0.0
     remembered = given.folder / "memory.json"
-    watchdog = Watchdog(world, Memory.load(remembered), given.services, patience(given))
+    watchdog = Watchdog(world, Memory.load(remembered), given.services, policy(given))
     began_with = stamp(given.follow, given.metrics)
     notify("READY=1")
     while stamp(given.follow, given.metrics) == began_with:

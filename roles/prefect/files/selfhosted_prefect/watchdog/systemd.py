@@ -49,6 +49,6 @@ class Journal:
             self.write(text, 4)
         self._said[about] = plain
 
-    def forget(self, about: str) -> str:
+    def clear(self, about: str) -> str:
         """What was said last of the subject, which is said anew the next time; empty for nothing."""
         return self._said.pop(about, "")

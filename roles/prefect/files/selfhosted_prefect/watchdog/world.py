@@ -1,4 +1,4 @@
-"""What the watchdog is given: everything outside it, to be replaced in tests, and its patience."""
+"""What the watchdog is given: everything outside it, to be replaced in tests, and when it restarts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from selfhosted_prefect.watchdog.systemd import log
 
 
 @dataclass(frozen=True)
-class Patience:
+class RestartPolicy:
     """All in seconds."""
 
     services: float = 30.0
