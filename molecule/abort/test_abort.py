@@ -117,7 +117,7 @@ def test_a_migration_that_fails_or_lasts_too_long_leaves_the_servers_alone(tmp_p
             kill(killed)
             kill_migration()
     assert failed.says(
-        "failed (exit code", "interfered", "Servers that are running were not touched", "Mend the cause and run the same again"
+        "failed (exit code", "interfered", "Servers that are running were not touched", "Fix the cause and run the same again"
     )
     assert late.says("was stopped after 12 s", "prefect_migrate_timeout")
     assert LAB.started(APIS) == before

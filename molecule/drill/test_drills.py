@@ -104,7 +104,7 @@ SAID = (
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        pytest.param({"prefect_drill_confirm": ""}, ("nobody has confirmed",), id="nobody confirmed"),
+        pytest.param({"prefect_drill_confirm": ""}, ("prefect_drill_confirm is not set",), id="not confirmed"),
         pytest.param(WRONG, SAID, id="all is wrong"),
     ],
 )

@@ -23,7 +23,7 @@ _ARCHIVE = "release.tar.gz"
 class ActionModule(ActionBase):
     """Has the module build the release, or unpack what another host has built.
 
-    All of a host's turn is one task, so a host that waits never keeps the one that builds from a worker.
+    Building and unpacking are one task, so a host that waits never keeps the one that builds from a worker.
     """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ options:
   database:
     description:
       - Prefect's database, and Prefect's own user of it.
-      - It is reached from the host that runs the module, which the server has to let in.
+      - It is reached from the host that runs the module, whose connections the server has to accept.
     type: dict
     required: true
     suboptions:

@@ -45,10 +45,10 @@ REDIS: dict[str, Any] = {
 
 
 def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The options that somebody has set."""
+    """The options that are set."""
     return {name: value for name, value in (options or {}).items() if value is not None}
 
 
 def connection(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A database or a Redis as a module was told of it, with the TLS settings that somebody has set."""
+    """A database or a Redis from a module's options, with the TLS settings that are set."""
     return {**options, "tls": given(options.get("tls"))}

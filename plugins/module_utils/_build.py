@@ -309,7 +309,7 @@ class Builder:
         return done
 
     def _remove_leftovers(self) -> None:
-        # Under the lock nobody else builds here, so whatever is aside was left by an interrupted build.
+        # Under the lock no other build runs, so what is aside was left by an interrupted one.
         for folder in self._plan.path.parent.glob(".building-*"):
             shutil.rmtree(folder, ignore_errors=True)
 

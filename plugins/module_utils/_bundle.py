@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""The archive that somebody who helps is sent."""
+"""The archive for a support request."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ status.txt, status.json    the state of the whole, as the playbook "status" prin
 <host>/redis.txt           what Redis says of itself, lengths of queues and streams (asked from this host)
 
 Secrets are replaced by asterisks: those that the inventory and the hosts' settings hold, and what looks like one. Names of hosts, their
-addresses, names of flows and what programs wrote into their logs are here as they are. Look through it before you send it to anybody.
+addresses, names of flows and what programs wrote into their logs are here as they are. Look through it before you send it.
 
 Missing:
 {missing}

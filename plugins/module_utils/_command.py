@@ -68,8 +68,8 @@ def run(
 ) -> Finished:
     """Runs a command in a process group of its own, for at most ``timeout`` seconds.
 
-    Its environment is a plain one plus ``env``, never the caller's. ``user`` runs it as somebody else (only root can).
-    ``nice`` lets others go first (19: whenever somebody else wants to).
+    Its environment is a plain one plus ``env``, never the caller's. ``user`` runs it as another user (only root can).
+    ``nice`` lets other processes go first (19: always).
     When the time is over the whole group is ended, with SIGKILL if SIGTERM does not do it within 5 s. The command dies with
     its caller, too, so that it cannot go on unseen.
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""A lease in Prefect's Redis: whoever changes a deployment holds it, and nobody else changes it meanwhile."""
+"""A lease in Prefect's Redis: a run that changes the deployment holds it, and all other runs are refused meanwhile."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import R
 
 KEY = "selfhosted.prefect:deployment"
 
-ANYBODY = "*"
-"""In place of a token: whoever holds the lease loses it."""
+ANY_HOLDER = "*"
+"""In place of a token: takes the lease from any holder."""
 
 # Gives the lease to ARGV[1] if it is free, already theirs, or of ARGV[4], whom they follow; else tells who holds it.
 _HOLD = """
@@ -101,9 +101,9 @@ class Lease:
         return parse(str(held)) if held else None
 
     def hold(self, wanted: Holder, seconds: int, after: str = "") -> Holder | None:
-        """Takes it, or holds it for longer, for so many seconds from now; who holds it instead, when that is somebody else.
+        """Takes it, or holds it for longer, for so many seconds from now; the other holder, when there is one.
 
-        ``after`` is the token of a holder who is known to be gone, or ANYBODY.
+        ``after`` is the token of a holder who is known to be gone, or ANY_HOLDER.
         """
         held = self._redis.call("EVAL", _HOLD, 1, KEY, wanted.token, wanted.text(), seconds * 1000, after)
         return parse(str(held)) if held else None
@@ -128,7 +128,7 @@ def acquire(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Holder | None:
-    """Holds the lease, after at most ``wait`` seconds; who still holds it then, if that is somebody else."""
+    """Holds the lease, after at most ``wait`` seconds; the other holder, if it still has one then."""
     end = clock() + wait
     while True:
         blocking = lease.hold(wanted, seconds, after)
@@ -172,7 +172,7 @@ def process_runs(pid: int, started: int, proc: Path = Path("/proc"), kill: Calla
     except ProcessLookupError:
         return False
     except OSError:
-        pass  # somebody else's, which is there
+        pass  # it is there, and another user's
     state, start = _process(pid, proc)
     # One that was killed stays as a zombie until its parent has looked.
     return state not in ("Z", "X") and (not start or not started or start == started)

@@ -1,9 +1,9 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""Faults of a failover drill: each one ends by itself, even when whoever began it has died meanwhile.
+"""Faults of a failover drill: each one ends by itself, even when the process that injected it has died meanwhile.
 
-Before anything is broken, systemd is given a timer with the command that mends it. A reboot mends all of them, too.
+Before a fault, systemd gets a timer with the command that reverts it. A reboot reverts all of them, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RESTART_SECONDS = 120.0  # an API server lets requests end for half a minute, P
 
 
 class FaultError(Exception):
-    """The fault was not made, or not mended; the message says why and what to do."""
+    """The fault was not made, or not reverted; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Fault:
         return ["systemctl", "start", *names]
 
     def rules(self) -> str:
-        """The rules of a cut, in one transaction: nothing comes or goes, and nobody is told. The host may still talk to itself."""
+        """The rules of a cut, in one transaction: packets are dropped without an answer. The host may still talk to itself."""
         ports = ", ".join(map(str, self.ports))
         lines = [f"add table inet {TABLE}", f"flush table inet {TABLE}"]
         for chain, hook, lo in (("arriving", "input", "iifname"), ("leaving", "output", "oifname")):
@@ -57,7 +57,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Broken:
-    """What happened, in seconds since the epoch: when the fault began, was let go, and had ended, and whether that took nobody's help."""
+    """What happened, in seconds since the epoch: when the fault began, was let go, and had ended, and whether it ended without help."""
 
     at: float
     released: float
@@ -66,7 +66,7 @@ class Broken:
 
 
 class FaultInjector:
-    """Makes one fault, and mends it."""
+    """Injects one fault, and reverts it."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class FaultInjector:
         return self._names()
 
     def carry_out(self, hold: float, guard: float) -> Broken:
-        """Arms the guard, makes the fault, lets it last, mends it, and looks whether it is mended.
+        """Arms the guard, makes the fault, lets it last, reverts it, and checks that it has ended.
 
         A process that was killed is waited for, for at most ``hold`` seconds: systemd has to start it again. A restart ends by itself.
 
@@ -124,10 +124,10 @@ class FaultInjector:
         return Broken(at, released, until, by_itself)
 
     def restore(self) -> bool:
-        """Mends what an earlier run has left behind; whether there was anything."""
+        """Reverts what an earlier run has left behind; whether there was anything."""
         if not self._guarded():
             return False
-        self._check(self._command(["systemctl", "start", f"{GUARD}.service"], _SECONDS), "mended")
+        self._check(self._command(["systemctl", "start", f"{GUARD}.service"], _SECONDS), "reverted")
         self._disarm()
         return True
 
@@ -183,7 +183,7 @@ class FaultInjector:
         words = [f"--unit={GUARD}", f"--on-active={seconds:.0f}s", "--timer-property=AccuracySec=100ms", "--collect", "--quiet"]
         ended = self._command(["systemd-run", *words, *self._fault.revert_command(self._names())], _SECONDS)
         if ended.rc:
-            raise FaultError(f"systemd does not take the timer that would mend the fault: {ended.tail(3)}. Nothing was changed.")
+            raise FaultError(f"systemd does not take the timer that would revert the fault: {ended.tail(3)}. Nothing was changed.")
 
     def _disarm(self) -> None:
         self._command(["systemctl", "stop", f"{GUARD}.timer"], _SECONDS)

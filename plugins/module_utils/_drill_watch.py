@@ -107,7 +107,7 @@ class Flows:
         self._output = self._folder / "output"
         self._ends = time.monotonic() + seconds + _FLOWS_SECONDS
         try:
-            with self._output.open("wb") as output:  # a pipe that nobody reads would fill
+            with self._output.open("wb") as output:  # a pipe without a reader would fill
                 # It goes on while the module does other things.
                 self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                     [python, str(script), "--seconds", str(seconds)],

@@ -170,7 +170,7 @@ def file_digest(path: str, deadline: Deadline) -> str:
 
 
 def create_partial(path: str) -> str:
-    """An empty file that nobody else can read, for what is not complete yet."""
+    """An empty file that only its owner can read, for what is not complete yet."""
     partial = path + PARTIAL
     os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     return partial
@@ -179,7 +179,7 @@ def create_partial(path: str) -> str:
 def commit(path: str, manifest: Manifest) -> None:
     """Puts the partial file in place, with its manifest. What is there under the final name is whole, also after a power cut."""
     partial = path + PARTIAL
-    # The manifest first: a manifest without a dump misleads nobody.
+    # The manifest first: a manifest without a dump does no harm.
     _write(manifest_path(path) + PARTIAL, manifest.text())
     _sync(partial)
     Path(manifest_path(path) + PARTIAL).replace(manifest_path(path))
@@ -212,7 +212,7 @@ def only_one(directory: str, deadline: Deadline) -> Iterator[None]:
     """Holds the folder, so that two backups do not take each other's files for leftovers.
 
     Raises:
-        DumpError: somebody else has held it all the time.
+        DumpError: another process has held it all the time.
     """
     handle = os.open(Path(directory, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:

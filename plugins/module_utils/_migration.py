@@ -31,14 +31,14 @@ _POLL_SECONDS = 0.5
 
 _REVISIONS = "SELECT version_num FROM alembic_version ORDER BY 1"
 _EXISTS = "SELECT to_regclass('alembic_version') IS NOT NULL, to_regclass('flow_run') IS NOT NULL"
-# An index that somebody is building right now is not valid yet, and no leftover.
+# An index that is being built right now is not valid yet, and no leftover.
 _INVALID_INDEXES = """
 SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT i.indisvalid AND n.nspname = ANY (current_schemas(false))
   AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
 ORDER BY 1
 """
-# The size of a table waits for whoever has locked it, a migration for instance. Then the planner's figure has to do.
+# The size of a table waits for its lock, which a migration may hold. Then the planner's figure has to do.
 _TABLES = """
 SELECT c.relname, coalesce(
     CASE WHEN c.oid IN (
@@ -184,7 +184,7 @@ class Schema:
     def end_workers(self) -> None:
         """Ends what an interrupted migration left running in the server: it would go on, and meet the next attempt.
 
-        Only for whoever holds the lock.
+        Only for the holder of the lock.
         """
         deadline = Deadline(_ORPHANS_SECONDS)
         while self._query(f"SELECT pg_terminate_backend(pid) {_WORKERS}") and not deadline.passed():
@@ -252,14 +252,14 @@ class Migration:
             raise MigrationError(
                 f"The schema of the {self.where} is where it should be, but the block types of Prefect {self.release.version} were not"
                 f" registered ({'it took too long' if ended.timed_out else _exit(ended)}). Servers that are running were not"
-                f" touched. Mend the cause and run the same again.\nThe last of its output:\n{ended.tail() or '(none)'}"
+                f" touched. Fix the cause and run the same again.\nThe last of its output:\n{ended.tail() or '(none)'}"
             )
 
     def wait(self) -> Report:
-        """Waits until somebody else has brought the schema to the target.
+        """Waits until another process has brought the schema to the target.
 
         Raises:
-            MigrationError: nobody has, in time.
+            MigrationError: it is not there in time.
         """
         report: Report | None = None
         why = ""
@@ -373,7 +373,7 @@ class Migration:
         except (NetError, PostgresError) as error:
             raise MigrationError(
                 f"The migration of the {self.where} ended (exit code {ended.rc}), and how far it got cannot be seen, for its server"
-                f" does not answer any more: {error}. Mend that and run the same again: it goes on from where it is."
+                f" does not answer any more: {error}. Fix that and run the same again: it goes on from where it is."
                 f"\nThe last of its output:\n{ended.tail() or '(none)'}"
             ) from error
 
@@ -390,7 +390,7 @@ class Migration:
         advice = (
             f"Give it more time ({'timeout' if self.down else 'prefect_migrate_timeout'}) and {again}"
             if ended.timed_out
-            else f"Mend the cause and {again}"
+            else f"Fix the cause and {again}"
         )
         began = f"it began at {shown(report.before)}"
         steps = f"{len(report.pending)} more to {'undo, down to ' if self.down else ''}{report.target}"
@@ -410,7 +410,7 @@ class Migration:
             return ""
         repairs = "; ".join(_repair(name) for name in report.invalid_indexes)
         names = ", ".join(report.invalid_indexes)
-        return f" but these indexes are invalid: {names}. Mend them (in this database) and run this again: {repairs}"
+        return f" but these indexes are invalid: {names}. Fix them (in this database) and run this again: {repairs}"
 
 
 def _repair(index: str) -> str:

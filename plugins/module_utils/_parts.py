@@ -33,7 +33,7 @@ def parts(report: Mapping[str, Any]) -> dict[str, list[Part]]:
         balancers = [Part("balancer", "your own", *_answers(balancer))]
     servers = [_server_part(report, server) for server in report.get("servers", []) if server["name"] != BALANCER]
     asked = {part.name.rpartition(":")[0] for part in servers}
-    # Without anybody who could ask them, the servers are not in the report, but their units are.
+    # Servers that no host could query are not in the report, but their units are.
     servers += [_of_unit(report, host, "prefect-api@", "API server") for host in groups.get("prefect_api", []) if host not in asked]
     return {
         "watchers": [_of_unit(report, host, "prometheus", "monitoring") for host in groups.get("monitoring", [])],

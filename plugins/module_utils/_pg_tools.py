@@ -92,7 +92,7 @@ class Client:
 
     def dump(self, path: str, snapshot: str) -> None:
         """Dumps the database as that snapshot sees it, in the custom format. Raises ToolError."""
-        # Somebody who holds a table for themselves (a migration that another tool runs) must not hold this for ever.
+        # An exclusive lock on a table (a migration that another tool runs) must not hold this for ever.
         wait = f"--lock-wait-timeout={max(1, int(self.deadline.left()))}s"
         argv = ["--format=custom", f"--compress={self._compression()}", f"--file={path}", f"--snapshot={snapshot}", "--no-password", wait]
         self._checked("pg_dump", argv, f"the dump of database {self.parts['dbname']}")

@@ -81,7 +81,7 @@ def redact_environment(content: str, secrets: Iterable[str] = ()) -> str:
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a value of this name is one that nobody may read."""
+    """Whether a value of this name is a secret."""
     return bool(_SECRET_NAME.search(name))
 
 

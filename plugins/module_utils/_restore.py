@@ -108,7 +108,7 @@ def differences(wanted: Mapping[str, int], found: Mapping[str, int]) -> list[str
 
 @contextlib.contextmanager
 def acting_as(user: str, socket_folder: str) -> Iterator[None]:
-    """As a system user, whom PostgreSQL asks the kernel for when somebody connects to its Unix socket. Only root can.
+    """As a system user, whom PostgreSQL asks the kernel for when a client connects to its Unix socket. Only root can.
 
     Raises:
         NetError: there is no such user, or this is not root, or the connection that was tried meanwhile failed.
@@ -217,9 +217,9 @@ class Restore:
         admin = self.admin()
         try:
             number = f"hashtext({literal('selfhosted.prefect restore ' + self.database)})"
-            patience = Deadline(_LOCK_SECONDS)
+            deadline = Deadline(_LOCK_SECONDS)
             while not admin.query(f"SELECT pg_try_advisory_lock({number})", _QUERY_SECONDS)[0][0]:
-                if patience.passed():
+                if deadline.passed():
                     raise RestoreError(f"another restore or rehearsal of database {self.database} is running. Wait for it")
                 self.sleep(_POLL_SECONDS)
         except BaseException:
@@ -237,7 +237,7 @@ class Restore:
         self._create(admin, name)
         built = False
         try:
-            # First our own client: where the server does not let it in, it can say so better.
+            # First our own client: where the server refuses the login, its message is clearer.
             self._try_login(name)
             client.restore(path, name, self.jobs)
             with contextlib.closing(self.connect(name)) as session:
@@ -301,9 +301,9 @@ class Restore:
         admin.execute(f"DROP DATABASE IF EXISTS {quoted(name)} WITH (FORCE)", _QUERY_SECONDS)
 
     def _rename(self, admin: Session, pairs: list[tuple[str, str]]) -> None:
-        """All of the renames or none, once nobody is in any of the databases."""
+        """All of the renames or none, once no client is connected to any of the databases."""
         names = ",".join(literal(old) for old, _new in pairs)
-        patience = Deadline(_SWAP_SECONDS)
+        deadline = Deadline(_SWAP_SECONDS)
         while True:
             admin.query(_TERMINATE + f"({names})", _QUERY_SECONDS)
             admin.execute("BEGIN", _QUERY_SECONDS)
@@ -314,7 +314,7 @@ class Restore:
                 return
             except PostgresError as error:
                 admin.execute("ROLLBACK", _QUERY_SECONDS)
-                if error.code != _IN_USE or patience.passed():
+                if error.code != _IN_USE or deadline.passed():
                     raise
-                # Somebody who was ended came back at once.
+                # A client whose session was ended came back at once.
                 self.sleep(_POLL_SECONDS)

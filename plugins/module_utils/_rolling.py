@@ -35,7 +35,7 @@ def rolling_batches(hosts: Iterable[str], serial: Any, total: Any = None) -> lis
     if count > 1 and largest >= count:
         raise ValueError(
             f"prefect_api_serial={text(serial)} would take all {count} serving hosts out at once, "
-            f"and nobody would answer; use at most {count - 1}"
+            f"and no server would answer; use at most {count - 1}"
         )
     return batches
 

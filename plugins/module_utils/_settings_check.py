@@ -107,7 +107,7 @@ class Checked:
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
-    """The values of settings that nobody may read in a message, and the passwords within them."""
+    """The secret values of settings, which no message may show, and the passwords within them."""
     found = [value for name, value in environment.items() if _SECRET_NAME.search(name) and value]
     passwords = re.findall(r"://[^\s:/@]*:([^\s/]+)@", "\n".join(found))
     return [*found, *passwords, *auth_secrets(environment.get("PREFECT_SERVER_API_AUTH_STRING", ""))]

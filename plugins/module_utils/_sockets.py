@@ -58,7 +58,7 @@ class Connection:
     quiet: int
 
     def in_flight(self) -> bool:
-        """Whether somebody waits for an answer. Once one has begun and all of it so far is delivered, nobody does: what stays open
+        """Whether a client waits for an answer. Once one has begun and all of it so far is delivered, none does: what stays open
         then is a websocket. A connection over which nothing ever came waits only while its request may be on the way."""
         if not self.established or self.unsent:
             return True

@@ -91,7 +91,7 @@ def redis_report(parts: Mapping[str, Any], timeout: float, connect: Callable[...
 
 
 def worker_reports(names: Iterable[str], url: str, auth_string: str, timeout: float, ask: Fetch = fetch) -> list[Report]:
-    """The workers that are wanted, each POOL/NAME: ``name``, ``pool``, whether it is ``online``, ``problem`` when nobody can tell."""
+    """The workers that are wanted, each POOL/NAME: ``name``, ``pool``, whether it is ``online``, ``problem`` when that is unknown."""
     wanted = [name.rpartition("/") for name in names]
     online: dict[str, set[str]] = {}
     problems: dict[str, str] = {}

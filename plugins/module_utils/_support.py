@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody who helps needs to see of a host and of the service, as texts without secrets.
+"""What a support request needs of a host and of the service, as texts without secrets.
 
 Nothing here fails: what cannot be had is said in its place, so that one broken part never hides the others.
 """

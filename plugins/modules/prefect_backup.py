@@ -39,7 +39,7 @@ attributes:
     details: Linux.
 options:
   directory:
-    description: Folder of the dumps. It has to exist, and nobody else should be able to read it.
+    description: Folder of the dumps. It has to exist, and only its owner should be able to read it.
     type: path
     required: true
   keep:

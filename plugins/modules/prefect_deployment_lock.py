@@ -39,7 +39,7 @@ options:
   state:
     description:
       - V(held) takes the lease, or lengthens it.
-      - V(released) returns it. One that somebody else holds is left alone.
+      - V(released) releases it. The lease of another run is left alone.
     type: str
     choices: [held, released]
     default: held
@@ -60,7 +60,7 @@ options:
     type: float
     default: 0
   takeover:
-    description: Whether to take the lease from whoever holds it.
+    description: Whether to take the lease from its holder.
     type: bool
     default: false
   _holder:
@@ -116,7 +116,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANYBODY, Lease, acquire, from_values, refusal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANY_HOLDER, Lease, acquire, from_values, refusal
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
@@ -131,7 +131,7 @@ ARGUMENTS: dict[str, Any] = {
     "wait": {"type": "float", "default": 0},
     "takeover": {"type": "bool", "default": False},
     "interpreters": INTERPRETERS,
-    # Of the action plugin, and nobody else's.
+    # Set by the action plugin alone.
     "_holder": {"type": "dict"},
     "_after": {"type": "str", "default": ""},
 }
@@ -152,16 +152,14 @@ def main() -> None:
             module.exit_json(changed=False, **act(module, Lease(redis)))
     except (NetError, RedisError) as error:
         if params["required"]:
-            module.fail_json(msg=f"The deployment's lock cannot be had: {where} {error}. Nothing was changed.", held=False)
+            module.fail_json(msg=f"The deployment lock cannot be acquired: {where} {error}. Nothing was changed.", held=False)
         if isinstance(error, RedisError) and params["state"] == "held":
-            module.warn(
-                f"The deployment's lock cannot be had: {where} {error}. Nobody is kept from changing the same deployment meanwhile."
-            )
+            module.warn(f"The deployment lock cannot be acquired: {where} {error}. Another run may change the same deployment meanwhile.")
         module.exit_json(changed=False, held=False)
 
 
 def act(module: AnsibleModule, lease: Lease) -> dict[str, Any]:
-    """Does what the state says, and returns the result; a lease that is somebody else's fails the module."""
+    """Does what the state says, and returns the result; a lease of another run fails the module."""
     params = module.params
     now = time.time()
     wanted = from_values({**params["_holder"], "since": now, "refreshed": now})
@@ -169,10 +167,10 @@ def act(module: AnsibleModule, lease: Lease) -> dict[str, Any]:
         if not module.check_mode:
             lease.release(wanted)
         return {"held": False}
-    after = ANYBODY if params["takeover"] else params["_after"]
+    after = ANY_HOLDER if params["takeover"] else params["_after"]
     if module.check_mode:
         blocking = lease.holder()
-        if blocking and (blocking.token in (wanted.token, after) or after == ANYBODY):
+        if blocking and (blocking.token in (wanted.token, after) or after == ANY_HOLDER):
             blocking = None
     else:
         blocking = acquire(lease, wanted, params["lease"], after=after, wait=params["wait"])

@@ -11,13 +11,13 @@ short_description: Take an API server out of service, put it back, or both with 
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Makes the host refuse new connections to an API server with a TCP reset, so that every balancer, whoever's it is, goes to the next
+  - Makes the host refuse new connections to an API server with a TCP reset, so that every balancer, your own included, goes to the next
     server at once. Requests in flight are let finish, and the module waits for them.
   - For a balancer that sends one request over each connection, as the role C(nginx) sets it up, this loses no request. Over a connection
     that a balancer keeps open, further requests still come in.
-  - Connections of the host with itself are let in, so that health checks go on; a balancer on the same host is named by O(local_users).
+  - Connections of the host with itself are accepted, so that health checks go on; a balancer on the same host is named by O(local_users).
   - Websockets are not waited for. They end when the server stops, and their clients come back through another server.
-  - With O(healthy) a server is let in only once it is healthy, at that very moment.
+  - With O(healthy) new connections are accepted only once the server is healthy, at that very moment.
   - A balancer that was refused leaves the server out for a while even after it is back. With O(balancers) the module waits until requests
     sent through them reach this server again, which the role C(nginx)'s balancer tells; any other is given O(confirm_timeout).
   - The rules are a table C(inet prefect_drain) of nftables, before those of any firewall. A reboot removes them.
@@ -46,7 +46,7 @@ options:
   state:
     description:
       - V(drained) refuses new connections and waits until no request is in flight.
-      - V(active) lets connections in again, whoever refused them, an interrupted run for example.
+      - V(active) accepts connections again, also those that an earlier, interrupted run refuses.
       - V(restarted) is V(drained), a restart of the unit, and V(active), in one step on the host, so that the server is away for hardly
         longer than it takes to start. It needs O(healthy). When the server does not get healthy, connections go on being refused.
     type: str
@@ -71,9 +71,9 @@ options:
     default: /var/lib/prometheus/node-exporter
   healthy:
     description:
-      - Unless O(state=drained), what has to hold twice in a row before connections are let in, as in M(selfhosted.prefect.prefect_health).
+      - Unless O(state=drained), what must hold twice in a row before connections are accepted, as in M(selfhosted.prefect.prefect_health).
       - When it does not within its O(healthy.timeout) the module fails with the cause, the last answer and the lines of this start, and
-        connections are refused or let in as they were before.
+        connections are refused or accepted as they were before.
     type: dict
     suboptions:
       url:
@@ -356,11 +356,11 @@ class Move:
             raise AssertionError("fail_json does not return") from error
 
     def leave(self) -> None:
-        """Refuses new connections, and waits until nobody waits for an answer."""
+        """Refuses new connections, and waits until no client waits for an answer."""
         seconds = self.params["timeout"]
         now = "Nothing was changed."
         try:
-            connections(self.port)  # to fail here, if at all, while clients are still let in
+            connections(self.port)  # to fail here, if at all, while connections are still accepted
             if self.module.check_mode:
                 return
             move(self.gate, reject=True)
@@ -369,7 +369,7 @@ class Move:
                     f"Port {self.port} is drained, but its rules are not put back should this host's firewall be flushed or restarted:"
                     f" {self.keeper.problem}"
                 )
-            now = "New connections are refused; the state active lets them in again."
+            now = "New connections are refused; the state active accepts them again."
             ended = wait_for_quiet(self.port, seconds)
         except OSError as error:
             self.module.fail_json(msg=f"Port {self.port} cannot be drained: whether requests are in flight cannot be seen ({error}). {now}")
@@ -389,7 +389,7 @@ class Move:
             self.module.fail_json(msg=said, journal=found.lines.splitlines())
 
     def come_back(self) -> None:
-        """Lets connections in, when the server is healthy if that is asked for."""
+        """Accepts new connections, when the server is healthy if that is required."""
         if self.module.check_mode:
             return
         if self.params["healthy"]:

@@ -11,9 +11,9 @@ short_description: Break something on a host for some seconds, and revert it in 
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Makes one fault, lets it last, mends it, and returns when it began and ended. For failover drills.
+  - Makes one fault, lets it last, reverts it, and returns when it began and ended. For failover drills.
   - >-
-    Before anything is broken, systemd is given a transient timer (C(prefect-drill-restore.timer)) with the command that mends it. So the
+    Before the fault, systemd gets a transient timer (C(prefect-drill-restore.timer)) with the command that reverts it. So the
     fault ends even when the connection to the host, the machine that runs Ansible, or this module dies meanwhile. A reboot ends it, too.
   - While the timer of an earlier fault is there, another one is refused.
 extends_documentation_fragment:
@@ -36,10 +36,10 @@ attributes:
 options:
   state:
     description:
-      - V(made) makes a fault and mends it.
-      - V(mended) mends what an earlier call has left behind, if anything, without waiting for the timer.
+      - V(made) makes a fault and reverts it.
+      - V(reverted) reverts what an earlier call has left behind, if anything, without waiting for the timer.
     type: str
-    choices: [made, mended]
+    choices: [made, reverted]
     default: made
   kind:
     description:
@@ -47,7 +47,7 @@ options:
       - V(freeze) sends SIGSTOP, and SIGCONT in the end.
       - V(stop) stops O(units), and starts them in the end.
       - V(restart) restarts O(units).
-      - V(cut) drops every packet to or from O(ports), except the host's own to itself, so that whoever waits for an answer waits.
+      - V(cut) drops every packet to or from O(ports), except the host's own to itself, so that clients run into their timeouts.
     type: str
     choices: [kill, freeze, stop, cut, restart]
   units:
@@ -65,7 +65,7 @@ options:
     type: float
     default: 20
   guard:
-    description: Seconds after which the timer mends the fault. They have to exceed O(seconds).
+    description: Seconds after which the timer reverts the fault. They have to exceed O(seconds).
     type: float
     default: 90
 """
@@ -78,10 +78,10 @@ EXAMPLES = r"""
     units: [prefect-api@4200.service]
     seconds: 10
 
-- name: Mend whatever a drill has left behind
+- name: Revert what a drill has left behind
   become: true
   selfhosted.prefect.prefect_drill_fault:
-    state: mended
+    state: reverted
 """
 
 RETURN = r"""
@@ -91,7 +91,7 @@ at:
   type: float
   sample: 1795000000.123
 released:
-  description: When the module began to mend it, or it had ended by itself.
+  description: When the module began to revert it, or it had ended by itself.
   returned: when O(state=made), outside check mode
   type: float
   sample: 1795000010.123
@@ -101,7 +101,7 @@ until:
   type: float
   sample: 1795000010.234
 by_itself:
-  description: Whether that took nobody's help, as when systemd starts a process again that was killed.
+  description: Whether it ended without help, as when systemd starts a process again that was killed.
   returned: when O(state=made), outside check mode
   type: bool
   sample: false
@@ -124,7 +124,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault im
 _SSH = 22
 
 ARGUMENTS: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["made", "mended"], "default": "made"},
+    "state": {"type": "str", "choices": ["made", "reverted"], "default": "made"},
     "kind": {"type": "str", "choices": list(KINDS)},
     "units": {"type": "list", "elements": "str", "default": []},
     "ports": {"type": "list", "elements": "int", "default": []},
@@ -141,7 +141,7 @@ def problem(params: dict[str, Any]) -> str:
     wrong = [
         (cut and not params["ports"], "kind=cut takes ports"),
         (not cut and not params["units"], f"kind={params['kind']} takes units"),
-        (cut and _SSH in params["ports"], "ports must not hold 22: nobody could reach the host any more"),
+        (cut and _SSH in params["ports"], "ports must not hold 22: the host could not be reached any more"),
         (not 0 <= params["seconds"] < params["guard"], f"guard ({params['guard']:g} s) must exceed seconds ({params['seconds']:g} s)"),
         (any(name.startswith("-") for name in params["units"]), "a unit's name does not begin with a dash"),
     ]
@@ -159,12 +159,12 @@ def main() -> None:
     wrong = problem(params)
     if wrong:
         module.fail_json(msg=wrong)
-    # Whoever ends this module early has what it has broken mended first.
+    # A signal that ends this module early reverts the fault first.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, ended)
     injector = FaultInjector(Fault(params["kind"] or "", tuple(params["units"]), tuple(params["ports"])))
     try:
-        if params["state"] == "mended":
+        if params["state"] == "reverted":
             module.exit_json(changed=False if module.check_mode else injector.restore())
         names = injector.prepare()
         if module.check_mode:

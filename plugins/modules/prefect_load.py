@@ -182,7 +182,7 @@ def options(params: dict[str, Any]) -> Options:
     """What the load takes.
 
     Raises:
-        ValueError: there is nobody to send anything, no bound, or the URL is none.
+        ValueError: there is no client, no bound, or the URL is none.
         OSError: the authorities' file cannot be read.
     """
     numbers = ("seconds", "rate", "clients", "fresh", "pausing", "subscribers", "browsers", "timeout")
@@ -190,7 +190,7 @@ def options(params: dict[str, Any]) -> Options:
     if wrong:
         raise ValueError(f"{wrong[0]} is {params[wrong[0]]:g}; it has to be more than that")
     if not params["clients"] + params["fresh"] + params["pausing"]:
-        raise ValueError("there is nobody to send anything: set clients, fresh or pausing")
+        raise ValueError("there is no client to send requests: set clients, fresh or pausing")
     target = Target.parse(api_base(params["url"]), params["auth_string"] or "", params["ca_file"] or "")
     return Options(target, kinds=KINDS, timeline=True, clean=True, **{name: params[name] for name in numbers})
 

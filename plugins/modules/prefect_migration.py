@@ -12,10 +12,10 @@ version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Brings a PostgreSQL database to a revision of Prefect's schema with an installed release's own migrations, up or, when asked to,
-    down, or waits until somebody else has.
+    down, or waits until another process has.
   - Current and wanted revision are compared first; when there is nothing to do, Prefect is not even started.
   - The work is done under a PostgreSQL advisory lock of the database (number 31650977226777460, which is "prefect" in ASCII).
-    Whoever comes second waits, then sees what is left to do.
+    A second run waits, then sees what is left to do.
   - It is bounded as a whole. When time is up the command and what it left running in the server are ended.
   - A failure says which revision was reached, which indexes are invalid, and what to do. Running the same again goes on from there;
     the invalid indexes of the migrations still to come are dropped first, because those would fail on them or skip them.
@@ -170,7 +170,7 @@ tables:
       description: The table.
       type: str
     bytes:
-      description: Its size, with indexes and TOAST. While somebody else has it locked, without them and only as last estimated.
+      description: Its size, with indexes and TOAST. While it is locked, without them and only as last estimated.
       type: int
     rows:
       description: PostgreSQL's estimate of its rows; 0 when it has none yet.

@@ -25,7 +25,7 @@ options:
   state:
     description:
       - V(checked) changes nothing, and returns the problem in place of failing. A database that does not answer is none, since this run
-        may be the one that mends it, and V(recorded) comes before anything changes.
+        may be the one that repairs it, and V(recorded) comes before anything changes.
       - V(recorded) fails for a problem, and records the retention.
     type: str
     choices: [checked, recorded]
@@ -136,7 +136,7 @@ def main() -> None:
         reason = f"the database at {host_and_port(database['host'], database['port'])} does not answer: {error}"
         if given["state"] == "recorded":
             module.fail_json(msg=f"How long this cluster keeps its data cannot be read: {reason}")
-        # A new cluster has no database yet, and this run may be the one that mends it. Settings change only after state=recorded.
+        # A new cluster has no database yet, and this run may be the one that repairs it. Settings change only after state=recorded.
         found = Found(None, False, {})
     problem = shortening_problem(found.before, wanted, found.deletes) if found.before and not given["shorten"] else ""
     result: dict[str, Any] = {"before": _readable(found.before or {}), "after": _readable(wanted), "problem": problem}

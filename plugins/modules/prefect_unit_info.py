@@ -38,7 +38,7 @@ options:
     default: []
   drained:
     description:
-      - Whether to also ask which ports M(selfhosted.prefect.prefect_drain) keeps shut. Only root can.
+      - Whether to also ask at which ports M(selfhosted.prefect.prefect_drain) refuses new connections. Only root can.
     type: bool
     default: false
 """
@@ -74,7 +74,7 @@ links:
   sample:
     /opt/prefect/current: /opt/prefect/releases/3.8.8-0123456789ab
 drained:
-  description: The ports that are shut, with O(drained).
+  description: The drained ports, with O(drained).
   returned: always
   type: list
   elements: int

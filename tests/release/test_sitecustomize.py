@@ -61,7 +61,7 @@ def test_a_cancelled_task_stops() -> None:
     assert run(CANCELLED, str(FILES)) == "True"
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="mended in Python 3.12")
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="fixed in Python 3.12")
 def test_without_it_the_task_goes_on() -> None:
     assert run(CANCELLED, "") == "False"
 

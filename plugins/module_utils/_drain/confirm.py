@@ -4,7 +4,7 @@
 """Does a balancer send requests to a server of this host again? The role nginx's says so in the answer to a probe.
 
 That a server accepts connections proves little: monitoring and a balancer's own health checks connect too, while users are still sent
-elsewhere. A balancer of somebody else's does not say which server answered; to it nothing is left but to give some time.
+elsewhere. A foreign balancer does not say which server answered; it only gets some time.
 """
 
 from __future__ import annotations

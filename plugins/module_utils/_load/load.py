@@ -218,7 +218,7 @@ async def client(options: Options, sort: str, source: Iterator[Request], tally: 
         if sort == "fresh":
             connection.close()
         if len(tally.failures) > failed:
-            await asyncio.sleep(0.05)  # a service that refuses everybody is not asked a thousand times a second
+            await asyncio.sleep(0.05)  # a service that refuses every request is not asked a thousand times a second
     connection.close()
 
 
@@ -265,7 +265,7 @@ class Subscriber:
         await socket.send({"type": "auth", "token": self.target.auth or None})
         welcome = await socket.receive()
         if not welcome or welcome.get("type") != "auth_success":
-            raise FailedError(f"not let in: {welcome or f'closed with code {socket.closed}'}")
+            raise FailedError(f"login refused: {welcome or f'closed with code {socket.closed}'}")
         now = datetime.now(timezone.utc)
         occurred = {"since": now.isoformat(), "until": (now + timedelta(days=365)).isoformat()}
         await socket.send({"type": "filter", "filter": {"occurred": occurred}})

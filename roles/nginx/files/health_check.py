@@ -4,7 +4,7 @@
 """Has nginx leave out servers that say nothing: a process that is frozen, a host that is gone without a word.
 
 nginx notices by itself who refuses a connection. Of a server that accepts one and does not answer it only knows when its read timeout is
-over, a minute and more later, and meanwhile it sends everybody else there, too. So each server is asked for its health again and again.
+over, a minute and more later, and meanwhile it goes on sending requests there. So each server is asked for its health again and again.
 One that is silent so many times in a row is refused for nginx by this host's own firewall, with a TCP reset, at which nginx asks the next
 one at once, and connections that wait for it are ended. One that refuses, or answers anything at all, is left to nginx.
 
@@ -42,7 +42,7 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Options:
-    """Whom to ask, as whom nginx connects, and with how much patience. Seconds throughout."""
+    """The servers to probe, the user nginx connects as, and the limits. Seconds throughout."""
 
     servers: tuple[Address, ...]
     user: str = "www-data"
@@ -119,7 +119,7 @@ class Firewall:
     _said: set[str] = field(default_factory=set)
 
     def prepare(self) -> bool:
-        """Puts the rules in place, which refuse nobody yet."""
+        """Puts the rules in place, which refuse no server yet."""
         lines = [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"add table inet {TABLE}"]
         rules = []
         for name, family, kind in (("v4", "ip", "ipv4_addr"), ("v6", "ip6", "ipv6_addr")):
@@ -143,12 +143,12 @@ class Firewall:
             return
         self.restored += lost
         print("the rules were gone from this host's firewall, and are back" if lost else "the rules are in place", flush=True)
-        # Whoever is refused is refused anew, and what was connected in the meantime is ended.
+        # Refused servers are refused anew, and connections made in the meantime are ended.
         wanted, self.refused = self.refused, set()
         self.refuse(wanted, again=True)
 
     def refuse(self, servers: Iterable[Address], again: bool = False) -> None:
-        """Refuses these from now on and nobody else, and ends what waits for those that are new."""
+        """Refuses exactly these from now on, and ends what waits for those that are new."""
         wanted = set(servers)
         lines = []
         for host, port in sorted(wanted | self.refused):
@@ -180,7 +180,7 @@ class Firewall:
             self._note(problem)
 
     def remove(self) -> None:
-        """Lets nginx connect to everybody again."""
+        """Lets nginx connect to every server again."""
         self._tell(f"add table inet {TABLE}\ndelete table inet {TABLE}\n")
 
     def _tell(self, script: str) -> bool:
@@ -285,7 +285,7 @@ async def answers(host: str, port: int, path: str, timeout: float) -> bool:
 
 
 def left_out(servers: Sequence[Server]) -> list[Server]:
-    """Those that nginx is to leave out: the silent ones, unless nobody would be left."""
+    """Those that nginx is to leave out: the silent ones, unless no server would be left."""
     silent = [server for server in servers if server.refused]
     return silent if len(silent) < len(servers) else []
 

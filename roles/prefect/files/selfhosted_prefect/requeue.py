@@ -11,7 +11,7 @@ moved only if
 - or it was handed out before its worker last began anew, or before Redis was last away and its worker has begun anew since,
 - or its worker has not renewed it for LOST seconds, which it does every 75.
 
-Whoever was thought dead and is not does no harm: docket accepts only one successor of a task, whoever is first, and hands
+A worker that was thought dead and is not does no harm: docket accepts only the first successor of a task, and hands
 tasks out more than once by design. The unit of the background services runs this when its process has ended, however it
 ended; the watchdog does the same all the time. It exits with 0 unless Redis cannot be asked.
 """
@@ -133,7 +133,7 @@ def idle_needed(life: Life, now: float, up: float) -> tuple[float, str]:
 
     ``up`` is for how many seconds Redis has been there.
     """
-    # After an absence of Redis everybody has been silent, and gets time to come back.
+    # After an absence of Redis every worker has been silent, and gets time to come back.
     silent = life.beat is None or (now - life.beat > SILENT and life.still >= STILL)
     if silent and up > SILENT:
         return SILENT, f"silent for more than {SILENT:g} s"
@@ -156,7 +156,7 @@ class Queue:
         """The last sign of each worker, and when it was first seen."""
 
     def requeue(self, redis: Redis, everywhere: bool = False, since: float = 0.0) -> list[Requeued]:
-        """Puts back what dead workers hold: of this host's processes only, or of everybody's.
+        """Puts back what dead workers hold: of this host's processes only, or of all hosts'.
 
         ``since`` is when Redis was seen to come back, in seconds since the epoch, if it has been away without a restart.
         """

@@ -43,7 +43,7 @@ def read(path: Path) -> str:
 
 
 def assets(folder: Path) -> set[str]:
-    """The files with hashes in their names, by name. Maps are for whoever debugs the version that is there."""
+    """The files with hashes in their names, by name. Source maps are for debugging the version that is there."""
     if not (folder / "assets").is_dir():
         return set()
     return {path.name for path in (folder / "assets").iterdir() if path.is_file() and path.suffix != ".map"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import (
-    ANYBODY,
+    ANY_HOLDER,
     KEY,
     Holder,
     Lease,
@@ -52,7 +52,7 @@ class Redis:
         wanted = json.loads(str(wanted))
         if before and before["token"] == token:
             wanted["since"] = before["since"]
-        elif before and after not in (ANYBODY, before["token"]):
+        elif before and after not in (ANY_HOLDER, before["token"]):
             return self.value
         self.value, self.lease = json.dumps(wanted), int(lease)
         return None
@@ -65,7 +65,7 @@ class Redis:
         (ALICE, "", ALICE),
         (ALICE, ALICE.token, None),
         (ALICE, BOB.token, ALICE),
-        (ALICE, ANYBODY, None),
+        (ALICE, ANY_HOLDER, None),
         (BOB, "", None),
     ],
 )

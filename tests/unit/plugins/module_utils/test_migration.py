@@ -233,7 +233,7 @@ def test_leftovers_of_pending_migrations_only_are_dropped() -> None:
     [
         (
             {"rc": 1, "output": "Traceback\nboom"},
-            [r"failed \(exit code 1\)", "at b .it began at a., 1 more to c", "Mend the cause", "goes on from there", "boom$"],
+            [r"failed \(exit code 1\)", "at b .it began at a., 1 more to c", "Fix the cause", "goes on from there", "boom$"],
         ),
         ({"rc": -9, "timed_out": True}, ["was stopped after 600 s", "prefect_migrate_timeout"]),
         ({"rc": 0}, ["ended without an error, but not where it should"]),

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANYBODY, Holder
+from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANY_HOLDER, Holder
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_deployment_lock
@@ -42,7 +42,7 @@ class Server:
             return 90_000
         if len(words) == 5:
             return int(self.held is not None and self.held.token == words[4])
-        if not self.held or self.held.token in (words[4], words[7]) or words[7] == ANYBODY:
+        if not self.held or self.held.token in (words[4], words[7]) or words[7] == ANY_HOLDER:
             return None
         return self.held.text()
 

@@ -113,7 +113,7 @@ def test_a_failure_after_the_gate_says_so(run_module: Any, gate: Gate, monkeypat
 
     monkeypatch.setattr(prefect_drain, "wait_for_quiet", fail)
     result = run_module(prefect_drain.main, port=4200)
-    assert "cannot be seen ([Errno 2] No such file). New connections are refused; the state active lets them in again." in result["msg"]
+    assert "cannot be seen ([Errno 2] No such file). New connections are refused; the state active accepts them again." in result["msg"]
     assert gate.moves == ["reject"]
 
 
@@ -122,7 +122,7 @@ HEALTHY = {"url": "http://127.0.0.1:4200", "unit": "prefect-api@4200.service", "
 
 @pytest.mark.parametrize("closed", [True, False])
 @pytest.mark.parametrize("answer", ["", "HTTP 503 of admin:secret"])
-def test_nobody_is_let_in_before_it_is_healthy(
+def test_no_connection_is_accepted_before_it_is_healthy(
     run_module: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch, closed: bool, answer: str
 ) -> None:
     def wait_until(conditions: list[Condition], policy: RetryPolicy) -> Outcome:

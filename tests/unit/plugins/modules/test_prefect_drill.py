@@ -51,7 +51,7 @@ def test_a_fault(run_module: Any) -> None:
     checked = run_module(prefect_drill_fault.main, check=True, kind="freeze", units=[UNIT])
     assert checked["units"] == [UNIT]
     assert "at" not in checked
-    assert run_module(prefect_drill_fault.main, state="mended")["changed"] is True
+    assert run_module(prefect_drill_fault.main, state="reverted")["changed"] is True
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_load(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"url": "ftp://x"}, "url must begin with http"),
         ({"url": URL, "rate": 0}, "rate is 0; it has to be more than that"),
-        ({"url": URL, "clients": 0, "fresh": 0, "pausing": 0}, "there is nobody to send anything"),
+        ({"url": URL, "clients": 0, "fresh": 0, "pausing": 0}, "there is no client to send requests"),
         ({"url": "https://x/api", "ca_file": "/nowhere"}, "No such file"),
     ],
 )

@@ -30,7 +30,7 @@ def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefect_retention, "read_retention", away)
 
 
-def test_a_database_that_is_away_is_no_reason_to_refuse_the_run_that_may_mend_it(run_module: Any, arguments: dict[str, Any]) -> None:
+def test_a_database_that_is_away_is_no_reason_to_refuse_the_run_that_may_repair_it(run_module: Any, arguments: dict[str, Any]) -> None:
     result = run_module(prefect_retention.main, state="checked", **arguments)
     assert (result["changed"], result["problem"]) == (False, "")
 

@@ -68,7 +68,7 @@ class ProcFs:
                     if parent == 1:
                         return Process(int(folder.name), started, self._age(started))
             except (OSError, ValueError, IndexError):
-                continue  # gone meanwhile, or somebody else's
+                continue  # gone meanwhile, or another user's
         return None
 
     def snapshot(self, process: Process, port: int = 0) -> Snapshot | None:
