@@ -1,4 +1,4 @@
-"""Drills on a cluster of three API servers: refused where they should be, passed, failed with a reason, and mended when nobody is left."""
+"""Drills on a cluster of three API servers: refused where they should be, passed, failed with a reason, reverted without a controller."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ redis = Redis.from_url(os.environ['PREFECT_SERVER_DOCKET_URL'])
 AGE = REDIS + "redis.hset('prefect:runs:schedule_recent_deployments', 'when', time.time() - 60)"
 LOCK = f"""{REDIS}
 now = time.time()
-run = dict(user='somebody', machine='elsewhere', boot='b', pid=7, started=7, playbook='upgrade.yml', since=now, refreshed=now, token='t')
+run = dict(user='operator', machine='elsewhere', boot='b', pid=7, started=7, playbook='upgrade.yml', since=now, refreshed=now, token='t')
 if 'hold' in sys.argv:
     # Over the lease of a run of this machine that was refused: its process is gone, so it would be taken over in any case.
     assert redis.set('selfhosted.prefect:deployment', json.dumps(run), px=300000)
@@ -128,21 +128,21 @@ def test_refused_with_one_api_host(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "breaks", "mends", "says"),
+    ("host", "breaks", "reverts", "says"),
     [
         pytest.param("api2", "stop prefect-api@4200", "start prefect-api@4200", "not healthy", id="a server is down"),
         pytest.param("state1", "stop prefect-services", "start prefect-services", "prefect-services", id="the services are down"),
         pytest.param("state1", f"{SIGNAL}STOP prefect-services", f"{SIGNAL}CONT prefect-services", "last tick", id="no scheduler ticks"),
     ],
 )
-def test_refused_when_redundancy_is_lost(host: str, breaks: str, mends: str, says: str, tmp_path: Path) -> None:
+def test_refused_when_redundancy_is_lost(host: str, breaks: str, reverts: str, says: str, tmp_path: Path) -> None:
     LAB.on(host, f"systemctl {breaks}")
     try:
         if SIGNAL in breaks:
             LAB.printed("api1", AGE)
         played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path))
     finally:
-        LAB.on(host, f"systemctl {mends}")
+        LAB.on(host, f"systemctl {reverts}")
         wait(lambda: all(map(LAB.ready, APIS)), 60)
     assert played.says("The cluster is not well", says, "Nothing was changed."), played.output[-3000:]
     assert not list(tmp_path.iterdir())
@@ -155,7 +155,7 @@ def test_refused_while_another_run_holds_the_lock(tmp_path: Path) -> None:
         played = LAB.play("drill", expect=2, **drill("kill_api", tmp_path))
     finally:
         LAB.printed("api1", LOCK)
-    holder = "upgrade.yml, by somebody on elsewhere"
+    holder = "upgrade.yml, by operator on elsewhere"
     assert played.says(f"Another run holds this deployment's lock: {holder}", "Nothing was changed."), played.output[-3000:]
     assert started() == before
     assert not list(tmp_path.iterdir())
@@ -233,7 +233,7 @@ def test_noise_is_not_blamed_on_the_fault(fails: bool, tmp_path: Path) -> None:
 
 
 def test_interrupted(tmp_path: Path) -> None:
-    """The machine that runs Ansible dies while something is broken: the host mends itself."""
+    """The machine that runs Ansible dies while something is broken: the host reverts it."""
     process = LAB.start("drill", **drill("cut_api", tmp_path, prefect_drill_before=2, prefect_drill_seconds=8))
     try:
         wait(lambda: "table inet prefect_drill" in broken("api1"), 90)
@@ -243,7 +243,7 @@ def test_interrupted(tmp_path: Path) -> None:
     # The module on the host dies with it, at the worst moment.
     LAB.on("api1", "pkill -9 -u root -x python3")
     assert "table inet prefect_drill" in broken("api1")
-    # Nobody gives its lock back, which keeps the watchdog from restarting anything.
+    # Its deployment lock is never released, which keeps the watchdog from restarting anything.
     assert 0 < float(LAB.printed("api2", f"{REDIS}print(redis.ttl('selfhosted.prefect:deployment'))")) < 600
     # The fault was to last for 8 s, and the timer waits for half a minute more.
     assert 15 < wait(lambda: not broken("api1"), 60) < 45

@@ -194,7 +194,7 @@ def killed_at_work(ticks: Ticks) -> float:
     """Kills the services while the scheduler is at work; after how many seconds it resumes."""
     host, killed = kill_at_work(ticks)
     resumed = ticks.after(killed, 30)
-    # Whoever of the two was first.
+    # The first of the two.
     said = journal(host, SERVICES, killed - 1) + journal(host, "prefect-watchdog", killed - 1)
     assert "schedule_recent_deployments was held by" in said
     return resumed
@@ -263,7 +263,7 @@ def test_what_is_frozen_or_spins_is_restarted(ticks: Ticks, capsys: pytest.Captu
 
 
 def test_a_connection_that_was_given_up_is_noticed() -> None:
-    """Otherwise the server reads it again and again, and answers nobody any more."""
+    """Otherwise the server reads it again and again, and answers no request any more."""
     assert float(LAB.printed(API, GIVEN_UP)) < 5
 
 

@@ -47,16 +47,16 @@ def seconds_of(alert: str) -> float:
     return float(text[:-1]) * {"s": 1, "m": 60}[text[-1]]
 
 
-# --- what is broken, and how it is mended ---
+# --- what is broken, and how it is reverted ---
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A script that breaks something on a host, and one that mends it."""
+    """A script that breaks something on a host, and one that reverts it."""
 
     host: str
     breaks: str
-    mends: str
+    reverts: str
 
 
 def stopped(host: str, *units: str) -> Cause:
@@ -151,7 +151,7 @@ TABLE_LOCKED = Cause(
 MEMORY_FULL = Cause(REDIS, redis("SETRANGE", "test-filling", "430000000", "x"), redis("DEL", "test-filling"))
 POISON = Cause(
     SERVICES,
-    # Not an event: whoever reads it fails, three times.
+    # Not an event: its reader fails, three times.
     redis("XADD", "events", "*", "data", "{}", "attributes", "{}"),
     redis("EVAL", "for _, key in ipairs(redis.call('SMEMBERS', 'dlq')) do redis.call('DEL', key) end return redis.call('DEL', 'dlq')", "0"),
 )
@@ -247,24 +247,24 @@ def wait(condition: Callable[[], bool], seconds: float, begun: float) -> float |
     return None
 
 
-# --- trials ---
+# --- cases ---
 
 
 @dataclass
-class Trial:
+class AlertCase:
     """Causes, and the alerts that they have to bring about.
 
     `alerts` has for each one the seconds that its expression takes to become true, beside the time of the rule. `meanwhile` is sent
-    while the cause lasts, and `mending` while it is waited for the end: a ratio sinks only with good requests.
+    while the cause lasts, and `recovery` while the test waits for the end: a ratio sinks only with good requests.
     """
 
     name: str
     alerts: Mapping[str, float]
     causes: Sequence[Cause] = ()
     meanwhile: tuple[Request, int, float] | None = None
-    mending: tuple[Request, int] | None = None
+    recovery: tuple[Request, int] | None = None
     breaks: Callable[[], None] = lambda: None
-    mends: Callable[[], None] = lambda: None
+    reverts: Callable[[], None] = lambda: None
     resolves: float = RESOLVES
     fired: dict[str, float | None] = field(default_factory=dict)
     resolved: dict[str, float | None] = field(default_factory=dict)
@@ -274,16 +274,16 @@ class Trial:
 
     def run(self) -> None:
         begun = time.monotonic()
-        with contextlib.ExitStack() as mended:
+        with contextlib.ExitStack() as cleanup:
             for cause in self.causes:
-                mended.callback(LAB.on, cause.host, cause.mends)
+                cleanup.callback(LAB.on, cause.host, cause.reverts)
                 LAB.on(cause.host, cause.breaks)
-            mended.callback(self.mends)
+            cleanup.callback(self.reverts)
             self.breaks()
             with sending(*self.meanwhile) if self.meanwhile else contextlib.nullcontext():
                 self.fired = self.each(lambda alert: wait(lambda: alert in firing(), self.within(alert), begun))
         begun = time.monotonic()
-        with sending(*self.mending) if self.mending else contextlib.nullcontext():
+        with sending(*self.recovery) if self.recovery else contextlib.nullcontext():
             self.resolved = self.each(lambda alert: wait(lambda: alert not in firing(), self.resolves, begun))
 
     def each(self, seconds: Callable[[str], float | None]) -> dict[str, float | None]:
@@ -305,14 +305,14 @@ class Trial:
 
 
 def late_runs() -> None:
-    flow = call("POST", "/flows/", {"name": "nobody-takes-it"})
+    flow = call("POST", "/flows/", {"name": "without-a-worker"})
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2020-01-01T00:00:00Z"}}
     for _number in range(12):
         call("POST", "/flow_runs/", {"flow_id": flow["id"], "state": state})
 
 
 def no_late_runs() -> None:
-    flow = call("GET", "/flows/name/nobody-takes-it")
+    flow = call("GET", "/flows/name/without-a-worker")
     call("DELETE", f"/flows/{flow['id']}")
 
 
@@ -320,17 +320,17 @@ def backup() -> None:
     LAB.play("backup")
 
 
-STAGES: dict[str, list[Trial]] = {
+STAGES: dict[str, list[AlertCase]] = {
     "many parts at once": [
-        Trial(
+        AlertCase(
             "an API server is stopped", {"PrefectApiDown": 0}, [stopped(group("prefect_api")[1], "prefect-api@4200", "prefect-watchdog")]
         ),
-        Trial("an exporter is stopped", {"PrefectTargetDown": 0}, [stopped(group("prefect_api")[1], "prometheus-node-exporter")]),
-        Trial("a disk fills up", {"PrefectDiskFilling": 60, "PrefectDatabaseFilling": 60}, [DISK_FILLS]),
-        Trial("old logs stay", {"PrefectRetentionBehind": 0}, [*everywhere("prefect_services", "prefect-retention.timer"), OLD_LOG]),
-        Trial("the schema is an old one", {"PrefectSchemaBehind": 0}, [SCHEMA_OLD]),
-        Trial("Redis is nearly full", {"PrefectRedisMemoryHigh": 0}, [MEMORY_FULL]),
-        Trial(
+        AlertCase("an exporter is stopped", {"PrefectTargetDown": 0}, [stopped(group("prefect_api")[1], "prometheus-node-exporter")]),
+        AlertCase("a disk fills up", {"PrefectDiskFilling": 60, "PrefectDatabaseFilling": 60}, [DISK_FILLS]),
+        AlertCase("old logs stay", {"PrefectRetentionBehind": 0}, [*everywhere("prefect_services", "prefect-retention.timer"), OLD_LOG]),
+        AlertCase("the schema is an old one", {"PrefectSchemaBehind": 0}, [SCHEMA_OLD]),
+        AlertCase("Redis is nearly full", {"PrefectRedisMemoryHigh": 0}, [MEMORY_FULL]),
+        AlertCase(
             "the services live and do nothing",
             {"PrefectSchedulerStalled": 75, "PrefectBackgroundLag": 90, "PrefectWatchdogCannotHeal": 60},
             [SERVICES_SLEEP],
@@ -338,9 +338,9 @@ STAGES: dict[str, list[Trial]] = {
             meanwhile=(Request("POST", "/api/flows/", b'{"name": "an-event"}'), 1, 5),
         ),
         # It counts as online for 90 s.
-        Trial("a worker is stopped", {"PrefectWorkerOffline": 90}, [stopped(group("prefect_worker")[0], "prefect-worker@etl")]),
-        Trial("nobody takes runs", {"PrefectLateRuns": 15}, breaks=late_runs, mends=no_late_runs),
-        Trial(
+        AlertCase("a worker is stopped", {"PrefectWorkerOffline": 90}, [stopped(group("prefect_worker")[0], "prefect-worker@etl")]),
+        AlertCase("no worker takes runs", {"PrefectLateRuns": 15}, breaks=late_runs, reverts=no_late_runs),
+        AlertCase(
             "requests wait for a lock, and fail",
             {
                 "PrefectEndpointSlow": 90,
@@ -352,52 +352,54 @@ STAGES: dict[str, list[Trial]] = {
             [TABLE_LOCKED],
             meanwhile=(VARIABLES, 2, 0),
             # A thousand good ones, of the cheapest, for each that failed.
-            mending=(HEALTH, 8),
+            recovery=(HEALTH, 8),
             resolves=400,
         ),
     ],
     "slow to come": [
-        Trial(
+        AlertCase(
             "many connections",
             {"PrefectDatabaseConnectionsHigh": 15, "PrefectConnectionPoolNearlyExhausted": 15},
             [many_connections(175)],
         ),
         # It resolves when nothing was lost for five minutes.
-        Trial(
+        AlertCase(
             "Alertmanager is stopped", {"PrefectMonitoringBroken": 75}, everywhere("monitoring", "prometheus-alertmanager"), resolves=420
         ),
         # Four times, ten seconds apart, and a scrape before them; it resolves when nothing was lost for five minutes.
-        Trial("something flushes the firewall", {"PrefectFirewallRulesLost": 60}, [FIREWALL_FLUSHED], resolves=420),
-        Trial("there is no backup", {"PrefectBackupTooOld": 0}, NO_BACKUP, mends=backup),
-        Trial("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),
+        AlertCase("something flushes the firewall", {"PrefectFirewallRulesLost": 60}, [FIREWALL_FLUSHED], resolves=420),
+        AlertCase("there is no backup", {"PrefectBackupTooOld": 0}, NO_BACKUP, reverts=backup),
+        AlertCase("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),
     ],
-    "nobody serves": [
-        Trial("every API server is stopped", {"PrefectNoHealthyApi": 0}, everywhere("prefect_api", "prefect-api@4200", "prefect-watchdog")),
-        Trial("PostgreSQL is stopped", {"PrefectDatabaseDown": 0}, [stopped(POSTGRES, "postgresql")]),
+    "no server answers": [
+        AlertCase(
+            "every API server is stopped", {"PrefectNoHealthyApi": 0}, everywhere("prefect_api", "prefect-api@4200", "prefect-watchdog")
+        ),
+        AlertCase("PostgreSQL is stopped", {"PrefectDatabaseDown": 0}, [stopped(POSTGRES, "postgresql")]),
     ],
-    "nobody gets in": [
-        Trial("nginx is stopped", {"PrefectBalancerDown": 0}, [stopped(NGINX, "nginx")]),
-        Trial("a message that nobody can read", {"PrefectDeadLetters": 120}, [POISON]),
+    "no request gets through": [
+        AlertCase("nginx is stopped", {"PrefectBalancerDown": 0}, [stopped(NGINX, "nginx")]),
+        AlertCase("a message that cannot be read", {"PrefectDeadLetters": 120}, [POISON]),
     ],
-    "Redis is gone": [Trial("Redis is stopped", {"PrefectRedisNotWritable": 0}, [stopped(REDIS, "redis-server")])],
+    "Redis is gone": [AlertCase("Redis is stopped", {"PrefectRedisNotWritable": 0}, [stopped(REDIS, "redis-server")])],
 }
 
 
-def test_every_alert_has_a_trial() -> None:
+def test_every_alert_has_a_case() -> None:
     rules = chain.from_iterable(dashboards.rules(path) for path in dashboards.RULES)
-    tried = [alert for trials in STAGES.values() for trial in trials for alert in trial.alerts]
+    tried = [alert for cases in STAGES.values() for case in cases for alert in case.alerts]
     assert sorted(tried) == sorted(rule["alert"] for rule in rules if "alert" in rule)
 
 
 @pytest.mark.skipif(not os.environ.get("PREFECT_TEST_FULL"), reason="takes half an hour: make test-full")
 @pytest.mark.parametrize("stage", STAGES)
 def test_alerts_fire_and_resolve(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    trials = STAGES[stage]
-    already = firing() & {alert for trial in trials for alert in trial.alerts} - {"PrefectBackupTooOld"}
+    cases = STAGES[stage]
+    already = firing() & {alert for case in cases for alert in case.alerts} - {"PrefectBackupTooOld"}
     assert not already, f"{already} fire before anything is broken"
-    with capsys.disabled(), ThreadPoolExecutor(len(trials)) as pool:
-        running = {pool.submit(trial.run): trial for trial in trials}
+    with capsys.disabled(), ThreadPoolExecutor(len(cases)) as pool:
+        running = {pool.submit(case.run): case for case in cases}
         for done in as_completed(running):
             done.result()
             print(running[done].summary(), end="", flush=True)
-    assert not [problem for trial in trials for problem in trial.problems()]
+    assert not [problem for case in cases for problem in case.problems()]

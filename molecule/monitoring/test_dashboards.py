@@ -29,8 +29,8 @@ def ask(expr: str) -> list[dict[str, Any]]:
     return result
 
 
-def somebody_asks() -> None:
-    """Requests are counted by who reads nginx's log, from its own start on: a lab that nobody uses has none."""
+def send_a_request() -> None:
+    """The exporter of nginx's access log counts requests from its own start on: an idle lab has none."""
     if not OWN:
         direct(f"{LAB.url}/health", timeout=20).close()
 
@@ -41,7 +41,7 @@ def has_answer(expr: str) -> bool:
     while not ask(expr):
         if time.monotonic() > end:
             return False
-        somebody_asks()
+        send_a_request()
         time.sleep(5)
     return True
 
@@ -60,5 +60,5 @@ def test_a_panel_is_not_empty(query: dashboards.Query) -> None:
 
 @pytest.mark.parametrize("metric", sorted(set(dashboards.metrics_of_rules()) - LATER))
 def test_an_alert_has_its_metric(metric: str) -> None:
-    """An alert on a metric that nobody exposes never fires."""
+    """An alert on a metric that no target exposes never fires."""
     assert has_answer(f"count({metric})"), f"no target exposes {metric}"

@@ -105,13 +105,13 @@ FAST, SLOW = "PrefectErrorBudgetBurnFast", "PrefectErrorBudgetBurnSlow"
 )
 def test_an_alert_that_says_nothing_new_is_not_sent(source: str, inhibited: set[str], heard: set[str]) -> None:
     """Alertmanager itself is asked, with alerts that end by themselves."""
-    trial = f"trial of {source}"
+    label = f"test of {source}"
     ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 20))
     names_ = {source, *inhibited, *heard}
-    get(f"http://{MONITOR}:9093/api/v2/alerts", body=[{"labels": {"alertname": name, "trial": trial}, "endsAt": ends} for name in names_])
+    get(f"http://{MONITOR}:9093/api/v2/alerts", body=[{"labels": {"alertname": name, "test": label}, "endsAt": ends} for name in names_])
 
     def suppressed() -> set[str]:
-        alerts = json.loads(get(f"http://{MONITOR}:9093/api/v2/alerts?filter={urllib.parse.quote(f'trial={json.dumps(trial)}')}"))
+        alerts = json.loads(get(f"http://{MONITOR}:9093/api/v2/alerts?filter={urllib.parse.quote(f'test={json.dumps(label)}')}"))
         assert {alert["labels"]["alertname"] for alert in alerts} == names_
         return {alert["labels"]["alertname"] for alert in alerts if alert["status"]["inhibitedBy"]}
 
@@ -206,7 +206,7 @@ def test_nothing_that_is_served_holds_a_secret() -> None:
     assert [secret for secret in secrets() if secret in listed] == []
 
 
-def test_the_exporter_of_redis_gives_its_password_to_nobody_else() -> None:
+def test_the_exporter_of_redis_sends_its_password_to_redis_alone() -> None:
     listen = "import socket; s = socket.create_server(('127.0.0.1', 7777)); s.settimeout(30); c, _ = s.accept(); print(c.recv(999))"
     LAB.on("state1", f'systemd-run --quiet --collect --unit=thief -p StandardOutput=file:/run/thief python3 -c "{listen}"; sleep 1')
     get(f"http://{STATE}:9121/scrape?target=redis://127.0.0.1:7777")
@@ -362,7 +362,7 @@ def test_a_log_that_cannot_be_read() -> None:
     assert "--port=3903" in LAB.on("state1", "cat /etc/systemd/system/mtail.service")
 
 
-def test_somebody_elses_prometheus_is_left_alone() -> None:
+def test_a_foreign_prometheus_is_left_alone() -> None:
     before = running()
     unit = "/etc/systemd/system/prometheus.service"
     with on_host("monitor1", f"mv {unit} /run/kept", f"mv /run/kept {unit}"):
@@ -412,8 +412,8 @@ def test_turned_off_it_stops_and_turned_on_again_it_runs(tmp_path: Path) -> None
     (tmp_path / "group_vars").symlink_to((ROOT / LAB.inventory / "group_vars").resolve())
     without = Changed(LAB.name, LAB.port, str(tmp_path))
     secret = "/etc/prometheus-redis-exporter.json /etc/prometheus/prefect-api.password /etc/prometheus/prefect-alertmanager.yml"
-    somebodys = "/etc/systemd/system/mtail.service"
-    LAB.on("api1", f"printf '[Service]\nExecStart=/bin/sleep infinity\n' >{somebodys}; systemctl daemon-reload; systemctl start mtail")
+    foreign = "/etc/systemd/system/mtail.service"
+    LAB.on("api1", f"printf '[Service]\nExecStart=/bin/sleep infinity\n' >{foreign}; systemctl daemon-reload; systemctl start mtail")
 
     def alive(host: str) -> set[str]:
         listed = LAB.on(
@@ -430,6 +430,6 @@ def test_turned_off_it_stops_and_turned_on_again_it_runs(tmp_path: Path) -> None
         assert "".join(LAB.on(host, f"ls {secret} 2>/dev/null || true") for host in ("state1", "api2")) == ""
         assert without.play("site", "--tags", "monitoring", lab_checkout=str(ROOT)).changed == 0
     finally:
-        LAB.on("api1", f"systemctl stop mtail; rm {somebodys}; systemctl daemon-reload")
+        LAB.on("api1", f"systemctl stop mtail; rm {foreign}; systemctl daemon-reload")
         LAB.play("site", "--tags", "monitoring")
     test_everything_is_asked_and_answers()

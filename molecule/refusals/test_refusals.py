@@ -55,16 +55,15 @@ def fingerprint() -> str:
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[None]:
-    """Somebody else's server on a port."""
+    """A foreign server on a port."""
     on_host(
         host,
-        f"systemd-run --quiet --unit=somebody python3 -m http.server {port}; "
-        f"until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done",
+        f"systemd-run --quiet --unit=foreign python3 -m http.server {port}; until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done",
     )
     try:
         yield
     finally:
-        on_host(host, "systemctl stop somebody")
+        on_host(host, "systemctl stop foreign")
 
 
 @contextmanager
@@ -276,7 +275,7 @@ CASES = {
         ("PREFECT_EVENTS_RETENTION_PERIOD", "Set prefect_retention (its events) instead"),
         {"prefect_settings": {"PREFECT_EVENTS_RETENTION_PERIOD": "P30D"}},
     ),
-    "a batch of nobody": Case(("prefect_api_serial", "at least 1"), {"prefect_api_serial": 0}),
+    "an empty batch": Case(("prefect_api_serial", "at least 1"), {"prefect_api_serial": 0}),
     "every host in one batch": Case(("prefect_api_serial", "all 2"), {"prefect_api_serial": "100%"}),
     "a number that is a word": Case(("prefect_api_instances", "three"), {"prefect_api_instances": "three"}),
     "variables of the wrong type": Case(
@@ -361,7 +360,7 @@ CASES = {
         ("nginx_trusted_proxies", "proxy.example.com", "names are not looked up"),
         {"nginx_trusted_proxies": ["10.0.0.5", "proxy.example.com"]},
     ),
-    "everyone trusted": Case(("nginx_trusted_proxies", "0.0.0.0/0"), {"nginx_trusted_proxies": ["0.0.0.0/0"]}),
+    "every address trusted": Case(("nginx_trusted_proxies", "0.0.0.0/0"), {"nginx_trusted_proxies": ["0.0.0.0/0"]}),
     "websockets that would be cut": Case(
         ("PREFECT_SERVER_API_WEBSOCKET_PING_INTERVAL", "120 s", "nginx_read_timeout 90 s"),
         {"prefect_settings": {"PREFECT_SERVER_API_WEBSOCKET_PING_INTERVAL": 120}},

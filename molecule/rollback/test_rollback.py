@@ -60,7 +60,7 @@ def test_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("variables", "says"),
     [
-        pytest.param({}, "prefect_remove_host is not set", id="nobody"),
+        pytest.param({}, "prefect_remove_host is not set", id="no host"),
         pytest.param({"prefect_remove_host": "state1"}, "state1, which is not in the group prefect_api", id="no API host"),
     ],
 )

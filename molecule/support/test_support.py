@@ -105,7 +105,7 @@ def drained(host: str, port: int) -> Iterator[None]:
 
 @contextmanager
 def lost(host: str) -> Iterator[None]:
-    """A host that nobody reaches by SSH; its server goes on."""
+    """A host without SSH; its server goes on."""
     LAB.on(host, "systemctl stop ssh.socket ssh.service; pkill -f '^sshd: ' || true")
     try:
         yield
@@ -156,7 +156,7 @@ def test_exporters_run_without_a_host_that_watches(port: int) -> None:
     assert [word for word in EXPORTERS[port] if word not in found] == []
 
 
-def test_whoever_watches_is_told_what_to_ask(tmp_path: Path) -> None:
+def test_the_scrape_configuration_for_an_outside_prometheus(tmp_path: Path) -> None:
     written_ = tmp_path / "scrape.yml"
     LAB.play("scrape_config", scrape_config_file=str(written_))
     jobs = {job["job_name"]: job for job in yaml.safe_load(written_.read_text())["scrape_configs"]}

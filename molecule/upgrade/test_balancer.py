@@ -155,7 +155,7 @@ def test_a_firewall_that_is_flushed_keeps_a_silent_server_out(capsys: pytest.Cap
         assert time.monotonic() - begun < 10
     finally:
         LAB.on(FROZEN, f"kill -CONT $(systemctl show -P MainPID {SERVER})")
-    wait("it is let in again", 15, lambda: silent not in rules(BALANCER, "prefect_health_check", "v4"))
+    wait("it is in use again", 15, lambda: silent not in rules(BALANCER, "prefect_health_check", "v4"))
     assert lines(BALANCER, unit, "were gone") == before + 1
     assert lines(BALANCER, unit, "nft:") == 0
     counted = LAB.on(BALANCER, "cat /run/prefect-health-check/prefect_health_check.prom")

@@ -36,7 +36,7 @@ MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also ru
         pytest.param((), {"prefect_upgrade_to": "9.9.9"}, ("9.9.9", "make lock VERSION=9.9.9"), id="unknown version"),
         pytest.param((), {"prefect_upgrade_to": OLD}, (f"prefect_upgrade_to is {OLD}", "runs that already"), id="where it is"),
         pytest.param(("-e", f"prefect_version={NEW}"), {"prefect_upgrade_to": "3.9.0"}, ("and wins",), id="two versions at once"),
-        pytest.param((), {"prefect_api_serial": 0}, ("prefect_api_serial", "at least 1"), id="a batch of nobody"),
+        pytest.param((), {"prefect_api_serial": 0}, ("prefect_api_serial", "at least 1"), id="an empty batch"),
         pytest.param((), {"prefect_api_serial": "100%"}, ("prefect_api_serial", "all 3"), id="every host in one batch"),
         pytest.param((), {"prefect_upgrade_backup": "no"}, ("prefect_upgrade_backup", "skip"), id="a backup that is neither"),
         pytest.param(
