@@ -97,12 +97,12 @@ def measure(figures: dict[str, Any]) -> None:
     backup = LAB.play("backup", seconds=HOURS, prefect_backup_timeout=int(HOURS))
     note(figures, "backup_seconds", backup.seconds)
     note(figures, "dump_bytes", int(LAB.on(DATABASE, "stat -c %s $(ls -t /var/backups/prefect/*.dump | head -1)")))
-    note(figures, "rehearsal_seconds", LAB.play("restore", seconds=HOURS, prefect_restore_rehearsal=True, **patience()).seconds)
+    note(figures, "rehearsal_seconds", LAB.play("restore", seconds=HOURS, prefect_restore_rehearsal=True, **longer_timeouts()).seconds)
     note(figures, "status_seconds", LAB.play("status").seconds)
     upgrade(figures)
 
 
-def patience() -> dict[str, Any]:
+def longer_timeouts() -> dict[str, Any]:
     """For playbooks whose own limits are those of smaller databases."""
     return {"prefect_restore_timeout": int(HOURS), "prefect_backup_timeout": int(HOURS), "prefect_migrate_timeout": int(HOURS)}
 
@@ -112,7 +112,7 @@ def upgrade(figures: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder, lock_waits() as waits:
         with LAB.load(Path(folder), flow=OLD, seconds=HOURS) as load:
             begun = time.monotonic()
-            played = LAB.play("upgrade", callbacks="ansible.posix.profile_tasks", seconds=HOURS, prefect_version=NEW, **patience())
+            played = LAB.play("upgrade", callbacks="ansible.posix.profile_tasks", seconds=HOURS, prefect_version=NEW, **longer_timeouts())
             # At the load's rate of 40 requests a second.
             time.sleep(max(0.0, LEAST_REQUESTS / 40 - (time.monotonic() - begun)) if figures["database_bytes"] > 1e9 else 0)
         note(figures, "upgrade_seconds", played.seconds)

@@ -230,7 +230,7 @@ class State:
         if case.pgbouncer:
             settings |= {"prefect_database_host": address("pgbouncer1"), "prefect_database_port": 6432}
         if settings != self.settings:
-            # Nobody is asking, and hosts that serve nothing start together.
+            # There are no requests now, and hosts that serve nothing start together.
             for server in case.servers:
                 LAB.on(server.host, f"systemctl stop prefect-api@{server.port}")
             LAB.play("steps/api", "--limit", ",".join(server.host for server in case.servers), **settings)
@@ -239,7 +239,7 @@ class State:
             limit(host, case.cores)
 
     def balance(self, servers: tuple[Server, ...]) -> None:
-        """Has nginx pass requests to these servers only. Nobody is held back meanwhile."""
+        """Has nginx pass requests to these servers only. No server is throttled meanwhile."""
         for host in API:
             limit(host, 0)
         if servers != self.servers:
@@ -391,7 +391,7 @@ def watched(output: str) -> list[tuple[int, int]]:
 def flow_run() -> dict[str, Any]:
     """What one flow run of Prefect's own client costs each part, in milliseconds of processor time, and how many requests it sends.
 
-    What the parts use when nobody asks anything is told, too, in thousandths of a core, and is taken off.
+    What the parts use when idle is told, too, in thousandths of a core, and is taken off.
     """
     parts = {"api": ONE.host, **NOT_API, "services": "services1"}
     before = counters()
@@ -414,7 +414,7 @@ def flow_run() -> dict[str, Any]:
 
 
 def run_flows() -> None:
-    """Runs flows with Prefect's own client, on an API host that serves nobody meanwhile."""
+    """Runs flows with Prefect's own client, on an API host that serves no other client meanwhile."""
     environment = {
         "PREFECT_API_URL": f"http://{address('nginx1')}:4200/api",
         "PREFECT_API_AUTH_STRING": LAB.auth_string,
@@ -422,7 +422,7 @@ def run_flows() -> None:
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "DO_NOT_TRACK": "1",
     }
-    # By name only: values on a command line are there for everybody to see.
+    # By name only: every user can read the values on a command line.
     names = [word for name in environment for word in ("--env", name)]
     command = ["docker", "exec", "-i", *names, f"prefect-{LAB.name}-{THREE.host}", "/opt/prefect/current/bin/python", "-c", FLOW]
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=240, check=False)
@@ -446,7 +446,7 @@ def flow_table(flow: Mapping[str, Any]) -> str:
     heads = list(flow["cpu"])
     rows = {
         f"a flow run of {flow['tasks']} tasks, ms": flow["cpu"],
-        "nobody asks, thousandths of a core": flow["idle"],
+        "idle, thousandths of a core": flow["idle"],
     }
     lines = [
         f"{flow['requests']:g} requests a flow run of {flow['tasks']} tasks; processor time:",

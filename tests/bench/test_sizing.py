@@ -128,7 +128,7 @@ def test_only_what_differs_is_changed(
     assert played[0][1] == {
         "nginx_api_servers": [{"address": "address-of-api3", "port": 4200}, {"address": "address-of-api2", "port": 4200}]
     }
-    # Nobody is held back while it changes, everybody when it is measured.
+    # No server is throttled while it changes, every server when it is measured.
     assert limits == [0] * 3 + [0.3] * 3
     state.bring_about(case)
     assert len(played) == len(plays)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run one flow, with a task every second, for as long as somebody changes the service under it.
+"""Run one flow, with a task every second, while the service under it is changed.
 
 It ends after a number of seconds or when a file appears, then says how the flow run and its task runs ended, as the service has it.
 Prefect's own client is used as any user's is, with its retries. The exit status is 0 when the run and all its task runs are

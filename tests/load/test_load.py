@@ -273,7 +273,7 @@ def test_failures(handler: Handler, what: str) -> None:
     assert load.problems(found, 0) == [f"{found['failed']} failed"]
 
 
-def test_nobody_listens() -> None:
+def test_a_port_without_a_listener() -> None:
     target = wire.Target("127.0.0.1", 1, "/api")
     found = asyncio.run(load.load(load.Options(target, clients=1, fresh=0, pausing=0, seconds=0.1, subscribers=1)))
     assert {one["what"] for one in found["failures"][:-1]} == {"refused"}

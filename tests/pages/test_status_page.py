@@ -1,4 +1,4 @@
-"""The page of the status in a browser: it is drawn, in the light and in the dark, and asks nobody for anything."""
+"""The page of the status in a browser: it is drawn, in the light and in the dark, and sends no request."""
 
 from __future__ import annotations
 

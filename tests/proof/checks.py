@@ -226,7 +226,7 @@ class Proof:
         return f"{TASKS} tasks, COMPLETED"
 
     async def logs_by_websocket(self) -> str:
-        """The logs of the flow arrive while somebody follows them, as `prefect flow-run logs` or a page of the UI."""
+        """The logs of the flow arrive while a client follows them, as `prefect flow-run logs` or a page of the UI."""
         flow_run = await asyncio.shield(self._flow_run)
         wanted, seen = f"proof {self.run_name} adds up", 0
         log_filter = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run.id]), level=LogFilterLevel(le_=LARGE_LOG_LEVEL - 1))
@@ -315,7 +315,7 @@ class Proof:
             raise UnseenError(f"sent {LARGE_LOG_BYTES} bytes, read {stored}")
         return f"{stored / 1e6:g} MB in one request"
 
-    # --- work that somebody else starts ---
+    # --- work that the services start ---
 
     async def scheduled_deployment(self) -> str:
         """A deployment with a schedule: the scheduler creates its runs, a process worker runs one, on time."""

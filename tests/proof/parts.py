@@ -75,14 +75,14 @@ class Child:
                 *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
-    async def stop(self, patience: float = 5.0) -> None:
+    async def stop(self, timeout: float = 5.0) -> None:
         """End the process, then whatever is left of its session."""
         if self._process is None:
             return
         if self._process.returncode is None:
             self._process.terminate()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), patience)
+                await asyncio.wait_for(self._process.wait(), timeout)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()

@@ -143,10 +143,10 @@ async def prove(options: Options, folder: Path, started: float) -> bool:
     return good
 
 
-def end_soon(status: int, patience: float = 10.0) -> None:
+def end_soon(status: int, timeout: float = 10.0) -> None:
     """End the process even if a thread of Prefect's client goes on waiting for a server that never answers."""
     sys.stdout.flush()
-    timer = threading.Timer(patience, os._exit, (status,))
+    timer = threading.Timer(timeout, os._exit, (status,))
     timer.daemon = True
     timer.start()
 

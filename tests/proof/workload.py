@@ -26,7 +26,7 @@ def squares(run: str, count: int) -> int:
 
 @flow  # type: ignore[untyped-decorator]
 def on_schedule(run: str) -> str:
-    """Do nothing but say so: the point is that somebody scheduled it and somebody ran it."""
+    """Do nothing but say so: the point is that it was scheduled and run."""
     get_run_logger().info("proof %s was run by process %s", run, os.getpid())
     return run
 

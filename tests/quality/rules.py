@@ -217,7 +217,7 @@ def local_path_problems(paths: Iterable[Path], checkout: Path) -> list[str]:
 
 
 def names_problems(page: Path, root: Path, known: Mapping[str, set[str]]) -> list[str]:
-    """Playbooks, roles, plugins, scenarios, make targets, files and variables that a page names and nobody has.
+    """Playbooks, roles, plugins, scenarios, make targets, files and variables that a page names and that do not exist.
 
     `known` maps `fqcn` (names below the collection's), `variables`, `prefixes` (of variables) and `targets`
     (of make) to what exists.
@@ -317,7 +317,7 @@ METRICS = {
 
 
 def metric_names(role: Path) -> Iterator[str]:
-    """The metrics that a role has somebody tell, and the jobs that ask for them."""
+    """The metrics that a role's programs expose, and the jobs that scrape them."""
     for pattern, found in METRICS.items():
         for path in sorted(role.glob(pattern)):
             yield from re.findall(found, path.read_text(encoding="utf-8"), re.MULTILINE)

@@ -206,7 +206,7 @@ def test_names_problems(tmp_path: Path, text: str, missing: str | None) -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("see /home/someone/notes", True),
+        ("see /home/user/notes", True),
         ("cd /root/x", True),
         ("/src/here/other", True),
         ("/src/there", False),

@@ -73,7 +73,7 @@ def state(code: str) -> Exception:
 
 
 def wrapped(code: str) -> Exception:
-    """The same within what SQLAlchemy makes of it: its values are nobody's business."""
+    """The same within what SQLAlchemy makes of it: its values are private."""
     return caused(sa.DBAPIError("UPDATE x SET y=$1", ("s3cret",), Exception("adapted")), state(code))
 
 

@@ -190,9 +190,9 @@ def test_a_probe_is_told_which_server_answered(plain: Nginx) -> None:
 @pytest.mark.parametrize(
     ("path", "headers"),
     [("/api/hello", {}), ("/api/hello", {"X-Prefect-Probe": "no"}), ("/api/flows/none", {"X-Prefect-Probe": "1"})],
-    ids=["no probe", "another probe", "not let in"],
+    ids=["no probe", "another probe", "not logged in"],
 )
-def test_nobody_else_is_told(plain: Nginx, path: str, headers: dict[str, str]) -> None:
+def test_other_answers_name_no_server(plain: Nginx, path: str, headers: dict[str, str]) -> None:
     assert "X-Prefect-Server" not in plain.ask(path, headers).headers
 
 

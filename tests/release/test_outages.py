@@ -154,7 +154,7 @@ class Stub:
 
 
 class PostgreSQL(Stub):
-    """`57P03`: refuses every login with that code. `query 25006`: lets anyone in, and answers every statement with that code."""
+    """`57P03`: refuses every login with that code. `query 25006`: accepts every login, and answers every statement with that code."""
 
     def talk(self, one: socket.socket, mode: str) -> None:
         (length,) = struct.unpack("!I", one.recv(4))

@@ -163,7 +163,7 @@ def test_who_renews_it_meanwhile_keeps_it() -> None:
     assert "1-0" in redis.entries
 
 
-def test_asks_for_no_more_than_needed_while_nobody_holds_anything() -> None:
+def test_asks_for_no_more_than_needed_while_no_worker_holds_a_task() -> None:
     redis = Redis()
     assert queue().requeue(redis, everywhere=True) == []
     assert redis.asked == ["XINFO CONSUMERS"]

@@ -309,7 +309,7 @@ def test_the_pause_doubles_and_is_forgotten_when_all_is_well() -> None:
         pytest.param({"ports": OSError("nft failed")}, "cannot be seen (nft failed)", id="drained or not"),
         pytest.param({"problem": "PostgreSQL at db:5432 is not ready"}, "PostgreSQL at db:5432 is not ready", id="no database"),
         pytest.param(
-            {"keys": {"selfhosted.prefect:watchdog:api": "api2 x"}}, "another one is being restarted: api2 x", id="another host's turn"
+            {"keys": {"selfhosted.prefect:watchdog:api": "api2 x"}}, "another one is being restarted: api2 x", id="another host's restart"
         ),
     ],
 )

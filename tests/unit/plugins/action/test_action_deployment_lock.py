@@ -89,7 +89,7 @@ def test_others_do(controller: Controller, where: dict[str, str]) -> None:
     assert controller.after() == [""]
 
 
-def test_somebody_was_faster(controller: Controller) -> None:
+def test_another_run_was_faster(controller: Controller) -> None:
     first, second = other(), other(pid=4712)
     controller.running.add(4712)
     controller.answers = [refused(first), refused(second)]
@@ -142,8 +142,8 @@ def test_no_number(controller: Controller) -> None:
 
 @pytest.mark.parametrize("error", [KeyError("uid"), OSError("no name")])
 def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def nobody() -> str:
+    def nameless() -> str:
         raise error
 
-    monkeypatch.setattr("getpass.getuser", nobody)
+    monkeypatch.setattr("getpass.getuser", nameless)
     assert plugin.this_run()["user"] == str(os.getuid())

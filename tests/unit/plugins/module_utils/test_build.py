@@ -59,7 +59,7 @@ class Machine:
     ) -> Finished:
         assert timeout > 0
         assert not user + stdin
-        assert nice == 19  # whoever serves on this host goes first
+        assert nice == 19  # what serves on this host goes first
         assert Path(cwd).is_dir()
         name = self._name(argv)
         self.ran.append(" ".join(argv))

@@ -71,7 +71,7 @@ def test_the_rules() -> None:
     NftablesGate(4200, command=nft).reject()
     rules = [line for line in nft.scripts[0].splitlines() if line.startswith("add rule")]
     assert len(rules) == 1
-    # Nobody from outside gets in, whoever is inside stays, and the host may look after itself.
+    # New connections from outside are refused, open ones stay, and the host may check itself.
     assert 'iifname != "lo"' in rules[0]
     assert "tcp flags & (fin | syn | rst | ack) == syn" in rules[0]
     assert rules[0].endswith("reject with tcp reset")
@@ -236,8 +236,8 @@ def heard(monitor: keeper_program.Monitor) -> None:
 
 def test_a_user_that_does_not_exist() -> None:
     nft = Nft()
-    with pytest.raises(DrainError, match="no user nobody-at-all on this host"):
-        NftablesGate(4200, ["nobody-at-all"], nft).reject()
+    with pytest.raises(DrainError, match="no user no-such-user on this host"):
+        NftablesGate(4200, ["no-such-user"], nft).reject()
     assert nft.scripts == []
 
 

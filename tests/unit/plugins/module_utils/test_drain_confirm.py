@@ -12,7 +12,7 @@ HERE, ELSEWHERE = "10.0.0.21:4200", "10.0.0.22:4200"
 
 
 class Balancer:
-    """Balancers that send a request here once they have had so many; -1: never, None: nobody knows."""
+    """Balancers that send a request here once they have had so many; -1: never, None: unknown."""
 
     def __init__(self, **leads_here_after: int | None) -> None:
         self.left = leads_here_after
@@ -78,7 +78,7 @@ def test_a_balancer_that_names_no_server_is_given_its_time(others: dict[str, int
     assert balancer.asked.count("a") == 1
 
 
-def test_time_is_bounded_when_nobody_answers() -> None:
+def test_time_is_bounded_without_an_answer() -> None:
     balancer = Balancer(a=-1, b=-1)
     balancer.takes = 60.0
     found = confirmed(balancer, timeout=5)

@@ -110,7 +110,7 @@ def test_a_fault_begins_and_ends(host: Host, kind: str, lasts: float, by_itself:
     assert (host.state, host.guard) == ("active", [])
 
 
-def test_nobody_starts_it_again(host: Host) -> None:
+def test_it_is_not_started_again(host: Host) -> None:
     host.returns = 1e9
     injector = host.injector("kill")
     injector.prepare()
@@ -179,7 +179,7 @@ def test_interrupted_while_it_lasts(host: Host) -> None:
     with pytest.raises(SystemExit):
         injector.carry_out(10, 70)
     assert host.state == "active"
-    assert host.guard  # nobody has seen that it is well
+    assert host.guard  # its recovery was not seen
 
 
 def test_a_revert_that_fails(host: Host) -> None:

@@ -11,7 +11,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils import _drill_f
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_watch import Flows, WatchError, parse_flows, ticks
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts processes as somebody else")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts processes as another user")
 
 
 class Session:
@@ -70,7 +70,7 @@ def script(folder: Path, body: str) -> str:
 
 @as_root
 def test_flows_get_their_settings_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_PROFILE", "somebody's")
+    monkeypatch.setenv("PREFECT_PROFILE", "other")
     told = 'print(json.dumps({"runs": [sys.argv[2:], open(sys.argv[1]).read(), dict(os.environ), os.getcwd()], "problem": ""}))'
     flows = Flows(script(tmp_path, told), getpass.getuser(), {"PREFECT_API_URL": "http://b/api", "PREFECT_API_AUTH_STRING": ""}, 3)
     arguments, source, environment, folder = flows.result()["runs"]
@@ -97,11 +97,11 @@ def test_no_python() -> None:
 
 def test_a_user_that_does_not_exist() -> None:
     with pytest.raises(KeyError):
-        Flows(sys.executable, "nobody-at-all", {}, 1)
+        Flows(sys.executable, "no-such-user", {}, 1)
 
 
 def test_the_flows_compile() -> None:
-    # They are handed over as text, and nobody else imports them with a Prefect.
+    # They are passed as text, and no other test imports them.
     source = Path(str(_drill_flows.__file__)).read_text()
     compile(source, "flows.py", "exec")
     assert "ansible" not in source.partition('"""')[2]

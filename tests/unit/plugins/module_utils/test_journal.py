@@ -71,7 +71,7 @@ def test_the_cause_and_each_line_once() -> None:
 
 
 def test_a_unit_that_is_started_again_and_again() -> None:
-    """The start under way says nothing yet; those before it, since somebody started the unit, do."""
+    """The start under way says nothing yet; those before it, since its last start on request, do."""
     journal = [line("before", "KeyError: 'before'"), *(line(start, text) for start in ("first", "second") for text in CRASH)]
     found = asked(AGAIN, [*journal, line("third", "starting")])
     assert found.cause == "KeyError: 'of today' - systemd says: exit-code (exit status 3), started again 2 times"

@@ -373,7 +373,7 @@ def test_a_report_changes_nothing() -> None:
     assert database.said == ["close"]
 
 
-def test_wait_until_somebody_else_has_done_it() -> None:
+def test_wait_until_another_process_has_done_it() -> None:
     database = Database("a")
     database.down = [NetError("refused the connection")]
     waiting = migration(database, never)

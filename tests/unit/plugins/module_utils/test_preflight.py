@@ -184,7 +184,7 @@ LOGIN = message(b"R", b"\0\0\0\0")
 
 
 class Postgres:
-    """A server of some version that lets anybody in, unless it has something against it."""
+    """A server of some version that accepts every login, unless a case refuses it."""
 
     def __init__(self, version: str = "15.18 (Debian)", answers: tuple[Any, ...] = (), refuses: tuple[str, str] = ("", "")) -> None:
         self._login = LOGIN + message(b"S", f"server_version\0{version}\0".encode()) + READY

@@ -53,7 +53,7 @@ def test_every_form_of_a_secret(shown: str) -> None:
         ("see http://10.0.0.1:4200 and mail a@b", "see http://10.0.0.1:4200 and mail a@b"),
     ],
 )
-def test_secrets_nobody_named(text: str, shown: str) -> None:
+def test_secrets_that_no_variable_names(text: str, shown: str) -> None:
     assert redact(text) == shown
 
 

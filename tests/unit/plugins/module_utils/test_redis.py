@@ -85,7 +85,7 @@ def test_refusals(serve: Any, command: str, answer: bytes, error: type[Exception
         connect_redis({**server.parts, "password": "x", "db": 1}, 0.3)
 
 
-def test_nobody_there() -> None:
+def test_a_port_without_a_listener() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(NetError, match="nothing listens there"):

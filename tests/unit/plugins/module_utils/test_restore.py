@@ -226,7 +226,7 @@ def test_who_comes_back_at_once_is_ended_again(restore: Restore, server: Server)
     assert server.databases == {"postgres", "prefect", NAMES.previous}
 
 
-def test_a_swap_that_somebody_is_in_the_way_of(restore: Restore, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_swap_that_an_open_session_blocks(restore: Restore, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ansible_collections.selfhosted.prefect.plugins.module_utils._restore._SWAP_SECONDS", 0)
     server.databases.add(NAMES.prepared)
     server.in_use = 10**6
@@ -296,7 +296,7 @@ def test_the_socket_is_opened_as_the_system_user(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("user", "message"),
-    [("nobody-at-all", "there is no system user nobody-at-all"), ("root", "cannot be reached as system user root in /.*: No such file")],
+    [("no-such-user", "there is no system user no-such-user"), ("root", "cannot be reached as system user root in /.*: No such file")],
 )
 def test_no_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str, message: str) -> None:
     monkeypatch.setattr(os, "seteuid", lambda _uid: None)

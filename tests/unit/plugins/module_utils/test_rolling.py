@@ -15,7 +15,7 @@ FOUR = ["a", "b", "c", "d"]
 @pytest.mark.parametrize(
     ("hosts", "serial", "total", "batches"),
     [
-        pytest.param([], 1, None, [], id="nobody to roll"),
+        pytest.param([], 1, None, [], id="no host to roll"),
         pytest.param(["a"], 1, None, [["a"]], id="the only host there is"),
         pytest.param(FOUR, 1, None, [["a"], ["b"], ["c"], ["d"]], id="one by one"),
         pytest.param(FOUR, "2", None, [["a", "b"], ["c", "d"]], id="two, as text from the command line"),
@@ -38,9 +38,9 @@ def test_batches(hosts: list[str], serial: Any, total: int | None, batches: list
         pytest.param(FOUR, "0%", None, "between 1 and 100", id="zero per cent"),
         pytest.param(FOUR, "many", None, "whole number", id="a word"),
         pytest.param(FOUR, [], None, "empty list", id="an empty list"),
-        pytest.param(FOUR, 4, None, "all 4 serving hosts", id="everybody at once"),
+        pytest.param(FOUR, 4, None, "all 4 serving hosts", id="all hosts at once"),
         pytest.param(FOUR, "100%", None, "all 4 serving hosts", id="a hundred per cent"),
-        pytest.param([], 0, 3, "at least 1", id="zero, even when nobody is to be rolled"),
+        pytest.param([], 0, 3, "at least 1", id="zero, even without a host to roll"),
     ],
 )
 def test_refused(hosts: list[str], serial: Any, total: int | None, message: str) -> None:

@@ -78,7 +78,7 @@ WELL = {
     ("answers", "live", "ready", "version", "problem"),
     [
         pytest.param(WELL, True, True, "3.8.8", "", id="well"),
-        pytest.param({}, False, False, "", "health refused the connection", id="nobody there"),
+        pytest.param({}, False, False, "", "health refused the connection", id="no listener"),
         pytest.param({**WELL, "/ready": Answer(503, b"db down")}, True, False, "", "ready answered HTTP 503 db down", id="database gone"),
         pytest.param(
             {**WELL, "/admin/version": Answer(401, b"no")}, True, True, "", "admin/version answered HTTP 401 no", id="another password"

@@ -239,7 +239,7 @@ def test_redis_that_refuses() -> None:
     assert "cannot be asked: refused" in redis_text({}, [0], [], 1, unreachable)
 
 
-def test_nobody_is_asked_for_what_nobody_wants() -> None:
+def test_only_what_is_wanted_is_queried() -> None:
     assert set(host_texts(Wanted(), [], machine())) == {"system.txt", "versions.txt", "journal/kernel.txt"}
 
 

@@ -72,7 +72,7 @@ def test_what_a_host_has_of_its_own_says_nothing_of_the_others() -> None:
     for asker, port, instances in (("own", 5200, 2), ("other", 4200, 1)):
         servers = api_servers(["own", "other"], hostvars, port, instances, asker)
         assert [(server["host"], server["port"]) for server in servers] == [("own", 5200), ("own", 5201), ("other", 4200)]
-    # A variable of a play is in nobody's inventory, and holds for all.
+    # A variable of a play is in no host's inventory, and holds for all.
     assert api_servers(["a", "b"], {"a": {}, "b": {}}, 4300, 1, "a")[1]["port"] == 4300
 
 

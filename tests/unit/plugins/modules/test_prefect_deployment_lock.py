@@ -15,7 +15,7 @@ REDIS = {"host": "10.0.0.12", "password": "p@ss-w0rd", "db": 1}
 
 
 class Server:
-    """A connection to Redis, and what is kept there. It grants the lock to whoever may have it."""
+    """A connection to Redis, and what is kept there. It grants the lock to every run that may have it."""
 
     def __init__(self, held: Holder | None = None, error: Exception | None = None) -> None:
         self.held = held

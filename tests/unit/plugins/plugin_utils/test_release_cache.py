@@ -89,7 +89,7 @@ def test_an_interrupted_transfer_is_not_found(folder: Folder) -> None:
     assert folder.archives() == []
 
 
-def test_what_nobody_used_goes(folder: Folder) -> None:
+def test_what_is_unused_goes(folder: Folder) -> None:
     cache = folder.cache()
     unused, used = folder.add("3.7.8-old"), folder.add("3.7.8-other")
     other = folder.path / "notes.tar.gz"
