@@ -11,6 +11,7 @@ With ``--check`` nothing is written: the exit code is 1, with a diff, when a pag
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import difflib
 import json
@@ -187,6 +188,8 @@ def requirements_of(meta: Mapping[str, Any], requires_ansible: str | None) -> li
 
 
 WORD = re.compile(r"\b[a-z_][a-z0-9_]+\b")
+# What a role checks with the lookup `problems`, whose functions read variables, too.
+PROBLEMS = re.compile(r"\.problems', '(\w+)'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +210,8 @@ def read_collection(root: Path) -> Collection:
     for folder in sorted((root / "roles").glob("*/")):
         options[folder.name] = merged_options(load(folder / "meta" / "argument_specs.yml").get("argument_specs") or {})
         definitions |= {name: json.dumps(value) for path in variable_files(folder) for name, value in load(path).items()}
+    for path in sorted((root / "plugins" / "module_utils" / "_checks").glob("*.py")):
+        definitions |= {f"problems:{name}": source for name, source in functions(path).items()}
     return Collection(
         namespace=f"{galaxy.get('namespace', 'selfhosted')}.{galaxy.get('name', 'prefect')}",
         requires_ansible=load(root / "meta" / "runtime.yml").get("requires_ansible"),
@@ -221,10 +226,24 @@ def variable_files(folder: Path) -> list[Path]:
     return [path for kind in kinds for path in (kind / "main.yml", *sorted((kind / "main").glob("*.yml")))]
 
 
+def functions(path: Path) -> dict[str, str]:
+    """The source of each function of a file, with that of the functions of this file that it calls."""
+    text = path.read_text(encoding="utf-8")
+    found = {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
+
+    def source(name: str) -> str:
+        called = {node.id for node in ast.walk(found[name]) if isinstance(node, ast.Name)} & found.keys() - {name}
+        return "\n".join([ast.get_source_segment(text, found[name]) or "", *map(source, sorted(called))])
+
+    return {name: source(name) for name in found}
+
+
 def variables_read(folder: Path, definitions: Mapping[str, str]) -> set[str]:
     """The variables that a role's tasks and templates read, and those that the values of these are made of."""
     files = [path for name in ("tasks", "templates", "handlers") for path in (folder / name).glob("*") if path.is_file()]
-    waiting = {word for path in files for word in WORD.findall(path.read_text(encoding="utf-8"))}
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    waiting = {word for text in texts for word in WORD.findall(text)}
+    waiting |= {f"problems:{name}" for text in texts for name in PROBLEMS.findall(text)}
     seen: set[str] = set()
     while waiting:
         seen |= waiting
