@@ -75,15 +75,6 @@ options:
       retention:
         description: How long the user wants to keep data (C(prefect_retention)).
         type: raw
-      max_connections:
-        description: The C(max_connections) that the user asks for, if any.
-        type: int
-      connections_needed:
-        description: What P(selfhosted.prefect.connection_budget#filter) comes to.
-        type: int
-      postgres_version:
-        description: The version of PostgreSQL that the user asks for, if any.
-        type: string
       serial:
         description: In what batches API hosts roll, as for P(selfhosted.prefect.rolling_batches#filter).
         type: raw

@@ -41,7 +41,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.selfhosted.prefect.plugins.module_utils._variables import (
     is_sealed,
@@ -53,7 +52,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._variables impo
     variable_problems,
 )
 from ansible_collections.selfhosted.prefect.plugins.plugin_utils._roles import role_options
-from jinja2 import Undefined, UndefinedError
+from ansible_collections.selfhosted.prefect.plugins.plugin_utils._values import Values
+from jinja2 import UndefinedError
 
 
 class LookupModule(LookupBase):
@@ -64,13 +64,14 @@ class LookupModule(LookupBase):
         self.set_options(var_options=variables, direct=kwargs)
         given = variables or {}
         options = {name: option for role in terms for name, option in _options(str(role)).items() if name in given}
+        evaluate = Values(self._loader, self._templar, given)
         values: dict[str, Any] = {}
         undefined: dict[str, list[str]] = {}
         sealed: list[str] = []
         broken: list[str] = []
         for name, option in options.items():
             try:
-                values[name] = self._value(name, given)
+                values[name] = evaluate[name]
             except (AnsibleError, UndefinedError) as error:
                 said = _one_line(error)
                 missing = undefined_variable(said)
@@ -84,29 +85,12 @@ class LookupModule(LookupBase):
         # A default that is made of a value that is wrong says nothing new.
         return found or broken
 
-    def _value(self, name: str, variables: dict[str, Any]) -> Any:
-        # Between versions of ansible-core the way to evaluate a variable differs; its own lookup knows it.
-        own = lookup_loader.get("vars", loader=self._loader, templar=self._templar)
-        return _evaluated(own.run([name], variables)[0])
-
 
 def _options(role: str) -> dict[str, Any]:
     try:
         return role_options(role)
     except AnsibleError as error:
         raise AnsibleError(f"selfhosted.prefect.variable_problems: {error}") from error
-
-
-def _evaluated(value: Any) -> Any:
-    """The value with everything within it, which since ansible-core 2.19 is evaluated when it is looked at."""
-    if isinstance(value, Undefined):
-        raise AnsibleError(getattr(value, "_undefined_message", None) or "a variable in it is undefined")
-    if isinstance(value, Mapping):
-        return {key: _evaluated(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_evaluated(each) for each in value]
-    # What is of another type is a date, or encrypted and opened now.
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
 def _undefined(missing: str, names: list[str], variables: Mapping[str, Any]) -> str:

@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._minimums import POSTGRES
 from ansible_collections.selfhosted.prefect.plugins.module_utils._names import nearest_slip, similar_group
 from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import retention, retention_problems, retention_settings
 from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import names_for
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text, version_number, whole_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting, text
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
-
-OLDEST_POSTGRES = (14, 9)
 
 _SQLITE = re.compile(r"\bsqlite(\+\w+)?\b", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -38,8 +37,7 @@ def inventory_problems(data: Mapping[str, Any]) -> list[str]:
     """Every problem with an inventory, in a fixed order. Only what ``data`` holds is looked at.
 
     Keys: ``groups``, ``inventory_groups``, ``endpoints``, ``listeners``, ``machines``, ``secrets``, ``names``, ``version``,
-    ``versions``, ``lock_file``, ``settings``, ``owned``, ``retention``, ``max_connections``, ``connections_needed``,
-    ``postgres_version``, ``serial`` (see the filter's documentation).
+    ``versions``, ``lock_file``, ``settings``, ``owned``, ``retention``, ``serial`` (see the filter's documentation).
 
     Raises:
         ValueError: a key is unknown.
@@ -54,11 +52,9 @@ def inventory_problems(data: Mapping[str, Any]) -> list[str]:
         "version": _version,
         "settings": _settings,
         "retention": _retention,
-        "connections_needed": _connections,
-        "postgres_version": _postgres_version,
         "serial": _serial,
     }
-    unknown = sorted(set(data) - set(checks) - {"inventory_groups", "versions", "lock_file", "owned", "max_connections"})
+    unknown = sorted(set(data) - set(checks) - {"inventory_groups", "versions", "lock_file", "owned"})
     if unknown:
         raise ValueError(f"{unknown[0]} is not known; known: {', '.join(sorted(checks))}")
     return [problem for key, check in checks.items() if data.get(key) is not None for problem in check(data)]
@@ -108,7 +104,7 @@ def _endpoints(data: Mapping[str, Any]) -> Iterator[str]:
     for name, value in data["endpoints"].items():
         plain = text(value).strip()
         if _SQLITE.match(plain):
-            yield f"{name} names an SQLite database. Several servers need PostgreSQL {_dotted(OLDEST_POSTGRES)} or newer."
+            yield f"{name} names an SQLite database. Several servers need PostgreSQL {POSTGRES} or newer."
         elif name.endswith("_url") and plain and not re.match(r"https?://[^/@\s]+(/|$)", plain):
             yield f"{name} must begin with http:// or https:// and hold no login, unlike {_without_login(plain)!r}."
         elif name.endswith("_host") and re.search(r"[][/@\s]", plain):
@@ -218,7 +214,7 @@ def _settings(data: Mapping[str, Any]) -> Iterator[str]:
         other = "" if canonical == name else f" ({canonical} by its name of today)"
         if _SQLITE.search(plain) and canonical.startswith("PREFECT_SERVER_DATABASE"):
             yield (
-                f"prefect_settings sets {name} to SQLite. Several servers need PostgreSQL {_dotted(OLDEST_POSTGRES)} or newer;"
+                f"prefect_settings sets {name} to SQLite. Several servers need PostgreSQL {POSTGRES} or newer;"
                 " leave it out and set prefect_database_host and its companions."
             )
         elif canonical == _DATABASE_URL:
@@ -240,39 +236,11 @@ def _retention(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"prefect_retention: {error}"
 
 
-def _connections(data: Mapping[str, Any]) -> Iterator[str]:
-    if data.get("max_connections") in (None, ""):
-        return
-    needed = whole_number(data["connections_needed"], "connections_needed")
-    try:
-        offered = whole_number(data["max_connections"], "postgres_max_connections", 1)
-    except ValueError as error:
-        yield f"{error}."
-        return
-    if offered < needed:
-        yield (
-            f"postgres_max_connections is {offered}, but these servers may open {needed} connections. Leave it out, raise it to at least"
-            f" {needed}, or make prefect_database_pool_size and prefect_database_max_overflow smaller."
-        )
-
-
-def _postgres_version(data: Mapping[str, Any]) -> Iterator[str]:
-    version = text(data["postgres_version"])
-    numbers = version_number(version)
-    # A major version alone stands for its newest release.
-    if version and (not numbers or numbers < (OLDEST_POSTGRES if len(numbers) > 1 else OLDEST_POSTGRES[:1])):
-        yield f"postgres_version is {version}; Prefect needs PostgreSQL {_dotted(OLDEST_POSTGRES)} or newer."
-
-
 def _serial(data: Mapping[str, Any]) -> Iterator[str]:
     try:
         rolling_batches((data.get("groups") or {}).get("prefect_api") or [], data["serial"])
     except ValueError as error:
         yield f"{error}."
-
-
-def _dotted(numbers: Iterable[int]) -> str:
-    return ".".join(str(number) for number in numbers)
 
 
 def _without_login(url: str) -> str:

@@ -169,9 +169,8 @@ options:
             description: Whether the certificate must name O(connect[].host). V(true) unless it is given.
             type: bool
       min_version:
-        description: The oldest version of the server that will do. Any by default.
+        description: The oldest version of the server that will do. By default the oldest that Prefect works with.
         type: str
-        default: ""
       databases:
         description:
           - The numbered databases of Redis that must be there.
@@ -215,7 +214,6 @@ EXAMPLES = r"""
         host: db.example.com
         user: prefect
         password: "{{ prefect_database_password }}"
-        min_version: "14.9"
         min_connections: 61
   register: host
 
@@ -278,6 +276,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._minimums import POSTGRES, REDIS
 from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
     Connector,
     disk_problems,
@@ -338,7 +337,7 @@ ARGUMENTS: dict[str, Any] = {
             "password": {"type": "str", "default": "", "no_log": True},
             "dbname": {"type": "str", "default": "prefect"},
             "tls": {"type": "dict", "options": TLS},
-            "min_version": {"type": "str", "default": ""},
+            "min_version": {"type": "str"},
             "databases": {"type": "list", "elements": "int", "default": []},
             "min_connections": {"type": "int", "default": 0},
             "timeout": {"type": "float", "default": 5},
@@ -348,6 +347,7 @@ ARGUMENTS: dict[str, Any] = {
     },
 }
 _PORTS = {"postgresql": 5432, "redis": 6379}
+_MINIMUMS = {"postgresql": POSTGRES, "redis": REDIS}
 
 
 def os_release() -> str:
@@ -383,7 +383,9 @@ def main() -> None:
     connector = Connector()
     for wanted in params["connect"]:
         port = wanted["port"] or _PORTS[wanted["kind"]]
-        problems += connector.problems({**wanted, "port": port, "username": wanted["user"], "tls": given(wanted["tls"])})
+        minimum = wanted["min_version"] or _MINIMUMS.get(wanted["kind"], "")
+        more = {"port": port, "min_version": minimum, "username": wanted["user"], "tls": given(wanted["tls"])}
+        problems += connector.problems({**wanted, **more})
     leftovers = [path for path in params["leftovers"] if Path(path).exists()]
     machine = Path("/etc/machine-id")
     found = {

@@ -135,6 +135,17 @@ def set_filter_problems(paths: Iterable[Path]) -> list[str]:
     return _lines_with(SET_FILTER, paths, "its order is another in each run; use select('in', ...), reject('in', ...) or unique")
 
 
+def worded_problems(paths: Iterable[Path]) -> list[str]:
+    """Variables that say in words of a template what is wrong: that is for Python, where it is tested."""
+    worded = re.compile(r"""^( *)(\w+_problems?):(.*(?:\n\1 +.*)*)""", re.MULTILINE)
+    return [
+        f"{path}: {name} says in a template what is wrong"
+        for path in paths
+        for _indent, name, value in worded.findall(path.read_text(encoding="utf-8"))
+        if re.search(r"'[^']*\w \w+ \w[^']*'", value)
+    ]
+
+
 def _lines_with(pattern: re.Pattern[str], paths: Iterable[Path], problem: str) -> list[str]:
     return [
         f"{path}:{number}: {problem}: {line.strip()}"

@@ -79,6 +79,17 @@ def test_no_list_loses_its_order() -> None:
     rules.require_none(rules.set_filter_problems(path for path in files if path.suffix in {".yml", ".j2"}))
 
 
+def test_no_template_says_what_is_wrong() -> None:
+    rules.require_none(rules.worded_problems(path for folder in ("playbooks", "roles") for path in sorted((ROOT / folder).rglob("*.yml"))))
+
+
+def test_the_oldest_versions_have_one_place() -> None:
+    files = [
+        path for folder in ("playbooks", "plugins", "roles") for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".yml", ".j2"}
+    ]
+    assert [path.name for path in files if "14.9" in path.read_text(encoding="utf-8")] == ["_minimums.py"]
+
+
 def test_a_default_has_one_place() -> None:
     owners: dict[str, list[str]] = {}
     for role in ROLES:

@@ -131,6 +131,24 @@ def test_group_index_problems(tmp_path: Path, line: str, found: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ("__web_problem: >-\n  {{ '' if web_port\n     else 'web_port is missing: set it' }}\n", True),
+        ("  vars:\n    __problems: \"{{ ['a port is missing'] }}\"\n", True),
+        (
+            "__web_problems: \"{{ query('selfhosted.prefect.problems', 'web') | map('join', ': ') }}\"\ntitle: 'the first page'\n",
+            False,
+        ),
+        ("msg: \"{{ 'a port is missing' }}\"\n", False),
+    ],
+)
+def test_worded_problems(tmp_path: Path, lines: str, found: bool) -> None:
+    path = tmp_path / "main.yml"
+    path.write_text(lines, encoding="utf-8")
+    assert bool(rules.worded_problems([path])) == found
+
+
+@pytest.mark.parametrize(
     ("line", "found"),
     [
         ("prefect_version: 1.2.3", True),

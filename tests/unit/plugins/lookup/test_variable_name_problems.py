@@ -44,7 +44,7 @@ def test_documented(name: str) -> None:
 
 
 def test_what_roles_compute_is_known_and_not_documented() -> None:
-    assert {"common_release", "common_redis_units", "__postgres_owned_settings"} <= computed_variables()
+    assert {"common_release", "common_redis_units", "__postgres_data_directory"} <= computed_variables()
     assert not computed_variables() & documented_variables()
     assert misspelt(*computed_variables()) == []
 

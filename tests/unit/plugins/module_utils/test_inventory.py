@@ -23,9 +23,6 @@ GOOD: dict[str, Any] = {
         "PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "",
         "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE": "prefect_database_pool_size",
     },
-    "max_connections": 100,
-    "connections_needed": 71,
-    "postgres_version": "15",
     "serial": 1,
 }
 
@@ -35,13 +32,6 @@ GOOD: dict[str, Any] = {
     [
         {},
         {"lock_file": "/my.lock", "version": "9.9.9"},
-        {"max_connections": None},
-        {"max_connections": ""},
-        {"max_connections": 71},
-        {"postgres_version": "14"},
-        {"postgres_version": "14.9"},
-        {"postgres_version": ""},
-        {"postgres_version": None},
         {"serial": "50%"},
         {"secrets": {"prefect_auth_string": "admin:@:/%#?$'\" \\ end", "prefect_database_password": "Schlüssel漢"}},
         {"names": {"prefect_database_name": "prefect-2", "prefect_database_user": "prefect@my-server", "prefect_redis_username": ""}},
@@ -153,11 +143,6 @@ def test_only_what_is_given_is_looked_at() -> None:
         ),
         ({"settings": {"PREFECT_SERVER": {"a": "geheim"}}}, ["prefect_settings: PREFECT_SERVER is the name of a group"]),
         ({"settings": {"PREFECT_LOGGING_LEVEL": "geheim\n"}}, ["PREFECT_LOGGING_LEVEL holds a line break"]),
-        ({"max_connections": 70}, ["postgres_max_connections is 70", "may open 71", "raise it to at least 71"]),
-        ({"max_connections": "many"}, ["postgres_max_connections must be a whole number"]),
-        ({"postgres_version": "14.8"}, ["postgres_version is 14.8", "14.9 or newer"]),
-        ({"postgres_version": "13"}, ["postgres_version is 13"]),
-        ({"postgres_version": "latest"}, ["postgres_version is latest"]),
         ({"serial": 0}, ["prefect_api_serial", "at least 1"]),
         ({"serial": "100%"}, ["all 2 serving hosts"]),
     ],
@@ -176,7 +161,7 @@ def test_all_problems_at_once() -> None:
 
 
 def test_a_misspelt_key_is_an_error() -> None:
-    with pytest.raises(ValueError, match="secret is not known; known: connections_needed"):
+    with pytest.raises(ValueError, match="secret is not known; known: endpoints"):
         inventory_problems({"secret": {}})
 
 

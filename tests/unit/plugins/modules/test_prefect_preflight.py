@@ -51,8 +51,16 @@ def test_nothing_wrong(run_module: Any, monkeypatch: pytest.MonkeyPatch, release
     assert result["found"] == {"system": "Debian GNU/Linux 13 (debian)", "python": "", "servers": {}, "leftovers": [__file__]}
 
 
-@pytest.mark.parametrize(("kind", "port"), [("postgresql", 5432), ("redis", 6379)])
-def test_usual_ports(run_module: Any, monkeypatch: pytest.MonkeyPatch, kind: str, port: int) -> None:
+@pytest.mark.parametrize(
+    ("given", "port", "minimum"),
+    [
+        ({"kind": "postgresql"}, 5432, "14.9"),
+        ({"kind": "redis"}, 6379, "6.2"),
+        ({"kind": "redis", "min_version": "7"}, 6379, "7"),
+        ({"kind": "tcp", "port": 80}, 80, ""),
+    ],
+)
+def test_usual_ports_and_versions(run_module: Any, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], port: int, minimum: str) -> None:
     seen: list[Any] = []
 
     class Connector:
@@ -60,12 +68,12 @@ def test_usual_ports(run_module: Any, monkeypatch: pytest.MonkeyPatch, kind: str
             self.found: dict[str, str] = {}
 
         def problems(self, wanted: Any) -> list[str]:
-            seen.append((wanted["port"], wanted["tls"], wanted["timeout"]))
+            seen.append((wanted["port"], wanted["tls"], wanted["timeout"], wanted["min_version"]))
             return []
 
     monkeypatch.setattr(prefect_preflight, "Connector", Connector)
-    run_module(prefect_preflight.main, systemd=False, connect=[{"kind": kind, "host": "h", "tls": {"ca_file": "/ca"}}])
-    assert seen == [(port, {"ca_file": "/ca"}, 5)]
+    run_module(prefect_preflight.main, systemd=False, connect=[{"host": "h", "tls": {"ca_file": "/ca"}, **given}])
+    assert seen == [(port, {"ca_file": "/ca"}, 5, minimum)]
 
 
 @pytest.mark.parametrize(("system_python", "stays"), [(False, False), (True, True)])

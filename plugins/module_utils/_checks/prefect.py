@@ -1,0 +1,97 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with the variables of Prefect's release and servers, and with what a playbook was asked to do with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
+from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
+
+_LEAST_RELEASES = 2
+
+
+def prefect(variables: Mapping[str, Any]) -> Iterator[str]:
+    """``__prefect_lock_problem`` is what the lookup ``prefect_lock`` says, ``__prefect_wheelhouse_archives`` the archives of it."""
+    lock, keep = text(variables["__prefect_lock_problem"]), variables["prefect_releases_keep"]
+    if lock:
+        yield lock
+    if int(keep) < _LEAST_RELEASES:
+        yield f"prefect_releases_keep is {keep}; it has to be {_LEAST_RELEASES} or more, so that there is a release to go back to."
+    # Without a lock there is no name to look for.
+    if not lock and variables["prefect_wheelhouse"] and not variables["__prefect_wheelhouse_archives"]:
+        yield (
+            f"The folder prefect_wheelhouse, {variables['prefect_wheelhouse']}, has no archive for {variables['common_release_id']}; "
+            "make it with the playbook selfhosted.prefect.wheelhouse (make wheelhouse), for this version."
+        )
+    yield from _logfire(variables)
+
+
+def _logfire(variables: Mapping[str, Any]) -> Iterator[str]:
+    if not boolean(variables["prefect_logfire_enabled"]):
+        return
+    background, rate = variables["prefect_logfire_sampling_background_rate"], variables["prefect_logfire_sampling_rate"]
+    if not text(variables["prefect_logfire_token"]):
+        yield (
+            "prefect_logfire_enabled needs prefect_logfire_token, the write token of a Logfire project. Set it, in a file encrypted with"
+            " ansible-vault."
+        )
+    elif not 0 <= float(background) <= float(rate) <= 1:
+        yield (
+            f"prefect_logfire_sampling_background_rate is {background} and prefect_logfire_sampling_rate is {rate}; both are parts of 1, "
+            "and the first must not exceed the second, or no server would start."
+        )
+
+
+def prefect_api(variables: Mapping[str, Any]) -> Iterator[str]:
+    try:
+        rolling_batches(variables["groups"].get("prefect_api") or [], variables["prefect_api_serial"])
+    except ValueError as error:
+        yield f"{error}."
+
+
+def remove_api(variables: Mapping[str, Any]) -> Iterator[str]:
+    name, hosts = text(variables.get("prefect_remove_host")), list(variables["groups"]["prefect_api"])
+    if not name:
+        yield "prefect_remove_host is not set. Say which host, with -e prefect_remove_host=NAME."
+    elif name not in hosts:
+        yield f"prefect_remove_host is {name}, which is not in the group prefect_api ({', '.join(hosts)})."
+    elif len(hosts) == 1:
+        yield f"{name} is the last API host; without it the API has no server."
+    elif name not in variables["ansible_play_hosts_all"]:
+        yield f"{name} is left out by --limit."
+
+
+def rollback(variables: Mapping[str, Any]) -> Iterator[str]:
+    """``__prefect_rollback`` is what the filter ``rollback_release`` says, ``__lacking`` are hosts that do not have the release."""
+    target, lacking, left_out = (variables[name] for name in ("__prefect_rollback", "__lacking", "__left_out"))
+    if target["problem"]:
+        yield target["problem"]
+    if lacking:
+        yield (
+            f"{', '.join(lacking)} does not have {target['release']} any more. Run the playbook site with"
+            f" prefect_version={target['version']} and prefect_allow_downgrade=true, which installs it."
+        )
+    if left_out and boolean(variables["prefect_rollback_schema"]):
+        yield (
+            f"prefect_rollback_schema takes the schema away from under {', '.join(left_out)}, which this run leaves out. Run it without"
+            " --limit."
+        )
+
+
+def upgrade(variables: Mapping[str, Any]) -> Iterator[str]:
+    """``__prefect_upgrade_hosts`` has the release that each host runs."""
+    running, wanted = set(variables["__prefect_upgrade_hosts"].values()), text(variables["prefect_upgrade_to"])
+    if not any(running):
+        yield "No host runs a release yet, so there is nothing to upgrade. Run the playbook site."
+    if wanted and running == {variables["common_release"]}:
+        yield (
+            f"prefect_upgrade_to is {wanted}, and every host runs that already. Leave it out to have everything checked and brought in line"
+            " with the inventory."
+        )
+    if variables["prefect_upgrade_backup"] == "command" and not variables["prefect_upgrade_backup_command"]:
+        yield 'prefect_upgrade_backup is "command", and prefect_upgrade_backup_command is empty; it takes the words of a command.'

@@ -1,0 +1,520 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import drill, monitoring, nginx, postgres, prefect, redis
+
+Change = dict[str, Any]
+Check = Callable[[Mapping[str, Any]], Iterable[str]]
+
+LIMITS = {"kill_api": {"failed": 3, "lost": 0}, "stop_api": {"failed": 3, "longest": 5}}
+GOOD: dict[Check, Change] = {
+    postgres.postgres: {
+        "postgres_version": "",
+        "postgres_max_connections": "200",
+        "__postgres_connection_budget": "71",
+        "__postgres_api_processes": "3",
+        "__postgres_services_processes": "1",
+        "prefect_database_pool_size": 5,
+        "prefect_database_max_overflow": 10,
+        "postgres_reserved_connections": 10,
+        "prefect_database_password": "geheim",
+        "prefect_database_name": "prefect",
+        "prefect_database_user": "prefect",
+        "postgres_settings": {"work_mem": "8MB"},
+        "postgres_client_addresses": [
+            "10.0.3.7",
+            "10.0.3.0/24",
+            "fd00::/64",
+            "::1",
+            "db.example.com",
+            ".example.com",
+            "samenet",
+            "10.0.3.9/24",
+        ],
+        "postgres_hba_entries": [
+            {"type": "local", "database": "all", "user": ["a", "b"]},
+            {"database": ["a"], "user": "b", "address": "all"},
+        ],
+    },
+    postgres.postgres_host: {"postgres_version": "", "__postgres_servers": [], "__postgres_installed_version": "", "__postgres_major": ""},
+    postgres.prefect_backup: {
+        "hostvars": {"state1": {}},
+        "prefect_backup_host": "state1",
+        "prefect_backup_keep": 7,
+        "prefect_backup_max_age": 0,
+        "prefect_backup_directory": "/var/backups/prefect",
+    },
+    postgres.prefect_restore: {
+        "prefect_restore_file": "newest",
+        "__prefect_restore_real": True,
+        "prefect_backup_host": "state1",
+        "prefect_backup_directory": "/var/backups/prefect",
+    },
+    redis.redis: {
+        "prefect_redis_username": "prefect",
+        "prefect_redis_password": "geheim",
+        "redis_acl_users": {"reader": "geheim"},
+        "redis_settings": {"timeout": 5},
+        "redis_package": "redis-server",
+        "common_redis_package_since": {"redis-server": 12, "valkey-server": 13},
+        "ansible_facts": {},
+        "__redis_other": {"stat": {"exists": False}},
+        "__redis_other_package": "valkey-server",
+    },
+    redis.redis_host: {"__redis_installed_version": "7.0.15", "redis_package": "redis-server"},
+    redis.redis_data: {
+        "inventory_hostname": "state1",
+        "common_redis_data": "/var/lib/redis",
+        "redis_cli": "redis-cli",
+        "__redis_earlier": {"files": [{"path": "/var/lib/redis/dump.rdb", "size": 90}]},
+    },
+    nginx.nginx: {
+        "inventory_hostname": "lb1",
+        "nginx_api_servers": [{"address": "10.0.0.1", "port": 4200}],
+        "nginx_access_log": "/var/log/nginx/prefect.access.log",
+        "nginx_tls_certificate": "/etc/ssl/c.pem",
+        "nginx_tls_certificate_key": "/etc/ssl/k.pem",
+        "nginx_basic_auth_users": {"admin": "geheim", "reader": "geheim"},
+        "prefect_auth_string": "admin:geheim",
+        "__nginx_agreed": {"settings": {}, "trusted_proxies": []},
+    },
+    monitoring.exporters: {
+        "exporters_enabled": True,
+        "exporters_disabled": ["node"],
+        "common_exporters": [{"name": "node"}, {"name": "redis"}],
+        "groups": {"redis": ["state1", "state2"]},
+        "exporters_redis_username": "exporter",
+        "exporters_redis_password": "geheim",
+        "prefect_redis_username": "prefect",
+        "redis_acl_users": {"reader": "geheim"},
+    },
+    monitoring.monitoring: {
+        "monitoring_alertmanager_receivers": [{"name": "none"}],
+        "monitoring_rule_files": [__file__],
+        "monitoring_prometheus_port": 9090,
+        "monitoring_alertmanager_port": "9093",
+        "monitoring_alertmanager_cluster_port": 9094,
+    },
+    monitoring.monitoring_host: {
+        "inventory_hostname": "monitor1",
+        "__monitoring_missing": ["prometheus"],
+        "__monitoring_own_unit": {"stat": {"exists": False}},
+    },
+    prefect.prefect: {
+        "__prefect_lock_problem": "",
+        "prefect_releases_keep": "2",
+        "prefect_wheelhouse": "",
+        "__prefect_wheelhouse_archives": [],
+        "common_release_id": "3.8.8-0123456789ab",
+        "prefect_logfire_enabled": False,
+        "prefect_logfire_token": "",
+        "prefect_logfire_sampling_rate": 1,
+        "prefect_logfire_sampling_background_rate": "0.1",
+    },
+    prefect.prefect_api: {"groups": {"prefect_api": ["api1", "api2"]}, "prefect_api_serial": 1},
+    prefect.remove_api: {
+        "prefect_remove_host": "api2",
+        "groups": {"prefect_api": ["api1", "api2"]},
+        "ansible_play_hosts_all": ["api1", "api2"],
+    },
+    prefect.rollback: {
+        "__prefect_rollback": {"problem": "", "release": "/opt/prefect/releases/3.8.7-x", "version": "3.8.7"},
+        "__lacking": [],
+        "__left_out": ["api2"],
+        "prefect_rollback_schema": "no",
+    },
+    prefect.upgrade: {
+        "__prefect_upgrade_hosts": {"api1": "/r/1", "api2": ""},
+        "prefect_upgrade_to": "2",
+        "common_release": "/r/2",
+        "prefect_upgrade_backup": "command",
+        "prefect_upgrade_backup_command": ["true"],
+    },
+    drill.prefect_drill: {
+        "__prefect_drill_table": {"kill_api": {}, "stop_api": {}, "restart_redis": {}},
+        "__prefect_drill_limits": LIMITS,
+        "__prefect_drill_given": ["kill_api"],
+        "__prefect_drill_hostless": ["restart_redis"],
+        "groups": {"prefect_api": ["api1", "api2"], "prefect_services": ["services1"]},
+        "prefect_drill_api_host": "api1",
+        "prefect_drill_services_host": "services1",
+        "prefect_drill_limits": {"kill_api": {"longest": 9}},
+        "prefect_drill_before": 1,
+        "prefect_drill_seconds": "20",
+        "prefect_drill_after": 5,
+        "prefect_drill_rate": 5,
+        "prefect_drill_clients": 5,
+        "prefect_drill_confirm": "http://lb1:4200/api",
+        "prefect_drill_url": "http://lb1:4200/api",
+    },
+}
+
+
+def cases(table: dict[Check, list[Any]]) -> list[Any]:
+    return [pytest.param(check, *each, id=f"{check.__name__}-{n}") for check, listed in table.items() for n, each in enumerate(listed)]
+
+
+WELL: dict[Check, list[tuple[Change]]] = {
+    **{check: [({},)] for check in GOOD},
+    postgres.postgres: [
+        *(({"postgres_version": version},) for version in ("", None, "14", "14.9", "15.4", 17)),
+        ({"postgres_max_connections": 71},),
+    ],
+    postgres.postgres_host: [
+        ({},),
+        ({"postgres_version": "17"},),
+        ({"__postgres_servers": [["14", "14.9"]], "__postgres_installed_version": "14.9"},),
+        (
+            {
+                "postgres_version": "15.4",
+                "__postgres_servers": [["13", "13.1"], ["15", "15.18"]],
+                "__postgres_installed_version": "15.18",
+            },
+        ),
+    ],
+    postgres.prefect_restore: [({},), ({"prefect_restore_file": "", "__prefect_restore_real": False},)],
+    redis.redis: [
+        ({},),
+        ({"redis_package": "valkey-server", "ansible_facts": {"distribution_major_version": "13"}},),
+        ({"ansible_facts": {"distribution_major_version": "sid"}},),
+    ],
+    redis.redis_host: [({},), ({"__redis_installed_version": ""},), ({"__redis_installed_version": "6.2"},)],
+    redis.redis_data: [
+        ({},),
+        ({"__redis_earlier": {}},),
+        ({"__redis_earlier": {"files": [{"path": "/d/dump.rdb", "size": 900}, {"path": "/d/appendonlydir", "size": 4096}]}},),
+    ],
+    nginx.nginx: [({},), ({"prefect_auth_string": None},), ({"nginx_tls_certificate": "", "nginx_tls_certificate_key": ""},)],
+    monitoring.exporters: [
+        ({},),
+        ({"exporters_enabled": "false", "exporters_redis_password": ""},),
+        ({"exporters_disabled": ["redis"], "exporters_redis_password": "", "exporters_redis_username": "default"},),
+        ({"groups": {}, "exporters_redis_password": ""},),
+    ],
+    monitoring.monitoring_host: [({},), ({"__monitoring_missing": [], "__monitoring_own_unit": {"stat": {"exists": True}}},)],
+    prefect.prefect: [
+        ({},),
+        ({"prefect_wheelhouse": "/w", "__prefect_wheelhouse_archives": ["/w/a.tar"]},),
+        ({"prefect_logfire_enabled": "yes", "prefect_logfire_token": "geheim"},),
+    ],
+    prefect.upgrade: [({},), ({"prefect_upgrade_to": "", "__prefect_upgrade_hosts": {"api1": "/r/2"}},)],
+}
+
+
+@pytest.mark.parametrize(("check", "change"), cases(WELL))
+def test_nothing_wrong(check: Check, change: Change) -> None:
+    assert list(check({**GOOD[check], **change})) == []
+
+
+BAD: dict[Check, list[tuple[Change, str]]] = {
+    postgres.postgres: [
+        (
+            {"postgres_version": "14.8"},
+            'postgres_version is "14.8", but several Prefect servers need PostgreSQL 14.9 or newer; ask for a newer one.',
+        ),
+        ({"postgres_version": 13}, 'postgres_version is "13", but'),
+        (
+            {"postgres_version": "latest"},
+            'postgres_version is "latest"; it takes a major such as "17", the least release wanted such as "15.4", or "" for that of',
+        ),
+        (
+            {"postgres_max_connections": 70},
+            "postgres_max_connections is 70, but 3 API and 1 services processes with 16 connections each (prefect_database_pool_size +"
+            " prefect_database_max_overflow + 1), two more for each services process and 10 in reserve (postgres_reserved_connections)"
+            " need 71; raise it, leave it out, or make the pools smaller.",
+        ),
+        ({"prefect_database_password": ""}, "prefect_database_password is missing or empty; the owner of the database needs one."),
+        ({"prefect_database_password": None}, "prefect_database_password is missing or empty"),
+        (
+            {"postgres_settings": {"port": 1, "hba_file": "x", "work_mem": "8MB"}},
+            "postgres_settings holds hba_file, port, which the role sets itself; use its own variables (postgres_port,",
+        ),
+        *(
+            ({"postgres_client_addresses": [address]}, f'hold what pg_hba.conf cannot: "{address}"; an address is an IP address')
+            for address in ("10.0.3.300", "10.0.3.0/33", "10.0.3.0/255.0.0.0", "10", "fe80::1%eth0", "fd00::/129", "a b", "-a", "")
+        ),
+        ({"postgres_hba_entries": [{"database": "a", "user": "b"}]}, 'cannot: ""; an address'),
+        ({"postgres_hba_entries": [{"type": "host", "database": "a", "user": ['b"'], "address": "all"}]}, r'cannot: "b\""; an address'),
+        ({"prefect_database_name": "a\tb"}, r'cannot: "a\tb"; an address'),
+    ],
+    postgres.postgres_host: [
+        (
+            {"__postgres_servers": [["17", "17.2"], ["15", "15.18"]], "__postgres_installed_version": "17.2"},
+            "PostgreSQL 15 and 17 are both installed; set postgres_version to the one that serves Prefect.",
+        ),
+        (
+            {"postgres_version": "17", "__postgres_servers": [["15", "15.18"]]},
+            "PostgreSQL 15.18 is installed, but postgres_version asks for 17; set postgres_version to what is there, or move the data first"
+            " (pg_upgradecluster).",
+        ),
+        (
+            {"__postgres_servers": [["14", "14.8"]], "__postgres_installed_version": "14.8", "__postgres_major": "14"},
+            "PostgreSQL 14.8 is installed, but 14.9 or newer is needed; upgrade the package postgresql-14, or set postgres_version to a"
+            " newer major before anything is installed.",
+        ),
+        (
+            {
+                "postgres_version": "15.4",
+                "__postgres_servers": [["15", "15.3"]],
+                "__postgres_installed_version": "15.3",
+                "__postgres_major": "15",
+            },
+            "PostgreSQL 15.3 is installed, but 15.4 or newer is needed",
+        ),
+    ],
+    postgres.prefect_backup: [
+        (
+            {"prefect_backup_host": "gone"},
+            'prefect_backup_host is "gone"; it has to be a host of the inventory, which takes the dumps and keeps them.',
+        ),
+        ({"prefect_backup_keep": 0}, 'prefect_backup_keep is "0"; it has to be 1 or more.'),
+        ({"prefect_backup_max_age": -1}, 'prefect_backup_max_age is "-1"; it takes seconds, or 0 for a new dump each time.'),
+        (
+            {"prefect_backup_directory": "backups"},
+            'prefect_backup_directory is "backups"; it has to be an absolute path, and a folder of its own.',
+        ),
+        ({"prefect_backup_directory": "/"}, 'prefect_backup_directory is "/"'),
+    ],
+    postgres.prefect_restore: [
+        (
+            {"prefect_restore_file": ""},
+            'prefect_restore_file is missing: give the path of a dump on state1, or "newest" for the newest in /var/backups/prefect.'
+            " (prefect_restore_rehearsal=true tries the newest and leaves nothing behind.)",
+        )
+    ],
+    redis.redis: [
+        *(
+            (
+                {"prefect_redis_username": user},
+                f'prefect_redis_username is "{user}"; it takes letters, digits and . _ @ -, and neither the name "default", which'
+                " has to stay"
+                " switched off, nor one of redis_acl_users.",
+            )
+            for user in ("", "a b", "default", "reader")
+        ),
+        ({"prefect_redis_password": None}, "prefect_redis_password is missing or empty; Redis accepts no client without one."),
+        (
+            {"redis_settings": {"Port": 1, "appendonly": "no", "timeout": 5}},
+            "redis_settings holds appendonly, port, which the role sets itself; use its own variables (redis_port, redis_bind,"
+            " redis_maxmemory, redis_acl_rules, redis_acl_users).",
+        ),
+        (
+            {"redis_package": "valkey-server", "ansible_facts": {"distribution": "Debian", "distribution_major_version": "12"}},
+            "redis_package is valkey-server, which Debian 12 does not have; Debian 13 is the first with it. Set redis_package to"
+            " redis-server, or use a newer host.",
+        ),
+        (
+            {"__redis_other": {"stat": {"exists": True}}},
+            "redis_package is redis-server, but this host runs valkey-server, with its data in /var/lib/valkey. One is not turned into the"
+            ' other. Set redis_package back to valkey-server, or follow "From Redis to Valkey" in docs/operations.md.',
+        ),
+    ],
+    redis.redis_host: [
+        (
+            {"__redis_installed_version": "6.0.16"},
+            "Redis 6.0.16 is installed, but Prefect needs 6.2 or newer; upgrade the package redis-server.",
+        )
+    ],
+    redis.redis_data: [
+        (
+            {"__redis_earlier": {"files": [{"path": "/var/lib/redis/dump.rdb", "size": 201}]}},
+            "Redis on state1 has data of an earlier configuration in /var/lib/redis/dump.rdb and no append-only file, so"
+            " it would start"
+            ' empty. To keep the data, run "redis-cli CONFIG SET appendonly yes" there; to do without, move the file away. Then'
+            " run the same"
+            " command again.",
+        )
+    ],
+    nginx.nginx: [
+        (
+            {"nginx_api_servers": []},
+            "nginx on lb1 has no API server to pass requests to: put hosts into the group prefect_api, or set nginx_api_servers.",
+        ),
+        *(
+            (
+                {"nginx_access_log": path},
+                f'nginx_access_log is "{path}"; it has to be the absolute path of a file, of letters, digits and . _ - only.',
+            )
+            for path in ("", "access.log", "/var/log/", "/a b", "/a\n")
+        ),
+        *(
+            ({name: ""}, "nginx_tls_certificate and nginx_tls_certificate_key go together, and only one of them is set.")
+            for name in ("nginx_tls_certificate", "nginx_tls_certificate_key")
+        ),
+        (
+            {"nginx_basic_auth_users": {"a:b": "geheim", "#c": "geheim", "d e": "geheim", "f": ""}},
+            "nginx_basic_auth_users: a:b, #c, d e, f cannot log in. A name must have neither colon nor space, and a password"
+            " must not be empty.",
+        ),
+        (
+            {"nginx_basic_auth_users": {"admin": "other"}},
+            "nginx_basic_auth_users has the user of prefect_auth_string, with another password. Leave it out: that user may"
+            " come in anyway.",
+        ),
+        (
+            {"__nginx_agreed": {"trusted_proxies": ["0.0.0.0/0"]}},
+            "nginx_trusted_proxies holds '0.0.0.0/0', which is every address there is",
+        ),
+    ],
+    monitoring.exporters: [
+        ({"exporters_disabled": ["nod"]}, "exporters_disabled names nod; there are node, redis."),
+        *(
+            (
+                {"exporters_redis_username": user},
+                f'exporters_redis_username is "{user}"; it takes letters, digits and . _ -, and none of the users that Redis has already.',
+            )
+            for user in ("", "a b", "default", "prefect", "reader")
+        ),
+        (
+            {"exporters_redis_password": ""},
+            "exporters_redis_password is missing or empty; the exporter of Redis (on state1, state2) needs a password of its"
+            " own. Set it, in"
+            " a file encrypted with ansible-vault, or put redis into exporters_disabled.",
+        ),
+    ],
+    monitoring.monitoring: [
+        *(
+            (
+                {"monitoring_alertmanager_receivers": receivers},
+                "monitoring_alertmanager_receivers has to hold at least one receiver, and each has to have a name.",
+            )
+            for receivers in ([], [{"name": "a"}, {}])
+        ),
+        (
+            {"monitoring_rule_files": ["/nowhere.yml", __file__]},
+            "monitoring_rule_files names /nowhere.yml, which the machine that runs Ansible does not have.",
+        ),
+        (
+            {"monitoring_prometheus_port": 9094},
+            "monitoring_prometheus_port, monitoring_alertmanager_port and monitoring_alertmanager_cluster_port have to differ.",
+        ),
+    ],
+    monitoring.monitoring_host: [
+        (
+            {"__monitoring_missing": []},
+            "A Prometheus is installed on monitor1 already, and would lose its configuration. Keep it: take the host out of the group"
+            " monitoring, set exporters_enabled: true, and give it what the playbook scrape_config prints. Or remove the"
+            " package prometheus.",
+        )
+    ],
+    prefect.prefect: [
+        ({"__prefect_lock_problem": "no lock", "prefect_wheelhouse": "/w"}, "no lock"),
+        ({"prefect_releases_keep": 1}, "prefect_releases_keep is 1; it has to be 2 or more, so that there is a release to go back to."),
+        (
+            {"prefect_wheelhouse": "/w"},
+            "The folder prefect_wheelhouse, /w, has no archive for 3.8.8-0123456789ab; make it with the playbook"
+            " selfhosted.prefect.wheelhouse (make wheelhouse), for this version.",
+        ),
+        (
+            {"prefect_logfire_enabled": True},
+            "prefect_logfire_enabled needs prefect_logfire_token, the write token of a Logfire project. Set it, in a file encrypted with"
+            " ansible-vault.",
+        ),
+        *(
+            (
+                {"prefect_logfire_enabled": True, "prefect_logfire_token": "geheim", f"prefect_logfire_sampling_{name}": rate},
+                "both are parts of 1, and the first must not exceed the second, or no server would start.",
+            )
+            for name, rate in (("rate", 1.1), ("rate", "0.01"), ("background_rate", -0.1))
+        ),
+    ],
+    prefect.prefect_api: [
+        ({"prefect_api_serial": 0}, "prefect_api_serial must be at least 1, not 0."),
+        ({"prefect_api_serial": "100%"}, "would take all 2 serving hosts out at once"),
+    ],
+    prefect.remove_api: [
+        ({"prefect_remove_host": None}, "prefect_remove_host is not set. Say which host, with -e prefect_remove_host=NAME."),
+        ({"prefect_remove_host": "db"}, "prefect_remove_host is db, which is not in the group prefect_api (api1, api2)."),
+        ({"groups": {"prefect_api": ["api2"]}}, "api2 is the last API host; without it the API has no server."),
+        ({"ansible_play_hosts_all": ["api1"]}, "api2 is left out by --limit."),
+    ],
+    prefect.rollback: [
+        ({"__prefect_rollback": {"problem": "No host has a release before"}}, "No host has a release before"),
+        (
+            {"__lacking": ["api1", "api3"]},
+            "api1, api3 does not have /opt/prefect/releases/3.8.7-x any more. Run the playbook site with prefect_version=3.8.7 and"
+            " prefect_allow_downgrade=true, which installs it.",
+        ),
+        (
+            {"prefect_rollback_schema": True},
+            "prefect_rollback_schema takes the schema away from under api2, which this run leaves out. Run it without --limit.",
+        ),
+    ],
+    prefect.upgrade: [
+        ({"__prefect_upgrade_hosts": {"api1": ""}}, "No host runs a release yet, so there is nothing to upgrade. Run the playbook site."),
+        (
+            {"__prefect_upgrade_hosts": {"api1": "/r/2", "api2": "/r/2"}},
+            "prefect_upgrade_to is 2, and every host runs that already. Leave it out to have everything checked and brought in"
+            " line with the"
+            " inventory.",
+        ),
+        (
+            {"prefect_upgrade_backup_command": []},
+            'prefect_upgrade_backup is "command", and prefect_upgrade_backup_command is empty; it takes the words of a command.',
+        ),
+    ],
+    drill.prefect_drill: [
+        (
+            {"__prefect_drill_given": ["kill_api", "kill_everything"]},
+            "There is no scenario kill_everything (prefect_drill_scenarios); there are kill_api, stop_api, restart_redis.",
+        ),
+        (
+            {"groups": {"prefect_api": ["api1"], "prefect_services": ["services1"]}},
+            "There is only one API host (group prefect_api), so there",
+        ),
+        (
+            {"__prefect_drill_given": ["restart_redis"]},
+            "No host of this inventory runs what restart_redis (prefect_drill_scenarios) would break: a managed service is for its provider"
+            " to drill.",
+        ),
+        (
+            {"prefect_drill_api_host": "a", "prefect_drill_services_host": "b"},
+            "a, b (prefect_drill_api_host, prefect_drill_services_host) is no host of the group that it is for.",
+        ),
+        (
+            {"prefect_drill_limits": {"kill": {"failed": 1}, "kill_api": {"fast": 1}}},
+            "prefect_drill_limits has kill, fast; it takes scenarios (kill_api, stop_api, restart_redis) and in them measures"
+            " (failed, lost,"
+            " longest).",
+        ),
+        *(
+            (
+                {name: 0},
+                "prefect_drill_before, prefect_drill_seconds, prefect_drill_after, prefect_drill_rate and prefect_drill_clients"
+                " have to be 1"
+                " or more.",
+            )
+            for name in ("prefect_drill_before", "prefect_drill_clients")
+        ),
+        (
+            {"prefect_drill_confirm": ""},
+            "This breaks parts of a running service on purpose, and prefect_drill_confirm is not set. To go on, add:"
+            " -e prefect_drill_confirm=http://lb1:4200/api",
+        ),
+        ({"prefect_drill_confirm": "x"}, 'prefect_drill_confirm is "x", which is not the address of this service. To go on, add: -e'),
+        ({"prefect_drill_confirm": "", "prefect_drill_url": ""}, "prefect_drill_confirm is not set"),
+    ],
+}
+
+
+@pytest.mark.parametrize(("check", "change", "said"), cases(BAD))
+def test_one_problem(check: Check, change: Change, said: str) -> None:
+    (problem,) = check({**GOOD[check], **change})
+    assert said in problem
+    assert "geheim" not in problem
+
+
+def test_every_check_is_tried() -> None:
+    assert set(GOOD) == set(WELL) == set(BAD)
+
+
+def test_all_problems_at_once() -> None:
+    wrong = {"postgres_version": "13", "postgres_max_connections": 1, "prefect_database_password": "", "postgres_settings": {"port": 1}}
+    assert len(list(postgres.postgres({**GOOD[postgres.postgres], **wrong}))) == 4
