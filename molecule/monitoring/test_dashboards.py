@@ -13,7 +13,7 @@ import pytest
 from lab import Lab, direct
 
 LAB = Lab("monitoring", 4310)
-# Any Prometheus that watches a cluster can be asked; by default it is the lab's.
+# Any Prometheus that watches a cluster can be queried; by default it is the lab's.
 OWN = os.environ.get("PREFECT_PROMETHEUS_URL")
 PROMETHEUS = OWN or dashboards.lab_prometheus(LAB.inventory)
 # Counted from the first one on; there while a part of Prefect is switched off.

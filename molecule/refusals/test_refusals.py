@@ -211,7 +211,7 @@ CASES = {
     "workers that cannot run": Case(
         (
             "prefect_workers has a-b more than once",
-            "prefect_workers, a-b: the work pool 'a b' may not exist, and the API cannot be asked. Create it, or set `type: process`",
+            "prefect_workers, a-b: the work pool 'a b' may not exist, and the API cannot be queried. Create it, or set `type: process`",
             "prefect_workers, newer: `requirements` has Prefect 99.0, and the servers run",
             "prefect_workers, own: /srv/flows has no Prefect in it",
             "prefect_workers, none: `limit` is 0",

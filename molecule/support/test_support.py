@@ -219,7 +219,7 @@ def test_bundle(tmp_path: Path) -> None:
     assert "Started" in texts["state1/journal/prefect-services.service.txt"]
     for words_ in ("Revision of the schema", "Flow runs by state", "Connections", "Slow queries, now"):
         assert words_ in texts["api1/database.txt"]
-    assert "(the database cannot be asked" not in texts["api1/database.txt"]
+    assert "(the database cannot be queried" not in texts["api1/database.txt"]
     assert "redis_version" in texts["api1/redis.txt"]
     assert re.search(r"stream +\S+ +\d", texts["api1/redis.txt"])
     assert "prefect==" in texts["api1/versions.txt"]
@@ -252,8 +252,8 @@ def test_without_redis_and_database(tmp_path: Path) -> None:
         texts, _output = bundle(tmp_path)
     finally:
         LAB.on("state1", "systemctl start postgresql.service redis-server.service; systemctl start 'postgresql@*.service' || true")
-    assert "(the database cannot be asked:" in texts["api1/database.txt"]
-    assert "(Redis cannot be asked:" in texts["api1/redis.txt"]
+    assert "(the database cannot be queried:" in texts["api1/database.txt"]
+    assert "(Redis cannot be queried:" in texts["api1/redis.txt"]
     assert "PROBLEM" in texts["status.txt"]
     assert leaks(texts) == []
 

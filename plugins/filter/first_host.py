@@ -28,7 +28,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Say who takes backups
+- name: Show the backup host
   ansible.builtin.debug:
     msg: "{{ groups | selfhosted.prefect.first_host('postgres', 'prefect_api') }}"
     # => "state1"

@@ -142,7 +142,7 @@ class Backup:
     sleep: Callable[[float], None] = time.sleep
 
     def plan(self) -> Outcome:
-        """What :meth:`run` would do, with everything asked that can be asked without writing."""
+        """What :meth:`run` would do, with every query that needs no write."""
         with contextlib.closing(self.connect()) as session:
             source = read_source(session, self.database)
         existing, reason, damaged = self._existing(source)
@@ -158,7 +158,7 @@ class Backup:
 
         Raises:
             BackupError, DumpError, ToolError: there is no new dump; what was there is still there.
-            NetError, PostgresError: the database cannot be asked.
+            NetError, PostgresError: the database cannot be queried.
         """
         with only_one(self.directory, self.deadline), contextlib.closing(self.connect()) as session:
             for path in leftovers(self.directory):

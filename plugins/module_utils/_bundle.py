@@ -27,8 +27,8 @@ status.txt, status.json    the state of the whole, as the playbook "status" prin
 <host>/units.txt           states of the units, and the units themselves
 <host>/config/             configuration as it is on the host; config/nginx-T.txt is all of nginx's
 <host>/journal/, log/      the last lines of each
-<host>/database.txt        revision, queue lengths, connections, slow queries, large tables (asked from this host)
-<host>/redis.txt           what Redis says of itself, lengths of queues and streams (asked from this host)
+<host>/database.txt        revision, queue lengths, connections, slow queries, large tables (queried from this host)
+<host>/redis.txt           what Redis says of itself, lengths of queues and streams (queried from this host)
 
 Secrets are replaced by asterisks: those that the inventory and the hosts' settings hold, and what looks like one. Names of hosts, their
 addresses, names of flows and what programs wrote into their logs are here as they are. Look through it before you send it.
@@ -89,7 +89,7 @@ def _note(host: str, answer: Mapping[str, Any]) -> list[str]:
     if answer.get("failed") or answer.get("exception"):
         return [f"{host} could not be read, so nothing of it is here: {_reason(answer)}"]
     if not answer.get("files"):
-        return [f"{host} was not asked, so nothing of it is here"]
+        return [f"{host} was not queried, so nothing of it is here"]
     return []
 
 

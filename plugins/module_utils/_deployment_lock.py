@@ -21,7 +21,7 @@ KEY = "selfhosted.prefect:deployment"
 ANY_HOLDER = "*"
 """In place of a token: takes the lease from any holder."""
 
-# Gives the lease to ARGV[1] if it is free, already theirs, or of ARGV[4], whom they follow; else tells who holds it.
+# Gives the lease to ARGV[1] if it is free, already theirs, or of ARGV[4], whom they follow; else returns its holder.
 _HOLD = """
 local held = redis.call('GET', KEYS[1])
 local wanted = cjson.decode(ARGV[2])

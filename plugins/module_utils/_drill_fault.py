@@ -198,7 +198,7 @@ class FaultInjector:
         def show(argv: list[str]) -> str:
             ended = self._command(argv, _SECONDS)
             if ended.rc:
-                raise FaultError(f"systemd cannot be asked: {ended.tail(1)}.")
+                raise FaultError(f"systemd cannot be queried: {ended.tail(1)}.")
             return ended.output
 
         return units(names, [], show)

@@ -263,10 +263,10 @@ class Scheduler:
 
 
 def systemctl(argv: list[str]) -> str:
-    """What systemctl prints. Raises UnmetError when it cannot be asked."""
+    """What systemctl prints. Raises UnmetError when it cannot be queried."""
     ended = run(argv, 10)
     if ended.rc:
-        raise UnmetError(f"systemd cannot be asked: {ended.tail(1)}")
+        raise UnmetError(f"systemd cannot be queried: {ended.tail(1)}")
     return ended.output
 
 

@@ -28,11 +28,11 @@ def lacking(*libraries: str) -> list[str]:
 
 
 class MissingLibraryError(NetError):
-    """Nothing can be asked, however often it is tried."""
+    """Nothing can be queried, however often it is tried."""
 
     def __init__(self, library: str) -> None:
         super().__init__(
-            f"cannot be asked: {sys.executable} has no library {library}. Every Prefect release has it;"
+            f"cannot be queried: {sys.executable} has no library {library}. Every Prefect release has it;"
             " the option interpreters says where it is"
         )
 

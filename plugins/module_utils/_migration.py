@@ -223,7 +223,7 @@ class Migration:
 
         Raises:
             MigrationError: it is not there, or an index is invalid.
-            NetError, PostgresError: the database cannot be asked.
+            NetError, PostgresError: the database cannot be queried.
         """
         with self.connect() as schema:
             report = self._gather(schema)

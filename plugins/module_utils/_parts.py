@@ -49,7 +49,7 @@ def parts(report: Mapping[str, Any]) -> dict[str, list[Part]]:
 
 def _answers(server: Mapping[str, Any] | None) -> tuple[str, str]:
     if server is None:
-        return UNKNOWN, "was not asked"
+        return UNKNOWN, "was not queried"
     if server["problem"] or not server["ready"]:
         return BAD, "not ready"
     return GOOD, f"ready in {server['milliseconds']} ms"
@@ -91,7 +91,7 @@ def _state_part(report: Mapping[str, Any], key: str, what: str, group: str, unit
     found = report.get(key) or {}
     name = hosts[0] if hosts else found.get("address", "?")
     if not found:
-        return _of_unit(report, name, unit, what) if hosts else Part(name, what, UNKNOWN, "was not asked")
+        return _of_unit(report, name, unit, what) if hosts else Part(name, what, UNKNOWN, "was not queried")
     if found["problem"]:
         return Part(name, what, BAD, "does not answer")
     return Part(name, what, GOOD, f"{found['version']}, answers")

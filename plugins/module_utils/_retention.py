@@ -197,7 +197,7 @@ def read_retention(
     """What the database says that the cluster keeps, or else ``environment``, what this host's settings say; None for a new cluster.
 
     Raises:
-        PostgresError, NetError: the database cannot be asked.
+        PostgresError, NetError: the database cannot be queried.
     """
     with connect(parts, timeout, options={"application_name": "selfhosted.prefect retention"}) as session:
         record = recorded(session)

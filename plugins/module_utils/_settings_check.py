@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an installed release takes a set of settings, asked of the release itself."""
+"""Whether an installed release takes a set of settings, checked by the release itself."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|KEY|URL|HEADERS")
 
 
 class SettingsCheckError(Exception):
-    """The release could not be asked; the message says why."""
+    """The release could not be queried; the message says why."""
 
 
 @dataclass(frozen=True)

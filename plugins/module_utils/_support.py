@@ -113,7 +113,7 @@ def database_text(
             for title, header, sql in _QUERIES:
                 sections.append(f"## {title}\n\n{_table(session, header, sql)}")
     except (NetError, PostgresError) as error:
-        sections.append(f"(the database cannot be asked: {error})")
+        sections.append(f"(the database cannot be queried: {error})")
     return _shown("\n\n".join(sections) + "\n", list(secrets))
 
 
@@ -133,7 +133,7 @@ def redis_text(
                     sections.append(f"## INFO\n\n{_reply(redis, 'INFO')}")
                 sections.append(f"## Queues of database {number}\n\n{_queues(redis)}")
         except (NetError, RedisError) as error:
-            sections.append(f"## Database {number}\n\n(Redis cannot be asked: {error})")
+            sections.append(f"## Database {number}\n\n(Redis cannot be queried: {error})")
     return _shown("\n\n".join(sections) + "\n", list(secrets))
 
 

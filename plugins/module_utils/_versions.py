@@ -45,7 +45,7 @@ def _releases(hosts: Mapping[str, Any], target: str) -> list[str]:
 
 def _schema(schema: Mapping[str, Any]) -> list[str]:
     if "pending" not in schema:
-        return ["Schema: not known yet, because the release or the database cannot be asked"]
+        return ["Schema: not known yet, because the release or the database cannot be queried"]
     pending = [text(name) for name in schema["pending"]]
     if schema.get("ahead"):
         return [f"Schema: at {schema['before']}, which a newer release has made; it is left as it is"]

@@ -103,7 +103,7 @@ def _pool(worker: Worker, pools: Mapping[str, str]) -> Iterator[str]:
     if kind and kind != TYPE:
         yield f"the work pool {pool!r} is of the type {kind}, and these workers run pools of the type {TYPE}. Use another pool."
     elif pool and not kind and not worker["type"]:
-        known = "does not exist" if kind is not None else "may not exist, and the API cannot be asked"
+        known = "does not exist" if kind is not None else "may not exist, and the API cannot be queried"
         yield f"the work pool {pool!r} {known}. Create it, or set `type: {TYPE}`, with which the worker creates it."
 
 

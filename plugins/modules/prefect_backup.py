@@ -18,7 +18,7 @@ description:
   - A running migration is waited for, and one that starts meanwhile waits for the dump.
   - Older dumps of the same database beyond O(keep) are removed when the new one is in place, and so is what an interrupted run left.
   - The client tools have to be of the server's major version or newer, as Debian and PostgreSQL's own packages install them.
-  - In check mode it says whether a dump would be taken, having asked the database, the tools and the disk.
+  - In check mode it says whether a dump would be taken, after checks of the database, the tools and the disk.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.action_group

@@ -47,7 +47,7 @@ options:
     required: true
   required:
     description:
-      - Whether it is an error when Redis cannot be asked. Before the first deployment there is none.
+      - Whether it is an error when Redis cannot be queried. Before the first deployment there is none.
       - With V(false) one that cannot be reached is passed over, and one that answers but refuses (the login, a command) is a warning.
     type: bool
     default: true

@@ -29,7 +29,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nothing is asked or waited for, and nothing is sent.
+    details: Nothing is queried or waited for, and nothing is sent.
   diff_mode:
     support: full
   idempotent:
@@ -104,7 +104,7 @@ options:
         without a path.
       - Requests for C(/admin/version) with the header C(X-Prefect-Probe) are sent through each, until the header C(X-Prefect-Server) of an
         answer names this server, as the role C(nginx) has it.
-      - A balancer that names none cannot be asked. O(confirm_timeout) is waited for in full then, without a warning.
+      - A balancer that names none cannot be queried. O(confirm_timeout) is waited for in full then, without a warning.
     type: list
     elements: str
     default: []

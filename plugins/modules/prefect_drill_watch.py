@@ -21,7 +21,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Nothing is run and nothing is asked.
+    details: Nothing is run and nothing is queried.
   diff_mode:
     support: none
     details: Nothing is different afterwards.

@@ -128,12 +128,12 @@ healthy:
   type: bool
   sample: true
 version:
-  description: The version that answered; empty if it was not asked for or did not answer.
+  description: The version that answered; empty if no version is expected, or without an answer.
   returned: always
   type: str
   sample: 3.8.8
 attempts:
-  description: How many times everything was asked.
+  description: How many times all conditions were checked.
   returned: always
   type: int
   sample: 7
@@ -157,7 +157,7 @@ journal:
   elements: str
   sample: ["prefect-api@4200.service, this start only, from 2026-11-28 17:00:01 on:", "17:00:03 KeyError: 'x'"]
 answers:
-  description: The last answer to each condition that was asked.
+  description: The last answer to each condition that was checked.
   returned: always
   type: dict
   sample:
@@ -250,7 +250,7 @@ def main() -> None:
     try:
         wanted = conditions(params)
     except ValueError as error:
-        module.fail_json(msg=f"{error}. Nothing was asked.")
+        module.fail_json(msg=f"{error}. Nothing was queried.")
     if not wanted:
         module.fail_json(msg="There is nothing to look at: give url, units, or redis with deep=true.")
     outcome = wait_until(wanted, policy)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_info
-short_description: How a Prefect deployment is, asked from one of its hosts
+short_description: How a Prefect deployment is, queried from one of its hosts
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
@@ -42,7 +42,7 @@ options:
         description: Its number on that host, which is not used here.
         type: int
   url:
-    description: Where the balancer answers, such as C(http://10.0.0.13:4200/api). Without it the balancer is not asked.
+    description: Where the balancer answers, such as C(http://10.0.0.13:4200/api). Without it the balancer is not queried.
     type: str
     default: ""
   auth_string:
@@ -51,7 +51,7 @@ options:
     default: ""
   workers:
     description:
-      - The workers that have to be online, each as C(POOL/NAME), with their names in Prefect. O(url) is asked for them.
+      - The workers that have to be online, each as C(POOL/NAME), with their names in Prefect. O(url) is queried for them.
     type: list
     elements: str
     default: []

@@ -121,12 +121,12 @@ EXAMPLES = r"""
 RETURN = r"""
 before:
   description: The revision at the beginning; empty for an empty database.
-  returned: when the database could be asked
+  returned: when the database could be queried
   type: str
   sample: bad1e352c597
 after:
   description: The revision now. In check mode, the one it would come to.
-  returned: when the database could be asked
+  returned: when the database could be queried
   type: str
   sample: d4a7e1c93f52
 head:
@@ -138,31 +138,31 @@ pending:
   description:
     - The revisions that were still to be applied at the end, in order. In check mode those that would be applied.
     - With O(state=downgraded) those to be undone, in the order in which they are.
-  returned: when the database could be asked
+  returned: when the database could be queried
   type: list
   elements: str
   sample: []
 ahead:
   description: Whether the schema is past the wanted revision, because a newer release has migrated it.
-  returned: when the database could be asked
+  returned: when the database could be queried
   type: bool
   sample: false
 invalid_indexes:
   description: Indexes that an interrupted build left behind. PostgreSQL does not use them.
-  returned: when the database could be asked
+  returned: when the database could be queried
   type: list
   elements: str
   sample: []
 registered:
   description: Whether the block types were registered, or would be, although the schema was where it should be.
-  returned: when the database could be asked
+  returned: when the database could be queried
   type: bool
   sample: false
 tables:
   description:
     - The existing tables that the work touches, as they were before it; the largest first. Empty when there is nothing to do.
     - They are those that the revisions' sources name, so a table may be listed that is only referred to.
-  returned: when the database could be asked
+  returned: when the database could be queried
   type: list
   elements: dict
   contains:
@@ -183,7 +183,7 @@ estimate:
   description:
     - How long the work will take, from the tables' rows; empty when there is nothing to do, and on the way down.
     - A work that would take longer than O(timeout) even at its quickest is refused before anything is changed.
-  returned: when the database could be asked
+  returned: when the database could be queried
   type: dict
   contains:
     least:

@@ -13,7 +13,7 @@ author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Looks at a host, and at the servers it will need, and returns every problem it finds, each as a sentence with its remedy.
   - It changes nothing and does not fail because of a problem, so that those of all hosts can be shown together.
-  - PostgreSQL and Redis are asked with the libraries of a Prefect release. Without one it is only seen that they accept connections.
+  - PostgreSQL and Redis are queried with the libraries of a Prefect release. Without one it is only seen that they accept connections.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
@@ -174,7 +174,7 @@ options:
       databases:
         description:
           - The numbered databases of Redis that must be there.
-          - With any, it is also checked that the user may do all that Prefect does. The commands are asked for in a transaction that is
+          - With any, it is also checked that the user may do all that Prefect does. The commands are checked in a transaction that is
             discarded, so none of them runs.
         type: list
         elements: int
@@ -240,7 +240,7 @@ found:
       type: str
       sample: Debian GNU/Linux 12 (bookworm)
     python:
-      description: The version of O(python.path); empty if it was not asked for or does not work.
+      description: The version of O(python.path); empty if no Python is wanted, or it does not work.
       type: str
       sample: 3.11.2
     servers:

@@ -77,7 +77,7 @@ options:
     description:
       - Folder, on the machine that runs Ansible, with the archives that M(selfhosted.prefect.prefect_wheelhouse) makes, called
         C(prefect-<name of the release's folder>-<architecture>.tar). A host that builds gets the one for its architecture.
-      - Without it the package index is asked.
+      - Without it the package index is used.
     type: path
   requirements:
     description:

@@ -92,7 +92,7 @@ def main() -> None:
     module.no_log_values = set()
     given["environment"] = sorted(environment)
     if module.check_mode and not Path(given["release"], "bin", "python").exists():
-        module.warn(f"{given['release']} is not installed yet, so it cannot be asked about its settings.")
+        module.warn(f"{given['release']} is not installed yet, so it cannot be queried for its settings.")
         module.exit_json(changed=False, problems=[], unknown=[])
     if not Path(given["release"], "bin", "python").exists():
         module.fail_json(

@@ -51,11 +51,11 @@ options:
     type: bool
     default: false
   database:
-    description: The database to ask, as for M(selfhosted.prefect.prefect_info). Without it none is asked.
+    description: The database to query, as for M(selfhosted.prefect.prefect_info). Without it none is queried.
     type: dict
     default: {}
   redis:
-    description: The Redis to ask, as for M(selfhosted.prefect.prefect_info). Without it none is asked.
+    description: The Redis to query, as for M(selfhosted.prefect.prefect_info). Without it none is queried.
     type: dict
     default: {}
   redis_databases:

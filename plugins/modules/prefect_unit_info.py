@@ -125,7 +125,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._units import l
 
 
 def shut_ports(module: AnsibleModule) -> list[int]:
-    """The ports that are drained; none, with a warning, when nftables cannot be asked."""
+    """The ports that are drained; none, with a warning, when nftables cannot be queried."""
     try:
         return sorted(NftablesGate(0).ports())
     except DrainError as error:

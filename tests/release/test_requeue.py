@@ -180,7 +180,7 @@ def test_both_dockets_and_one_that_has_never_been_used(capsys: pytest.CaptureFix
 def test_says_on_one_line_without_the_password_why_not(capsys: pytest.CaptureFixture[str]) -> None:
     redis = Redis(error=ConnectionError("refused\nr@s r%40s"))
     assert requeue.main([], Settings(ENVIRONMENT), lambda _settings: redis) == 1
-    assert capsys.readouterr().err == "Redis cannot be asked who held which task: refused ******** ********\n"
+    assert capsys.readouterr().err == "Redis cannot be queried for the holders of tasks: refused ******** ********\n"
 
 
 def test_sees_processes() -> None:

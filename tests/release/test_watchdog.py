@@ -394,7 +394,7 @@ def test_streams_are_probed_at_once_when_redis_was_away_or_restarted() -> None:
     run(dog, site, 10)
     assert site.probed == 3
     assert [line.split(" (")[0] for line in site.said] == [
-        "Redis cannot be asked",
+        "Redis cannot be queried",
         *["Redis is back: the streams of events are probed"] * 2,
     ]
 

@@ -72,7 +72,7 @@ def confirm(
 ) -> Confirmed:
     """Sends probes through each balancer until one has led here, for at most ``timeout`` seconds; at least one each.
 
-    A balancer whose answer names no server is asked once, and the time is waited for in full.
+    A balancer whose answer names no server gets one request, and the time is waited for in full.
     """
     begun = clock()
     missing = dict.fromkeys(balancers, "")

@@ -134,7 +134,7 @@ class NftablesGate:
         if shown.rc:
             if "No such file or directory" in shown.output:
                 return set()
-            raise DrainError(f"nftables cannot be asked: {shown.tail(1)}. It takes root (become). Nothing was changed.")
+            raise DrainError(f"nftables cannot be queried: {shown.tail(1)}. It takes root (become). Nothing was changed.")
         sets = [entry["set"] for entry in json.loads(shown.output)["nftables"] if "set" in entry]
         return {port for each in sets for port in each.get("elem", []) if isinstance(port, int)}
 

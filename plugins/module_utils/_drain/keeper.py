@@ -70,7 +70,7 @@ class Monitor:
             os.set_blocking(self._output().fileno(), False)
 
     def heard(self) -> bool:
-        """Whether something has changed since this was last asked."""
+        """Whether something has changed since the last call."""
         found = False
         while self._process and self._output().read(65536):
             found = True

@@ -218,7 +218,7 @@ async def client(options: Options, sort: str, source: Iterator[Request], tally: 
         if sort == "fresh":
             connection.close()
         if len(tally.failures) > failed:
-            await asyncio.sleep(0.05)  # a service that refuses every request is not asked a thousand times a second
+            await asyncio.sleep(0.05)  # a service that refuses every request gets no thousand requests a second
     connection.close()
 
 

@@ -4,7 +4,7 @@
 """Has nginx leave out servers that say nothing: a process that is frozen, a host that is gone without a word.
 
 nginx notices by itself who refuses a connection. Of a server that accepts one and does not answer it only knows when its read timeout is
-over, a minute and more later, and meanwhile it goes on sending requests there. So each server is asked for its health again and again.
+over, a minute and more later, and meanwhile it goes on sending requests there. So the health of each server is probed again and again.
 One that is silent so many times in a row is refused for nginx by this host's own firewall, with a TCP reset, at which nginx asks the next
 one at once, and connections that wait for it are ended. One that refuses, or answers anything at all, is left to nginx.
 

@@ -13,7 +13,7 @@ moved only if
 
 A worker that was thought dead and is not does no harm: docket accepts only the first successor of a task, and hands
 tasks out more than once by design. The unit of the background services runs this when its process has ended, however it
-ended; the watchdog does the same all the time. It exits with 0 unless Redis cannot be asked.
+ended; the watchdog does the same all the time. It exits with 0 unless Redis cannot be queried.
 """
 
 from __future__ import annotations
@@ -224,6 +224,6 @@ def main(arguments: Sequence[str], settings: Settings, redis: Callable[[Settings
             for requeued in Queue(docket, host).requeue(client):
                 print(requeued, flush=True)
     except Exception as error:
-        print(f"Redis cannot be asked who held which task: {settings.explain(error)}", file=sys.stderr, flush=True)
+        print(f"Redis cannot be queried for the holders of tasks: {settings.explain(error)}", file=sys.stderr, flush=True)
         return 1
     return 0

@@ -256,7 +256,7 @@ def test_no_answer(answer: Any, message: str) -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "asyncpg", None)
-    with pytest.raises(NetError, match=r"cannot be asked: .* has no library asyncpg"):
+    with pytest.raises(NetError, match=r"cannot be queried: .* has no library asyncpg"):
         connect_postgres({"host": "127.0.0.1"}, 1)
 
 

@@ -140,7 +140,7 @@ def test_the_rules_of_a_cut(host: Host) -> None:
             lambda host: host.fails.update({"nft --check": Finished(1, "no nft")}),
             "does not take the rules that cut this host off: no nft",
         ),
-        ("kill", lambda host: host.fails.update({"systemctl show": Finished(1, "no bus")}), "systemd cannot be asked: no bus"),
+        ("kill", lambda host: host.fails.update({"systemctl show": Finished(1, "no bus")}), "systemd cannot be queried: no bus"),
     ],
 )
 def test_what_cannot_be_broken(host: Host, kind: str, prepare: Any, says: str) -> None:

@@ -223,7 +223,7 @@ def test_a_host_without_the_library_is_not_waited_for(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(_health, "connect_redis", refuse)
     scheduler = Scheduler({"host": "127.0.0.1"})
-    with pytest.raises(PermanentError, match=r"Redis at 127.0.0.1:6379 cannot be asked: .* has no library redis"):
+    with pytest.raises(PermanentError, match=r"Redis at 127.0.0.1:6379 cannot be queried: .* has no library redis"):
         scheduler.ping(5)
 
 

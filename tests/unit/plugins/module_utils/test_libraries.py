@@ -41,7 +41,7 @@ def test_stays_where_the_libraries_are(respawned: list[str]) -> None:
 def test_goes_on_without_where_there_is_no_release(respawned: list[str], tmp_path: Path) -> None:
     use_libraries([str(tmp_path / "python")], NO_LIBRARY)
     assert respawned == []
-    assert str(MissingLibraryError(NO_LIBRARY)).startswith(f"cannot be asked: {sys.executable} has no library {NO_LIBRARY}.")
+    assert str(MissingLibraryError(NO_LIBRARY)).startswith(f"cannot be queried: {sys.executable} has no library {NO_LIBRARY}.")
 
 
 def test_goes_on_once_only(respawned: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,5 +114,5 @@ def test_a_missing_file_is_named(serve: Any) -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_redis, "redis", None)
-    with pytest.raises(NetError, match=r"cannot be asked: .* has no library redis"):
+    with pytest.raises(NetError, match=r"cannot be queried: .* has no library redis"):
         connect_redis({"host": "127.0.0.1"}, 1)

@@ -203,7 +203,7 @@ def test_database_that_goes_away() -> None:
 
     text = database_text({}, [], 1, answering(answer))
     assert text.startswith("## Server\n\nVERSION")
-    assert "(the database cannot be asked: did not answer within 1 s)" in text
+    assert "(the database cannot be queried: did not answer within 1 s)" in text
 
 
 def test_redis() -> None:
@@ -235,8 +235,8 @@ def test_redis_that_refuses() -> None:
 
     text = redis_text({}, [0], [], 1, answering(refuse))
     assert "## INFO\n\n(not available: NOPERM" in text
-    assert "Redis cannot be asked: NOPERM" in text
-    assert "cannot be asked: refused" in redis_text({}, [0], [], 1, unreachable)
+    assert "Redis cannot be queried: NOPERM" in text
+    assert "cannot be queried: refused" in redis_text({}, [0], [], 1, unreachable)
 
 
 def test_only_what_is_wanted_is_queried() -> None:

@@ -109,7 +109,7 @@ def test_nothing_wrong(entry: Any, pools: Any, environments: Any) -> None:
         ({**GOOD, "environment": {"KEY": "secret\nline"}}, {}, {}, "KEY in `environment`"),
         (GOOD, {"etl": "docker"}, {}, "'etl' is of the type docker"),
         ({"pool": "etl"}, {"etl": ""}, {}, "'etl' does not exist. Create it, or set `type: process`"),
-        ({"pool": "etl"}, {}, {}, "'etl' may not exist, and the API cannot be asked"),
+        ({"pool": "etl"}, {}, {}, "'etl' may not exist, and the API cannot be queried"),
         ({**GOOD, "virtualenv": "/v", "requirements": ["x"]}, {}, {}, "both `requirements` and `virtualenv`"),
         ({**GOOD, "virtualenv": "v"}, {}, {}, "'v', which is not an absolute path"),
         ({**GOOD, "virtualenv": "/v"}, {}, {"/v": ""}, "/v has no Prefect in it"),

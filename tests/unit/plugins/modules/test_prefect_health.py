@@ -66,7 +66,7 @@ def test_check_mode_asks_once_and_does_not_fail(run_module: Any, outcome: Any) -
     [
         ({}, "There is nothing to look at"),
         ({"url": "http://h", "deep": True}, "deep is True but all of the following are missing: redis"),
-        ({"url": "h:4200"}, "url must begin with http:// or https:// and name a host, not 'h:4200'. Nothing was asked."),
+        ({"url": "h:4200"}, "url must begin with http:// or https:// and name a host, not 'h:4200'. Nothing was queried."),
     ],
 )
 def test_bad_arguments(run_module: Any, arguments: Any, message: str) -> None:

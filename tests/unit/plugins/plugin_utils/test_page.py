@@ -238,11 +238,11 @@ def test_nothing_is_taken_for_markup() -> None:
         pytest.param({}, "services", GOOD, "running", id="services"),
         pytest.param({}, "balancers", GOOD, "running", id="nginx"),
         pytest.param({"groups": {}}, "balancers", GOOD, "ready in 12 ms", id="a balancer of one's own"),
-        pytest.param({"groups": {}, "servers": []}, "balancers", UNKNOWN, "was not asked", id="the balancer was not queried"),
+        pytest.param({"groups": {}, "servers": []}, "balancers", UNKNOWN, "was not queried", id="the balancer was not queried"),
         pytest.param({}, "state", GOOD, "15.18, answers", id="database"),
         pytest.param({"database": {**gathered()["database"], "problem": "refused"}}, "state", BAD, "does not answer", id="database gone"),
         pytest.param({"database": {}}, "state", GOOD, "running", id="only its unit is known"),
-        pytest.param({"database": {}, "groups": {}}, "state", UNKNOWN, "was not asked", id="the database was not queried"),
+        pytest.param({"database": {}, "groups": {}}, "state", UNKNOWN, "was not queried", id="the database was not queried"),
         pytest.param({"groups": {"monitoring": ["m1"]}, "hosts": watched()}, "watchers", GOOD, "running", id="watched"),
         pytest.param(
             {"groups": {"monitoring": ["m1"]}, "hosts": watched(active=False, state="failed")}, "watchers", BAD, "failed", id="unseen"

@@ -23,7 +23,7 @@ NAME = "prefect-exporter"
 LIMIT = 5.0  # seconds for each of the two, less than a scrape may take
 ATTEMPT = 3.0
 FRESH = 2.0  # seconds for which an answer serves several Prometheus servers
-# What says nothing while the part that it tells of is switched off.
+# Metrics that are left out while their part of Prefect is switched off.
 OF_PARTS = {"scheduler": "prefect_scheduler_heartbeat_age_seconds", "event_persister": "prefect_background_lag_seconds"}
 
 
@@ -124,7 +124,7 @@ class Collector:
             return self._samples
 
     def describe(self) -> list[Any]:
-        return []  # nothing is asked before the first scrape
+        return []  # nothing is queried before the first scrape
 
     def collect(self) -> Iterator[Any]:
         from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  only a release has it

@@ -108,6 +108,6 @@ class Watchdog:
 
     def _lost(self, error: Exception) -> None:
         if not self._away:
-            self._world.log(f"Redis cannot be asked ({self._world.explain(error)}): nothing is judged until it can", 4)
+            self._world.log(f"Redis cannot be queried ({self._world.explain(error)}): nothing is judged until it can", 4)
         self._redis, self._away = None, True
         self.healthy = dict.fromkeys(self._judges, False)

@@ -32,7 +32,7 @@ class Verdict(Enum):
 
 
 class ApiServer:
-    """An API server, asked as its clients ask it."""
+    """An API server, queried as its clients query it."""
 
     def __init__(
         self,
