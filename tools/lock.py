@@ -43,7 +43,7 @@ PYTHON = "3.11"
 # Released on their own, and never the reason to go back: the search holds everything else to an older day.
 OWN = ("prefect", "prefect-redis")
 PIN = re.compile(r"^([a-z0-9-]+)==([^ \\\n;]+)", re.MULTILINE)
-# What a release may have beside Prefect's own: by the name in the lock's file name, the requirement.
+# What a release may have beside Prefect's own: by the name in the lock file's name, the requirement.
 EXTRAS = {"logfire": "logfire[fastapi,sqlalchemy]"}
 # prefect-redis is released on its own, up to some days after the server that it belongs to.
 SETTLE = timedelta(days=4)
@@ -61,7 +61,7 @@ class UnresolvableError(LockError):
 
 @dataclass(frozen=True)
 class Tools:
-    """What a lock is made with: the uv that resolves, the package index that it asks."""
+    """What a lock file is made with: the uv that resolves, the package index that it asks."""
 
     uv: str
     index: str
@@ -115,7 +115,7 @@ def constraints_for(version: str, known: Iterable[dict[str, str]]) -> list[Const
 
 
 def header(version: str, as_of: datetime, uv: str, constraints: Sequence[str], extra: str = "") -> str:
-    """The comment a lock begins with: how it was made, and nothing of where."""
+    """The comment a lock file begins with: how it was made, and nothing of where."""
     what = f"{version} and {EXTRAS[extra]}," if extra else version
     lines = [
         f"# Prefect {what} with everything it needs. Made by `make lock VERSION={version}` with {uv}.",
@@ -135,7 +135,7 @@ def resolve(
     like: str = "",
     later: Mapping[str, datetime] | None = None,
 ) -> str:
-    """The body of a lock. Where it can be, versions are those of the lock ``like``: what was proved stays so.
+    """The body of a lock file. Where it can be, versions are those of the lock file ``like``: what was proved stays so.
 
     ``later`` are packages that may be newer than the rest, each with a day of its own.
     """
@@ -163,7 +163,7 @@ def resolve(
 
 @dataclass
 class Making:
-    """A lock in the making: how its sets are resolved and proved."""
+    """A lock file in the making: how its sets are resolved and proved."""
 
     tools: Tools
     version: str
@@ -177,7 +177,7 @@ class Making:
         return f"prefect[redis]=={self.version}"
 
     def resolve(self, day: datetime, more: Sequence[str]) -> Candidate | None:
-        """The set as of a day. Prefect's own packages, and what it needs newer than that day, are as of the lock's day."""
+        """The set as of a day. Prefect's own packages, and what it needs newer than that day, are as of the lock file's day."""
         later = dict.fromkeys(OWN, self.as_of)
         while True:
             try:
@@ -282,7 +282,7 @@ def day(text: str) -> datetime:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the locks that were asked for; 1 when one could not be made."""
+    """Write the lock files that were asked for; 1 when one could not be made."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("versions", nargs="*", metavar="VERSION", help="release of Prefect, such as 3.8.8")
     parser.add_argument("--uv", metavar="VERSION", help="also pin this version of uv for the hosts")

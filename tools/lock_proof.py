@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Prove locks on this machine: servers are started from each one, and Prefect's own client does everything that a user does.
 
-`tools/lock_proof.py 3.9.1` proves the lock of that name on every Python that is here, from 3.11 on, and writes the result to
-proofs.json beside the locks. `make lock` uses the same proof to find a set of packages that passes.
+`tools/lock_proof.py 3.9.1` proves the lock file of that name on every Python that is here, from 3.11 on, and writes the result to
+proofs.json beside the lock files. `make lock` uses the same proof to find a set of packages that passes.
 
 PostgreSQL and Redis run in a container of the lab's image. The servers are processes of this machine, with the settings that the role
 `prefect` computes. Everything listens on 127.0.0.1, and all of it is gone afterwards.
@@ -81,7 +81,7 @@ def last_lines(text: str, count: int = 3) -> str:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is proved: the lock of a version, on a Python."""
+    """What is proved: the lock file of a version, on a Python."""
 
     version: str
     lock: Path
@@ -150,7 +150,7 @@ def settings(subject: Subject, backing: State, home: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Release:
-    """A virtual environment that holds what a lock says, in a folder of its own."""
+    """A virtual environment that holds what a lock file says, in a folder of its own."""
 
     folder: Path
 
@@ -159,7 +159,7 @@ class Release:
         return self.folder / "venv" / "bin" / "python"
 
     def install(self, uv: str, subject: Subject) -> None:
-        """Install the lock."""
+        """Install what the lock file says."""
         run([uv, "venv", "--quiet", "--python", subject.interpreter, self.folder / "venv"])
         run([uv, "pip", "install", "--quiet", "--require-hashes", "--python", self.python, "--requirements", subject.lock], seconds=600)
 
@@ -212,7 +212,7 @@ def healthy(url: str) -> bool:
 
 
 def prove(uv: str, subject: Subject, backing: State, only: Sequence[str] = ()) -> dict[str, str]:
-    """What fails when servers run from a lock: by the name of the check, its message. Empty: all is well."""
+    """What fails when servers run from a lock file: by the name of the check, its message. Empty: all is well."""
     folder = Path(tempfile.mkdtemp(prefix="prefect-lock-proof-"))
     try:
         backing.fresh()
@@ -245,21 +245,21 @@ def failures(python: Path, url: str, auth: str, report: Path, only: Sequence[str
 
 
 def digest(lock: Path) -> str:
-    """What a lock is known by: a changed lock has to be proved again."""
+    """What a lock file is known by: a changed one has to be proved again."""
     return hashlib.sha256(lock.read_bytes()).hexdigest()
 
 
 def record(lock: Path, versions: Sequence[str], path: Path = PROOFS) -> None:
-    """Write down that a lock was proved."""
+    """Write down that a lock file was proved."""
     known = json.loads(path.read_text()) if path.exists() else {}
     known[lock.stem] = {"lock": digest(lock), "proved": time.strftime("%Y-%m-%d", time.gmtime()), "pythons": list(versions)}
     path.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prove the locks that were named; 1 when one fails."""
+    """Prove the lock files that were named; 1 when one fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("versions", nargs="+", metavar="VERSION", help="a version that has a lock, such as 3.8.8")
+    parser.add_argument("versions", nargs="+", metavar="VERSION", help="a version that has a lock file, such as 3.8.8")
     parser.add_argument("--python", action="append", choices=VERSIONS, help="prove on this Python only; may be given again")
     given = parser.parse_args(arguments)
     uv = str(Path(sys.executable).with_name("uv"))

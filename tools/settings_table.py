@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write the table of a release's settings: every name that it knows each of them by.
 
-`tools/settings_table.py 3.8.8` asks the release itself, installed from its lock, and writes
+`tools/settings_table.py 3.8.8` asks the release itself, installed from its lock file, and writes
 roles/prefect/files/settings/3.8.8.json. `make lock` does it for the release that it locks.
 """
 
@@ -23,7 +23,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names
 
 
 def interpreter(version: str) -> str:
-    """That of an environment which holds what the lock of a version says."""
+    """That of an environment which holds what the lock file of a version says."""
     made = subprocess.run([ROOT / "tools" / "client-venv", version], stdout=subprocess.PIPE, text=True, check=True)
     return made.stdout.strip().splitlines()[-1]
 
@@ -55,7 +55,7 @@ def write(version: str) -> Path:
 
 
 def main(versions: Sequence[str]) -> int:
-    """Writes the tables of these versions, or else of all that have a lock."""
+    """Writes the tables of these versions, or else of all that have a lock file."""
     known = sorted(path.stem for path in (TABLES.parent / "locks").glob("*.txt") if "-" not in path.stem)
     for version in versions or known:
         print(f"wrote {write(version)}")

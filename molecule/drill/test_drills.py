@@ -156,7 +156,7 @@ def test_refused_while_another_run_holds_the_lock(tmp_path: Path) -> None:
     finally:
         LAB.printed("api1", LOCK)
     holder = "upgrade.yml, by operator on elsewhere"
-    assert played.says(f"Another run holds this deployment's lock: {holder}", "Nothing was changed."), played.output[-3000:]
+    assert played.says(f"Another run holds the deployment lock: {holder}", "Nothing was changed."), played.output[-3000:]
     assert started() == before
     assert not list(tmp_path.iterdir())
 

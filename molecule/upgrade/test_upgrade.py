@@ -1,4 +1,4 @@
-"""From each version that has a lock to the next, under load."""
+"""From each version that has a lock file to the next, under load."""
 
 from __future__ import annotations
 

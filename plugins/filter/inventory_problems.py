@@ -58,11 +58,11 @@ options:
         description: The wanted version of Prefect.
         type: string
       versions:
-        description: The versions that have a lock.
+        description: The versions that have a lock file.
         type: list
         elements: string
       lock_file:
-        description: The user's own lock, with which any version will do.
+        description: The user's own lock file, with which any version will do.
         type: string
       settings:
         description: The user's own settings (C(prefect_settings)).

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: prefect_lock
-short_description: The lock of a version of Prefect, and the release that is made from it
+short_description: The lock file of a version of Prefect, and the release that is made from it
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Finds the lock that the collection carries for a version, or the user's own, on the machine that runs Ansible.
-  - It is the one place that knows where locks are and how a release is called, so it gives the same answer in a role and in a playbook.
+  - Finds the lock file that the collection carries for a version, or the user's own, on the machine that runs Ansible.
+  - It is the one place that knows where lock files are and how a release is called, so roles and playbooks get the same answer.
 options:
   _terms:
     description: Versions of Prefect, such as V(3.8.8).
@@ -20,14 +20,14 @@ options:
     required: true
   file:
     description:
-      - A lock to use instead of the collection's. A relative path is looked for as the lookup P(ansible.builtin.file#lookup) does.
+      - A lock file to use instead of the collection's. A relative path is looked for as the lookup P(ansible.builtin.file#lookup) does.
       - Empty means the collection's.
     type: string
     default: ""
   extra:
     description:
-      - A package that is not one of Prefect's own, of which the lock has to be with everything that it needs, such as V(logfire).
-      - The collection's lock with it is a file of its own. Empty means none.
+      - A package that is not one of Prefect's own, of which the lock file has to be with everything that it needs, such as V(logfire).
+      - The collection's lock file with it is a file of its own. Empty means none.
     type: string
     default: ""
   problem:
@@ -49,11 +49,11 @@ _raw:
   elements: raw
   contains:
     release:
-      description: What a release made from this lock is called, C(<version>-<12 digits of the lock's SHA-256>).
+      description: What a release made from this lock file is called, C(<version>-<12 digits of the lock file's SHA-256>).
       type: str
       sample: 3.8.8-0123456789ab
     path:
-      description: The lock's path on the machine that runs Ansible.
+      description: The lock file's path on the machine that runs Ansible.
       type: str
     uv:
       description: The C(uv) that installs, its C(version) and its C(wheels), as M(selfhosted.prefect.prefect_release) wants it.
@@ -103,24 +103,25 @@ class LookupModule(LookupBase):
         try:
             locked = pinned_version(text, "prefect")
         except ValueError as error:
-            return f"{path} is not a lock: {error}"
+            return f"{path} is not a lock file: {error}"
         if locked != version:
             return f"prefect_version is {version}, but {path} pins prefect to {locked or 'nothing'}: give them the same version"
         if self._extra and not pinned_version(text, self._extra):
-            return f"{path} does not hold {self._extra}: `make lock VERSION={version}` writes a lock with it, {version}-{self._extra}.txt"
+            wanted = f"{version}-{self._extra}.txt"
+            return f"{path} does not hold {self._extra}: `make lock VERSION={version}` writes a lock file with it, {wanted}"
         return ""
 
     def _missing(self, version: str, own: str) -> str:
         if own:
             return (
-                f"there is no lock at prefect_lock_file ({own}): give the path of a file that `make lock` of this collection's repository"
-                " wrote"
+                f"there is no lock file at prefect_lock_file ({own}): give the path of a file that `make lock` of this collection's"
+                " repository wrote"
             )
         suffix = f"-{self._extra}" if self._extra else ""
         stems = sorted(path.stem for path in _LOCKS.glob("*.txt"))
         known = [stem.removesuffix(suffix) for stem in stems if stem.endswith(suffix) and "-" not in stem.removesuffix(suffix)]
         what = f"Prefect {version}{f' with {self._extra}' if self._extra else ''}"
         return (
-            f"{what} has no lock here, so it cannot be installed; there are locks for {', '.join(known) or 'none'}. Make one in a checkout"
-            f" of the collection with `make lock VERSION={version}`, or set prefect_lock_file to one of your own"
+            f"{what} has no lock file here, so it cannot be installed; there are lock files for {', '.join(known) or 'none'}. Make one"
+            f" in a checkout of the collection with `make lock VERSION={version}`, or set prefect_lock_file to one of your own"
         )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""Puts a release of Prefect in place, whole: made aside from a lock and proved, or unpacked from an archive of one that was."""
+"""Puts a release of Prefect in place, whole: made aside from a lock file and proved, or unpacked from an archive of one that was."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _IMPORT = "import prefect.server.api.server, prefect_redis.messaging; print(pref
 _START = "import asyncpg, pydantic_core; from importlib.metadata import version; print(version('prefect'))"
 # The same for an environment that flows run in.
 _IMPORT_WORKER = "import prefect.workers.process; print(prefect.__version__)"
-# Packages that a lock may have beside Prefect's own, and what Prefect imports of them when it is told to.
+# Packages that a lock file may have beside Prefect's own, and what Prefect imports of them when it is told to.
 _EXTRAS = {"logfire": "import logfire, opentelemetry.instrumentation.fastapi, opentelemetry.instrumentation.sqlalchemy; "}
 _VERSION = "import sys; print(*sys.version_info[:3])"
 # Half of a release is text and bytecode. A higher level costs more than a network of today saves.
@@ -60,7 +60,7 @@ class Plan:
 
     ``programs`` has the text of what units run beside the release, for each path. ``archive`` is the release as another host of this
     kind packed it, with its ``sha256``: it is unpacked, and nothing is built. With ``requirements`` it is an environment for flows:
-    Prefect and those, in the versions of the lock as far as it has them. ``timeout`` bounds the whole, in seconds.
+    Prefect and those, in the versions of the lock file as far as it has them. ``timeout`` bounds the whole, in seconds.
     """
 
     path: Path
@@ -111,11 +111,11 @@ class Builder:
         Raises:
             BuildError: it could not be built; nothing is in place then.
             OSError: the same, for want of space or rights.
-            ValueError: the lock is none.
+            ValueError: the lock file is none.
         """
         locked = pinned_version(self._plan.lock, "prefect")
         if locked != self._plan.version:
-            raise BuildError(f"the lock holds prefect {locked or '(none)'}, but the version asked for is {self._plan.version}")
+            raise BuildError(f"the lock file holds prefect {locked or '(none)'}, but the version asked for is {self._plan.version}")
         self._plan.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with _exclusive_lock(self._plan.path.parent):
             if self.present():
@@ -274,8 +274,8 @@ class Builder:
             environment.setdefault("UV_DEFAULT_INDEX", index_url(self._host.environment))
         done = self._run(command, environment)
         if done.rc != 0:
-            hint = "the wheelhouse is not of this lock or this machine: make it again" if self._plan.wheelhouse else _NETWORK_HINT
-            what = "these requirements beside the release's lock" if self._plan.requirements else "the locked packages"
+            hint = "the wheelhouse is not of this lock file or this machine: make it again" if self._plan.wheelhouse else _NETWORK_HINT
+            what = "these requirements beside the release's lock file" if self._plan.requirements else "the locked packages"
             raise BuildError(f"uv could not install {what}: {_brief(done)}\n{hint}")
 
     def _prove(self, release: Path, program: str) -> None:
@@ -291,11 +291,11 @@ class Builder:
             raise BuildError(
                 f"the installed packages cannot run a worker: {_brief(done)}\nchange the requirements"
                 if self._plan.requirements
-                else f"the installed packages cannot run a server, so this lock is not fit for use: {_brief(done)}\n"
-                f"make the lock anew, adding the constraint it lacks"
+                else f"the installed packages cannot run a server, so this lock file is not fit for use: {_brief(done)}\n"
+                f"make the lock file anew, adding the constraint it lacks"
             )
         if found != self._plan.version:
-            raise BuildError(f"the lock says prefect {self._plan.version}, but what it installs says {found}")
+            raise BuildError(f"the lock file says prefect {self._plan.version}, but what it installs says {found}")
 
     def _run(self, command: list[str], environment: Mapping[str, str] | None = None, cwd: str = "/") -> Finished:
         left = max(self._end - time.monotonic(), 1.0)
@@ -309,7 +309,7 @@ class Builder:
         return done
 
     def _remove_leftovers(self) -> None:
-        # Under the lock no other build runs, so what is aside was left by an interrupted one.
+        # Under the exclusive lock no other build runs, so what is aside was left by an interrupted one.
         for folder in self._plan.path.parent.glob(".building-*"):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -140,7 +140,7 @@ def acquire(
 def refusal(holder: Holder, left: float, now: float) -> str:
     """Who holds it, and how to go on."""
     return (
-        f"Another run holds this deployment's lock: {holder.playbook or 'a playbook'}, by {holder.user} on {holder.machine}"
+        f"Another run holds the deployment lock: {holder.playbook or 'a playbook'}, by {holder.user} on {holder.machine}"
         f" (process {holder.pid}), since {_moment(holder.since)} ({_span(now - holder.since)} ago), last seen"
         f" {_span(now - holder.refreshed)} ago. Wait until it has ended (-e prefect_lock_wait=600 waits up to 600 s). Only if it is known"
         f" to be dead (there: ps -p {holder.pid}), go on with -e prefect_lock_takeover=true; without another sign of life its lock ends"

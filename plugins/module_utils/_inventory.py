@@ -199,8 +199,8 @@ def _version(data: Mapping[str, Any]) -> Iterator[str]:
     version, known = text(data["version"]), [text(each) for each in data.get("versions") or []]
     if not data.get("lock_file") and version not in known:
         yield (
-            f"There is no lock for prefect_version {version or '(empty)'}; there are some for {', '.join(known) or 'none'}. Choose one of"
-            f" them, make one with `make lock VERSION={version}`, or set prefect_lock_file to yours."
+            f"There is no lock file for prefect_version {version or '(empty)'}; there are some for {', '.join(known) or 'none'}. Choose one"
+            f" of them, make one with `make lock VERSION={version}`, or set prefect_lock_file to yours."
         )
 
 

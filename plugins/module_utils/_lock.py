@@ -17,7 +17,7 @@ _PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*==\s*([^\s;]
 
 @dataclass(frozen=True)
 class Pin:
-    """One package of a lock. ``marker`` says where it is needed, in the words of PEP 508; empty means everywhere."""
+    """One package of a lock file. ``marker`` says where it is needed, in the words of PEP 508; empty means everywhere."""
 
     name: str
     version: str
@@ -26,7 +26,7 @@ class Pin:
 
 
 def pins(lock: str) -> list[Pin]:
-    """The packages of a lock's text, in its order; the names normalised, the hashes those of SHA-256.
+    """The packages of a lock file's text, in its order; the names normalised, the hashes those of SHA-256.
 
     Raises:
         ValueError: a line is not a pinned requirement, or has no SHA-256 hash.
@@ -36,7 +36,7 @@ def pins(lock: str) -> list[Pin]:
 
 
 def pinned_version(lock: str, name: str) -> str:
-    """The version a lock pins a package to; empty when it does not hold it. Raises ValueError as :func:`pins` does."""
+    """The version a lock file pins a package to; empty when it does not hold it. Raises ValueError as :func:`pins` does."""
     return next((pin.version for pin in pins(lock) if pin.name == name), "")
 
 
@@ -46,7 +46,7 @@ def normalised(name: str) -> str:
 
 
 def release_id(lock: bytes, version: str) -> str:
-    """``<version>-<12 hexadecimal digits>``: what a release made from a lock is called."""
+    """``<version>-<12 hexadecimal digits>``: what a release made from a lock file is called."""
     return f"{version}-{hashlib.sha256(lock).hexdigest()[:12]}"
 
 

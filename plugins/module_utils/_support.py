@@ -214,7 +214,7 @@ def _versions(wanted: Wanted, here: Machine) -> str:
         return _commands(here, commands)
     folder = os.path.dirname(wanted.release)  # noqa: PTH120  as it is written, even if it is not there
     commands += [["ls", "-l", folder, f"{folder}/releases"], [f"{wanted.release}/bin/python", "--version"]]
-    # The lock that the release was made from, without its hashes.
+    # The lock file that the release was made from, without its hashes.
     pins = [
         line.rstrip("\\ ")
         for line in _read(here, f"{wanted.release}/requirements.txt", _LARGEST_FILE).splitlines()

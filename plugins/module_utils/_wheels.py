@@ -1,7 +1,7 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
-"""Gathers the wheels of a lock for machines other than this one, in one archive."""
+"""Gathers the wheels of a lock file for machines other than this one, in one archive."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Wheelhouse:
 
 
 def choose(pin: Pin, files: Iterable[IndexFile], target: Target) -> IndexFile | None:
-    """The best wheel for a package on such hosts, of those that the lock allows."""
+    """The best wheel for a package on such hosts, of those that the lock file allows."""
     ranks = target.tags()
     found: list[tuple[int, str, IndexFile]] = []
     for file in files:
@@ -120,7 +120,7 @@ def make(path: Path, wanted: Wheelhouse, index: Index) -> list[str]:
 
     Raises:
         WheelhouseError: a package has no wheel for one of the targets, or the index does not give it.
-        ValueError: the lock is none.
+        ValueError: the lock file is none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wheels-", dir=path.parent) as folder:
@@ -156,8 +156,8 @@ def _gather(pin: Pin, targets: Sequence[Target], index: Index, folder: Path) -> 
 def _no_wheel(pin: Pin, target: Target) -> str:
     python = ".".join(map(str, target.python))
     return (
-        f"{pin.name} {pin.version} has no wheel in this lock for Python {python} on {target.machine}, and nothing is compiled on a host: "
-        f"lock a version that has one, or leave this Python or this machine out"
+        f"{pin.name} {pin.version} has no wheel in this lock file for Python {python} on {target.machine}, and nothing is compiled on a "
+        f"host: lock a version that has one, or leave this Python or this machine out"
     )
 
 

@@ -73,7 +73,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Take the deployment's lock
+- name: Take the deployment lock
   selfhosted.prefect.prefect_deployment_lock:
     redis:
       host: 10.0.0.12

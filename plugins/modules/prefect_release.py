@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_release
-short_description: A release of Prefect, built from a lock and proved, in a folder of its own
+short_description: A release of Prefect, built from a lock file and proved, in a folder of its own
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Builds a virtual environment from a lock, in which every package is pinned and hashed. Only wheels are installed, so nothing is
+  - Builds a virtual environment from a lock file, in which every package is pinned and hashed. Only wheels are installed, so nothing is
     compiled on the host.
   - The release is built aside, its bytecode compiled, and the server's application imported as proof. Only then is it put in place,
     whole, by a rename. Whatever goes wrong before that leaves nothing behind; what an interrupted build left, the next one removes.
@@ -45,11 +45,11 @@ options:
     type: path
     required: true
   version:
-    description: Version of Prefect that the lock must hold, such as V(3.8.8).
+    description: Version of Prefect that the lock file must hold, such as V(3.8.8).
     type: str
     required: true
   lock:
-    description: The lock's text, with a C(--hash=sha256:) for every package.
+    description: The lock file's text, with a C(--hash=sha256:) for every package.
     type: str
     required: true
   uv:

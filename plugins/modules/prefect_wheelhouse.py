@@ -11,7 +11,7 @@ short_description: Everything that an installation of Prefect needs, in one arch
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Downloads the wheels that a lock pins, for the Pythons and the kind of machine of the hosts, and the C(uv) that installs them,
+  - Downloads the wheels that a lock file pins, for the Pythons and the kind of machine of the hosts, and the C(uv) that installs them,
     into one archive. Each is checked against its pinned hash. Hosts without a network install from it.
   - It is meant for the machine that runs Ansible, which may have another Python and be of another kind.
   - The package index, proxies and certificates are those of the environment.
@@ -36,11 +36,11 @@ options:
     type: path
     required: true
   version:
-    description: Version of Prefect that the lock must hold, such as V(3.8.8).
+    description: Version of Prefect that the lock file must hold, such as V(3.8.8).
     type: str
     required: true
   lock:
-    description: The lock's path.
+    description: The lock file's path.
     type: path
     required: true
   uv:

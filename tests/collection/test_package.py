@@ -122,7 +122,7 @@ def test_preflight_refuses_an_inventory_without_secrets(installed: Installed, in
 
 
 def test_the_last_api_host_is_not_removed(installed: Installed, inventory: Path) -> None:
-    # A port at which no Redis answers: the deployment's lock is then passed over.
+    # A port at which no Redis answers: the deployment lock is then passed over.
     variables = ["-e", "prefect_remove_host=box", "-e", "prefect_redis_password=none prefect_redis_port=1"]
     output = installed.run(["ansible-playbook", "selfhosted.prefect.remove_api", "-i", str(inventory), *variables], expect=2)
     assert "box is the last API host" in " ".join(output.split()), output

@@ -5,7 +5,7 @@ It ends after a number of seconds or when a file appears, then says how the flow
 Prefect's own client is used as any user's is, with its retries. The exit status is 0 when the run and all its task runs are
 COMPLETED, 1 when not, 2 when it could not start.
 
-It needs an interpreter with `prefect` installed: `tools/client-venv` makes one from the lock of a release. Credentials are Prefect's own
+It needs an interpreter with `prefect` installed: `tools/client-venv` makes one from a release's lock file. Credentials are Prefect's own
 settings, from the environment: PREFECT_API_AUTH_STRING.
 """
 

@@ -5,7 +5,7 @@ Every check does what a user does: runs a flow, reads its logs, follows events b
 schedule, sends background tasks. All of them run at the same time, each with a limit, and what they create is removed.
 The exit status is 0 when every check passed, 1 when one failed, 2 when the proof could not start.
 
-It needs an interpreter with `prefect` installed: `tools/client-venv` makes one from the lock of a release.
+It needs an interpreter with `prefect` installed: `tools/client-venv` makes one from the lock file of a release.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 from tests.quality import rules
 
 # Where a version would be a setting, not an example in a text; and there, the one place for it with the copy in the
-# argument spec that another check compares with it, and the locks, each a record of one version.
+# argument spec that another check compares with it, and the lock files, each a record of one version.
 SETTINGS = (
     "Makefile",
     "site.yml",

@@ -1,4 +1,4 @@
-"""The locks of the repository, and the tool that makes them."""
+"""The lock files of the repository, and the tool that makes them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_default_version_and_an_older_minor_have_a_lock() -> None:
     deployed = {
         yaml.safe_load((ROOT / f"molecule/shared/{name}.yml").read_text())[0]["vars"]["prefect_version"] for name in ("older", "previous")
     }
-    assert deployed | {default} == versions, "the scenarios upgrade through every version that has a lock"
+    assert deployed | {default} == versions, "the scenarios upgrade through every version that has a lock file"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -67,7 +67,7 @@ def test_lock_is_whole(path: Path) -> None:
     assert ENTRY.sub("", body) == "", "every line belongs to a pinned, hashed requirement"
     assert pins["prefect"] == version_of(path)
     assert {"prefect-redis", "asyncpg", "redis", "uvicorn", "sqlalchemy"} <= pins.keys()
-    assert "://" not in text, "a lock does not say where packages came from"
+    assert "://" not in text, "a lock file does not say where packages came from"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""A server from the lock with Logfire sends its spans, with the settings that the role makes of its variables."""
+"""A server from the lock file with Logfire sends its spans, with the settings that the role makes of its variables."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def release(commands: Commands, root: Path) -> Path:
-    """The interpreter of an environment that holds exactly what the lock says."""
+    """The interpreter of an environment that holds exactly what the lock file says."""
     version = yaml.safe_load((root / "roles/common/defaults/main.yml").read_text())["prefect_version"]
     lock = root / "roles/prefect/files/locks" / f"{version}-logfire.txt"
     return Path(commands.run(["tools/client-venv", version], env={"PROOF_LOCK_FILE": str(lock)}, timeout=600).strip().splitlines()[-1])

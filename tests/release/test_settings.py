@@ -81,7 +81,7 @@ def test_every_older_name_of_what_the_role_tunes(commands: Commands, tmp_path: P
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_release_is_asked_for_what_no_table_knows(commands: Commands, version: str) -> None:
-    """As with a lock of the user's own: names that would be passed over are refused by the release, before a server starts."""
+    """As with a lock file of the user's own: names that would be passed over are refused by the release, before a server starts."""
     given = {
         "PREFECT_API_DATABASE_TIMEOUT": 60,
         "PREFECT_SERVER_DATABASE_TIMEOUT": 10,

@@ -22,7 +22,7 @@ def prefect(variables: Mapping[str, Any]) -> Iterator[str]:
         yield lock
     if int(keep) < _LEAST_RELEASES:
         yield f"prefect_releases_keep is {keep}; it has to be {_LEAST_RELEASES} or more, so that there is a release to go back to."
-    # Without a lock there is no name to look for.
+    # Without a lock file there is no name to look for.
     if not lock and variables["prefect_wheelhouse"] and not variables["__prefect_wheelhouse_archives"]:
         yield (
             f"The folder prefect_wheelhouse, {variables['prefect_wheelhouse']}, has no archive for {variables['common_release_id']}; "

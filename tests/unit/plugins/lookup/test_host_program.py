@@ -15,7 +15,7 @@ FIRST = {"sitecustomize.py": "a", "selfhosted_prefect/__init__.py": "", "selfhos
 
 @pytest.fixture
 def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The lookup, in a collection that has these files beside a lock and a compiled module."""
+    """The lookup, in a collection that has these files beside a lock file and a compiled module."""
     monkeypatch.setattr(host_program, "_FILES", tmp_path)
 
     def run(files: dict[str, str]) -> Any:

@@ -18,7 +18,7 @@ ENTRY = f" --hash=sha256:{'a' * 64}\n"
 
 @pytest.fixture
 def lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The lookup, in a collection that has a lock for 3.8.8 only."""
+    """The lookup, in a collection that has a lock file for 3.8.8 only."""
     locks = tmp_path / "locks"
     locks.mkdir()
     (locks / "3.8.8.txt").write_text(f"prefect==3.8.8{ENTRY}")
@@ -52,7 +52,7 @@ def test_a_lock_of_the_users_own(lookup: Any, tmp_path: Path) -> None:
 
 
 def test_a_lock_with_more(lookup: Any, tmp_path: Path) -> None:
-    assert "3.8.8 with logfire has no lock here, so it cannot be installed; there are locks for none." in lookup(
+    assert "3.8.8 with logfire has no lock file here, so it cannot be installed; there are lock files for none." in lookup(
         "3.8.8", extra="logfire", problem=True
     )
     path = tmp_path / "locks" / "3.8.8-logfire.txt"
@@ -61,24 +61,24 @@ def test_a_lock_with_more(lookup: Any, tmp_path: Path) -> None:
     assert lookup("3.8.8", extra="logfire")["path"] == str(path)
     assert lookup("3.8.8", extra="logfire")["release"] != lookup("3.8.8")["release"]
     # What comes with it is not a version.
-    assert "there are locks for 3.8.8. Make one" in lookup("9.9.9", problem=True)
-    assert "there are locks for 3.8.8. Make one" in lookup("9.9.9", extra="logfire", problem=True)
+    assert "there are lock files for 3.8.8. Make one" in lookup("9.9.9", problem=True)
+    assert "there are lock files for 3.8.8. Make one" in lookup("9.9.9", extra="logfire", problem=True)
 
 
 def test_a_lock_of_the_users_own_without_it(lookup: Any, tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
     own.write_text(f"prefect==3.9.0{ENTRY}")
     problem = lookup("3.9.0", file=str(own), extra="logfire", problem=True)
-    assert problem == f"{own} does not hold logfire: `make lock VERSION=3.9.0` writes a lock with it, 3.9.0-logfire.txt"
+    assert problem == f"{own} does not hold logfire: `make lock VERSION=3.9.0` writes a lock file with it, 3.9.0-logfire.txt"
 
 
 @pytest.mark.parametrize(
     ("version", "content", "message"),
     [
-        ("9.9.9", None, "Prefect 9.9.9 has no lock here, so it cannot be installed; there are locks for 3.8.8. Make one"),
+        ("9.9.9", None, "Prefect 9.9.9 has no lock file here, so it cannot be installed; there are lock files for 3.8.8. Make one"),
         ("9.9.9", None, "`make lock VERSION=9.9.9`, or set prefect_lock_file"),
         ("3.9.0", f"prefect==3.8.8{ENTRY}", "prefect_version is 3.9.0, but "),
-        ("3.9.0", "prefect", "own.txt is not a lock: 'prefect' is not a pinned requirement"),
+        ("3.9.0", "prefect", "own.txt is not a lock file: 'prefect' is not a pinned requirement"),
     ],
 )
 def test_problems(lookup: Any, tmp_path: Path, version: str, content: str | None, message: str) -> None:
@@ -89,6 +89,6 @@ def test_problems(lookup: Any, tmp_path: Path, version: str, content: str | None
 
 
 def test_no_file_there(lookup: Any) -> None:
-    assert "there is no lock at prefect_lock_file (nowhere.txt)" in lookup("3.9.0", file="nowhere.txt", problem=True)
-    with pytest.raises(AnsibleLookupError, match="has no lock here"):
+    assert "there is no lock file at prefect_lock_file (nowhere.txt)" in lookup("3.9.0", file="nowhere.txt", problem=True)
+    with pytest.raises(AnsibleLookupError, match="has no lock file here"):
         lookup("9.9.9")

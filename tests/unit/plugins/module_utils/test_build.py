@@ -152,7 +152,7 @@ def test_an_environment_with_requirements(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ({"sync": Finished(1, "no solution")}, "could not install these requirements beside the release's lock: no solution"),
+        ({"sync": Finished(1, "no solution")}, "could not install these requirements beside the release's lock file: no solution"),
         ({"import": Finished(1, "no module")}, "cannot run a worker: no module\nchange the requirements"),
     ],
 )
@@ -277,7 +277,7 @@ def test_uv_is_fetched_once(plan: Plan) -> None:
 
 FAILURES = [
     pytest.param(
-        {"version": "3.9.0"}, {}, {}, "the lock holds prefect 3.8.8, but the version asked for is 3.9.0", id="lock of another version"
+        {"version": "3.9.0"}, {}, {}, "the lock file holds prefect 3.8.8, but the version asked for is 3.9.0", id="lock of another version"
     ),
     pytest.param({}, {"python": Finished(0, "3 9 1\n")}, {}, "/bin/sh is 3.9.1; Prefect needs Python 3.11 or newer", id="old Python"),
     pytest.param({}, {"python": Finished(127, "no such command")}, {}, r"nothing that runs \(no such command\)", id="no Python"),
@@ -296,7 +296,11 @@ FAILURES = [
     ),
     pytest.param({}, {"import": Finished(1, "TypeError: Body()")}, {}, "cannot run a server.*TypeError: Body", id="does not import"),
     pytest.param(
-        {}, {"import": Finished(0, "3.8.7\n")}, {}, "the lock says prefect 3.8.8, but what it installs says 3.8.7", id="another version"
+        {},
+        {"import": Finished(0, "3.8.7\n")},
+        {},
+        "the lock file says prefect 3.8.8, but what it installs says 3.8.7",
+        id="another version",
     ),
     pytest.param({"timeout": 3.0}, {"sync": Finished(-9, "", True)}, {}, "more than 3 s; it was at: .*/uv pip sync", id="too slow"),
 ]

@@ -128,7 +128,7 @@ def test_make(tmp_path: Path) -> None:
     [
         pytest.param(
             replace(WANTED, targets=[Target((3, 12), "x86_64")]),
-            r"fast 1 has no wheel in this lock for Python 3\.12 on x86_64",
+            r"fast 1 has no wheel in this lock file for Python 3\.12 on x86_64",
             id="no wheel",
         ),
         pytest.param(replace(WANTED, lock=entry("gone==1", "gone")), "the package index failed: .*/gone/: HTTP 404", id="no project"),
