@@ -253,8 +253,14 @@ def variables_read(folder: Path, definitions: Mapping[str, str]) -> set[str]:
 
 def shared_variables(folder: Path, collection: Collection) -> dict[str, list[str]]:
     """The documented variables of other roles that the role in `folder` reads, by the role that has them."""
+    # What several roles list, as with a secret that each of them requires, is the first one's: of `prefect` and `prefect_api` the former.
+    owners = {key: name for name, keys in reversed(collection.options.items()) for key in keys}
     read = variables_read(folder, collection.definitions)
-    others = {name: [key for key in keys if key in read] for name, keys in collection.options.items() if name != folder.name}
+    others = {
+        name: [key for key in keys if key in read and owners[key] == name]
+        for name, keys in collection.options.items()
+        if name != folder.name
+    }
     return {name: keys for name, keys in others.items() if keys}
 
 

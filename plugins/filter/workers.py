@@ -31,8 +31,8 @@ options:
     type: string
     default: ""
 seealso:
-  - plugin: selfhosted.prefect.worker_problems
-    plugin_type: filter
+  - plugin: selfhosted.prefect.problems
+    plugin_type: lookup
 """
 
 EXAMPLES = r"""

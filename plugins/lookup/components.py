@@ -19,6 +19,11 @@ options:
     type: list
     elements: string
     required: true
+  problems:
+    description:
+      - Whether to return what is wrong with the list itself, as sentences, and to read no description. It is empty for a list that will do.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -101,24 +106,33 @@ class LookupModule(LookupBase):
         """The description of each component, in the order of the terms."""
         self.set_options(var_options=variables, direct=kwargs)
         names = [str(term) for term in terms]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise AnsibleLookupError(f"common_components lists {', '.join(twice)} more than once. Nothing was changed.")
+        wrong = [*_repeated(names), *(problem for name in dict.fromkeys(names) for problem in _undescribed(name))]
+        if self.get_option("problems"):
+            return wrong
+        if wrong:
+            raise AnsibleLookupError(f"{' '.join(wrong)} Nothing was changed.")
         return [self._description(name, variables or {}) for name in names]
 
     def _description(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
         role = _ROLES / name
-        found = _load(role / "vars" / "component.yml").get(f"{name}_component")
-        if not isinstance(found, dict):
-            raise AnsibleLookupError(
-                f"common_components lists {name}, and {role}/vars/component.yml does not describe it (as {name}_component)."
-                " Nothing was changed."
-            )
+        found = _load(role / "vars" / "component.yml")[f"{name}_component"]
         scope = {**_load(role / "defaults" / "main.yml"), **variables}
         described = self._templar.copy_with_new_env(available_variables=scope).template(found)
         verbs = sorted(path.stem for path in (role / "tasks").glob("*.yml"))
         result = {"name": name, "verbs": verbs, **{key: [] for key in _LISTS}, **described}
         return {**result, "listeners": [each for listener in result["listeners"] for each in _single(listener)]}
+
+
+def _repeated(names: list[str]) -> list[str]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    return [f"common_components lists {', '.join(twice)} more than once."] if twice else []
+
+
+def _undescribed(name: str) -> list[str]:
+    path = _ROLES / name / "vars" / "component.yml"
+    if isinstance(_load(path).get(f"{name}_component"), dict):
+        return []
+    return [f"common_components lists {name}, and {path} does not describe it (as {name}_component)."]
 
 
 def _single(listener: dict[str, Any]) -> list[dict[str, Any]]:

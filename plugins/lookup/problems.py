@@ -60,6 +60,7 @@ CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         postgres.prefect_restore,
         prefect.prefect,
         prefect.prefect_api,
+        prefect.prefect_worker,
         prefect.remove_api,
         prefect.rollback,
         prefect.upgrade,

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._workers import worker_problems
 
 _LEAST_RELEASES = 2
 
@@ -52,6 +53,16 @@ def prefect_api(variables: Mapping[str, Any]) -> Iterator[str]:
         rolling_batches(variables["groups"].get("prefect_api") or [], variables["prefect_api_serial"])
     except ValueError as error:
         yield f"{error}."
+
+
+def prefect_worker(variables: Mapping[str, Any]) -> Iterator[str]:
+    """``__prefect_worker_types`` and ``__prefect_worker_versions`` are what the API and the host said of work pools and environments."""
+    found = variables["__prefect_worker_all"]
+    for name in ("prefect_api_url", "prefect_auth_string"):
+        if found and not text(variables.get(name)):
+            yield f"{name} is missing or empty; the workers of prefect_workers need it. Set it, or take them out."
+    types, versions = variables["__prefect_worker_types"], variables["__prefect_worker_versions"]
+    yield from worker_problems(found, text(variables["common_release_version"]), types, versions)
 
 
 def remove_api(variables: Mapping[str, Any]) -> Iterator[str]:

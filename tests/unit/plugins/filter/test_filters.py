@@ -43,7 +43,6 @@ def load(name: str) -> Any:
         ("switched_off", ({"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": False},), ["scheduler"]),
         ("proxy_exceptions", ({}, ["10.0.0.1"]), {}),
         ("workers", (["a"], {"a": {}}), []),
-        ("worker_problems", ([], "3.8.8", {}, {}), []),
     ],
 )
 def test_filter(name: Any, arguments: Any, result: Any) -> None:

@@ -39,12 +39,14 @@ def roles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(components, "_ROLES", tmp_path)
 
 
-def described(variables: dict[str, Any], *names: str) -> list[Any]:
+def described(variables: dict[str, Any], *names: str, problems: bool = False) -> list[Any]:
     loader = DataLoader()
     plugin = components.LookupModule(loader=loader, templar=Templar(loader=loader, variables=variables))
-    # What Ansible's loader sets; before 2.18 the options are found by it.
-    plugin._load_name = "selfhosted.prefect.components"
-    return plugin.run(list(names), variables)
+    with pytest.MonkeyPatch.context() as patch:
+        # Options are those of plugins that Ansible's loader has found.
+        patch.setattr(plugin, "set_options", lambda **_: None)
+        patch.setattr(plugin, "get_option", {"problems": problems}.get)
+        return list(plugin.run(list(names), variables))
 
 
 @pytest.mark.usefixtures("roles")
@@ -82,3 +84,19 @@ def test_a_component_describes_itself(more: dict[str, Any], port: int) -> None:
 def test_what_is_refused(names: tuple[str, ...], message: str) -> None:
     with pytest.raises(AnsibleError, match=message):
         described(VARIABLES, *names)
+
+
+@pytest.mark.usefixtures("roles")
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("web",), []),
+        (("web", "silent", "web"), ["common_components lists web more than once.", "common_components lists silent, and "]),
+        (("gone", "gone"), ["common_components lists gone more than once.", "common_components lists gone, and "]),
+    ],
+)
+def test_what_is_wrong_with_a_list(names: tuple[str, ...], said: list[str]) -> None:
+    """Without a look at the descriptions, whose variables only hosts have."""
+    problems = described({}, *names, problems=True)
+    assert len(problems) == len(said)
+    assert all(problem.startswith(words) for problem, words in zip(problems, said, strict=True))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import drill, monitoring, nginx, postgres, prefect, redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._workers import workers
 
 Change = dict[str, Any]
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
@@ -119,6 +120,14 @@ GOOD: dict[Check, Change] = {
         "prefect_logfire_sampling_background_rate": "0.1",
     },
     prefect.prefect_api: {"groups": {"prefect_api": ["api1", "api2"]}, "prefect_api_serial": 1},
+    prefect.prefect_worker: {
+        "prefect_api_url": "http://lb1:4200/api",
+        "prefect_auth_string": "admin:geheim",
+        "common_release_version": "3.8.8",
+        "__prefect_worker_all": workers(["w"], {"w": {"prefect_workers": [{"pool": "etl"}]}}),
+        "__prefect_worker_types": {"etl": "process"},
+        "__prefect_worker_versions": {},
+    },
     prefect.remove_api: {
         "prefect_remove_host": "api2",
         "groups": {"prefect_api": ["api1", "api2"]},
@@ -204,6 +213,7 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"prefect_wheelhouse": "/w", "__prefect_wheelhouse_archives": ["/w/a.tar"]},),
         ({"prefect_logfire_enabled": "yes", "prefect_logfire_token": "geheim"},),
     ],
+    prefect.prefect_worker: [({},), ({"__prefect_worker_all": [], "prefect_api_url": "", "prefect_auth_string": None},)],
     prefect.upgrade: [({},), ({"prefect_upgrade_to": "", "__prefect_upgrade_hosts": {"api1": "/r/2"}},)],
 }
 
@@ -428,6 +438,11 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
     prefect.prefect_api: [
         ({"prefect_api_serial": 0}, "prefect_api_serial must be at least 1, not 0."),
         ({"prefect_api_serial": "100%"}, "would take all 2 serving hosts out at once"),
+    ],
+    prefect.prefect_worker: [
+        ({"prefect_api_url": ""}, "prefect_api_url is missing or empty; the workers of prefect_workers need it. Set it, or take them out."),
+        ({"prefect_auth_string": None}, "prefect_auth_string is missing or empty; the workers"),
+        ({"__prefect_worker_types": {"etl": ""}}, "the work pool 'etl' does not exist. Create it"),
     ],
     prefect.remove_api: [
         ({"prefect_remove_host": None}, "prefect_remove_host is not set. Say which host, with -e prefect_remove_host=NAME."),

@@ -1,0 +1,194 @@
+"""Bad input on one machine, without containers: each is refused by name, before anything changes.
+
+Every run is a dry run, so that a refusal that is missing changes nothing here. On bare hosts, and for the site: molecule/refusals.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from tests.conftest import Commands
+
+ROOT = Path(__file__).resolve().parents[2]
+GROUPS = ("postgres", "redis", "prefect_api", "prefect_services", "nginx")
+SECRETS = ("prefect_auth_string", "prefect_database_password", "prefect_redis_password")
+GIVEN: dict[str, Any] = {
+    "prefect_auth_string": "admin:x",
+    "prefect_database_password": "x",
+    "prefect_redis_password": "x",
+    "exporters_redis_password": "x",
+    "nginx_listen_port": 8080,
+}
+COMPONENTS = [*GROUPS, "monitoring", "prefect_worker"]
+LOCAL = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3"}
+
+
+class Refusals:
+    """Runs playbooks that have to be refused, on this machine as the host `here`."""
+
+    def __init__(self, commands: Commands, folder: Path) -> None:
+        self._commands = commands
+        self._folder = folder
+
+    def said(self, playbook: Path | list[dict[str, Any]], groups: tuple[str, ...] = (), *, rc: int = 2, **variables: Any) -> str:
+        """All that a refused run says, on one line."""
+        if isinstance(playbook, list):
+            plays, playbook = playbook, self._folder / "playbook.yml"
+            playbook.write_text(yaml.safe_dump([{"hosts": "here", "gather_facts": False, **play} for play in plays], sort_keys=False))
+        inventory = {"all": {"vars": LOCAL, "hosts": {"here": {}}, "children": {group: {"hosts": {"here": {}}} for group in groups}}}
+        (self._folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
+        output = self._commands.run(
+            ["ansible-playbook", "--check", "-i", self._folder / "hosts.yml", playbook, "-e", json.dumps(variables)],
+            env={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            expect=rc,
+        )
+        assert "changed=0" in output, output
+        assert not any(f"changed={number}" in output for number in range(1, 10)), output
+        return " ".join(output.split())
+
+
+@pytest.fixture
+def refusals(commands: Commands, tmp_path: Path) -> Refusals:
+    return Refusals(commands, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("components", "says"),
+    [
+        pytest.param([*COMPONENTS, "redis"], "common_components lists redis more than once.", id="listed twice"),
+        pytest.param([*COMPONENTS, "prefect_backup"], "common_components lists prefect_backup, and ", id="without a description"),
+        pytest.param([*COMPONENTS, "gone"], "common_components lists gone, and ", id="without a role"),
+    ],
+)
+def test_components(refusals: Refusals, components: list[str], says: str) -> None:
+    said = refusals.said(ROOT / "playbooks" / "preflight.yml", GROUPS, common_components=components, **GIVEN)
+    assert says in said
+    assert "Nothing was changed" in said
+    assert "PLAY [Check the inventory and every host]" not in said
+
+
+@pytest.mark.parametrize(
+    ("role", "names"),
+    [
+        ("prefect", SECRETS),
+        ("prefect_migrate", SECRETS),
+        ("prefect_api", SECRETS),
+        ("prefect_services", SECRETS),
+        ("exporters", ("exporters_redis_password",)),
+        ("postgres", ("prefect_database_password",)),
+        ("redis", ("prefect_redis_password",)),
+        ("nginx", ("nginx_api_servers",)),
+        ("prefect_backup", ("prefect_backup_host",)),
+        ("prefect_drill", ("prefect_drill_confirm",)),
+        ("prefect_restore", ("prefect_backup_host",)),
+        ("prefect_worker", ("prefect_api_url", "prefect_auth_string")),
+    ],
+)
+def test_a_role_alone_without_what_it_needs(refusals: Refusals, role: str, names: tuple[str, ...]) -> None:
+    workers = [{"pool": "etl", "type": "process"}] if role == "prefect_worker" else []
+    said = refusals.said([{"roles": [f"selfhosted.prefect.{role}"]}], prefect_workers=workers)
+    assert [name for name in names if name not in said] == [], said
+    assert "is undefined" not in said, said
+
+
+POOLS = {"docker": "docker", "etl": "process"}
+
+
+class Pools(http.server.BaseHTTPRequestHandler):
+    """The API's answers about work pools."""
+
+    def do_GET(self) -> None:
+        kind = POOLS.get(self.path.rpartition("/")[2])
+        body = json.dumps({"type": kind} if kind else {"detail": "Work pool not found."}).encode()
+        self.send_response(200 if kind else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[str]:
+    """The URL of such an API."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pools) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+
+
+def test_workers(refusals: Refusals, api: str, tmp_path: Path) -> None:
+    """All problems of all workers at once, and none of one that will do."""
+    newer = tmp_path / "newer"
+    (newer / "lib" / "python3.11" / "site-packages" / "prefect-99.0.dist-info").mkdir(parents=True)
+    entries = [
+        {"pool": "gone"},
+        {"pool": "docker"},
+        {"pool": "etl", "name": "pinned", "requirements": ["prefect==99.0"]},
+        {"pool": "etl", "name": "own", "virtualenv": str(newer)},
+        {"pool": "etl", "name": "good"},
+    ]
+    play = {"roles": ["selfhosted.prefect.prefect_worker"]}
+    said = refusals.said([play], ("prefect_worker",), prefect_workers=entries, prefect_api_url=api, **GIVEN)
+    assert "Nothing was changed" in said
+    assert "prefect_workers, gone: the work pool 'gone' does not exist. Create it" in said.replace("''", "'")
+    assert "prefect_workers, docker: the work pool 'docker' is of the type docker" in said.replace("''", "'")
+    assert "prefect_workers, etl-pinned: `requirements` has Prefect 99.0, and the servers run" in said
+    assert "prefect_workers, etl-own: " in said
+    assert "has Prefect 99.0, and the servers run" in said.partition("etl-own: ")[2]
+    assert "etl-good" not in said.partition("[ERROR]")[2]
+
+
+BAD = {
+    "postgres": ({"postgres_version": "14.8"}, 'postgres_version is "14.8", but several Prefect servers need PostgreSQL'),
+    "redis": ({"redis_settings": {"port": 1}}, "redis_settings holds port, which the role sets itself"),
+    "nginx": ({"nginx_tls_certificate": "/c.pem"}, "nginx_tls_certificate and nginx_tls_certificate_key go together"),
+    "monitoring": ({"monitoring_rule_files": ["/nowhere"]}, "monitoring_rule_files names /nowhere"),
+    "exporters": ({"exporters_enabled": True, "exporters_disabled": ["x"]}, "exporters_disabled names x; there are node"),
+    "prefect": ({"prefect_releases_keep": 1}, "prefect_releases_keep is 1; it has to be 2 or more"),
+    "prefect_api": ({"prefect_api_serial": 0}, "prefect_api_serial must be at least 1"),
+    "prefect_backup": ({"prefect_backup_keep": 0}, 'prefect_backup_keep is "0"; it has to be 1 or more.'),
+    "prefect_restore": ({"prefect_restore_file": ""}, "prefect_restore_file is missing: give the path of a dump on here"),
+    "prefect_drill": ({"prefect_drill_scenarios": "x"}, "There is no scenario x (prefect_drill_scenarios)"),
+}
+PACKAGES = {
+    "postgres": ("installed postgresql-14 14.8-1\n", "PostgreSQL 14.8 is installed, but"),
+    "redis": ("installed 5:6.0.16-1\n", "Redis 6.0.16 is installed, but Prefect needs"),
+}
+
+
+def caught(role: str, tasks_from: str) -> list[dict[str, Any]]:
+    """Tasks that show why a task file of a role fails."""
+    include = {"ansible.builtin.include_role": {"name": f"selfhosted.prefect.{role}", "tasks_from": tasks_from}}
+    told = {"ansible.builtin.debug": {"msg": f"{role}, {tasks_from}: " + "{{ [ansible_failed_result.msg] | flatten | join(' ') }}"}}
+    return [{"block": [include, {"ansible.builtin.fail": {"msg": "nothing was refused"}}], "rescue": [told]}]
+
+
+def test_every_role_checks_its_variables(refusals: Refusals) -> None:
+    """Each role by its own task file, in one run."""
+    plays = [{"tasks": caught(role, "preflight"), "vars": variables} for role, (variables, _said) in BAD.items()]
+    said = refusals.said(plays, (*GROUPS, "monitoring"), rc=0, **GIVEN).replace('\\"', '"')
+    assert [role for role, (_variables, says) in BAD.items() if f"{role}, preflight: {says}" not in said] == [], said
+
+
+@pytest.mark.parametrize("role", PACKAGES)
+def test_installed_servers_are_checked(refusals: Refusals, tmp_path: Path, role: str) -> None:
+    listed, says = PACKAGES[role]
+    program = tmp_path / "bin" / "dpkg-query"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nprintf '%s' '{listed}'\n")
+    program.chmod(0o755)
+    play = {"tasks": caught(role, "probe"), "environment": {"PATH": f"{program.parent}:{os.environ['PATH']}"}}
+    assert f"{role}, probe: {says}" in refusals.said([play], GROUPS, rc=0, **GIVEN)
