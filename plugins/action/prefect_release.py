@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
             archive = cache.find()
             if not archive and first:
                 return self._build(machine, cache)
-        # Without an archive the host that had the turn has failed, which need not happen to this one.
+        # Without an archive the host that built first has failed, which need not happen to this one.
         return self._unpack(archive) if archive else self._build(machine)
 
     def _cache(self, name: str) -> ReleaseCache | None:

@@ -109,7 +109,7 @@ class Lease:
         return parse(str(held)) if held else None
 
     def release(self, wanted: Holder) -> bool:
-        """Gives it back; whether it was theirs."""
+        """Releases it; whether it was theirs."""
         return self._redis.call("EVAL", _RELEASE, 1, KEY, wanted.token) == 1
 
     def left(self) -> float:

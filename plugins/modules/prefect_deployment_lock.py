@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_deployment_lock
-short_description: Keep two runs from changing the same deployment at once
+short_description: Acquire, renew and release the deployment lock
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Holds a lease in Prefect's Redis for the run of Ansible that this task belongs to. Another run that asks for it fails, and is told who
-    holds it.
+  - Holds a lease in Prefect's Redis for the run of Ansible that this task belongs to. Another run that wants it fails, and the message
+    names the holder.
   - Every task of a run may hold it again, which lengthens the lease.
-  - A run that has ended without giving the lease back, on the machine that asks now, does not stand in the way. One that ended on
+  - A run that has ended without releasing the lease, on the machine of this run, does not stand in the way. One that ended on
     another machine (or in another container) does, until the lease is over or O(takeover) says that it is known to be dead.
   - This is about who may change something and changes nothing itself, so it never reports a change.
 extends_documentation_fragment:
@@ -73,7 +73,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Take the deployment lock
+- name: Acquire the deployment lock
   selfhosted.prefect.prefect_deployment_lock:
     redis:
       host: 10.0.0.12
@@ -82,7 +82,7 @@ EXAMPLES = r"""
       db: 1
   run_once: true
 
-- name: Give it back
+- name: Release the deployment lock
   selfhosted.prefect.prefect_deployment_lock:
     state: released
     redis:

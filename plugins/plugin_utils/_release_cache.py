@@ -66,7 +66,7 @@ class ReleaseCache:
         return None
 
     def store(self, fetch: Callable[[str], object], sha256: str) -> None:
-        """Takes in what ``fetch`` puts where it is told, whole or not at all. For the host whose turn it is.
+        """Takes in what ``fetch`` puts where it is told, whole or not at all. For the host that builds.
 
         Raises:
             OSError: it could not be written, or is damaged.

@@ -320,7 +320,7 @@ def test_what_keeps_it_from_restarting_an_api_server(change: dict[str, Any], say
     assert site.stopped == []
     assert says in site.said[0]
     # Not every five seconds; and another one that does not get better is told of once more.
-    assert [line for line in site.said[1:] if "has not got better by it: api2 x" not in line] == []
+    assert [line for line in site.said[1:] if "was restarted and does not work yet: api2 x" not in line] == []
     assert len(site.said) == 1 + ("another one" in says)
     site.keys, site.ports, site.problem = {}, set(), ""
     run(dog, site, 5)
@@ -556,7 +556,7 @@ def test_no_second_server_is_restarted_until_the_first_works() -> None:
     assert (first.stopped != [], second.stopped) == (True, [])
     assert [dog.stuck for dog in dogs] == [{API}, {API}]
     assert "that did not help: no other one of its kind is restarted until it works" in "\n".join(first.said)
-    assert f"has not got better by it: here {API}" in second.said[-1]
+    assert f"was restarted and does not work yet: here {API}" in second.said[-1]
     # It works again: the other one's turn has come.
     first.fault = ""
     run(dogs[0], first, 5)

@@ -40,5 +40,5 @@ def _users(variables: Mapping[str, Any]) -> Iterator[str]:
     user, _colon, password = text(variables.get("prefect_auth_string")).partition(":")
     if users.get(user, password) != password:
         yield (
-            "nginx_basic_auth_users has the user of prefect_auth_string, with another password. Leave it out: that user may come in anyway."
+            "nginx_basic_auth_users has the user of prefect_auth_string, with another password. Leave it out: that user may log in anyway."
         )

@@ -365,8 +365,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ),
         (
             {"nginx_basic_auth_users": {"admin": "other"}},
-            "nginx_basic_auth_users has the user of prefect_auth_string, with another password. Leave it out: that user may"
-            " come in anyway.",
+            "nginx_basic_auth_users has the user of prefect_auth_string, with another password. Leave it out: that user may log in anyway.",
         ),
         (
             {"__nginx_agreed": {"trusted_proxies": ["0.0.0.0/0"]}},

@@ -120,7 +120,7 @@ def test_the_rules_are_kept_while_a_port_is_drained(tmp_path: Path) -> None:
     compile(Path(program).read_text(), program, "exec")
     second.reject()
     assert re.findall(r"ports \{ (\d+) \}", keeper.rules()) == ["4200", "4201"]
-    # Something flushes the firewall: what is about to be put back is drained all the same, and can be given back.
+    # Something flushes the firewall: what is about to be put back is drained all the same, and can be made active again.
     systemd.nft.ports.clear()
     assert first.is_rejecting()
     assert second.ports() == {4200, 4201}

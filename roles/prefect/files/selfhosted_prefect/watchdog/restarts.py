@@ -119,4 +119,4 @@ class Restarts:
         if self._world.now() - since <= LEASE_SECONDS:
             return f"another one is being restarted: {holder}"
         self.stuck.add(unit)
-        return f"another one was restarted and has not got better by it: {holder}. None of its kind is restarted until it works"
+        return f"another one was restarted and does not work yet: {holder}. None of its kind is restarted until it works"
