@@ -147,7 +147,20 @@ def _within_dict(name: str, option: Mapping[str, Any], value: Mapping[str, Any])
         return
     for strange in sorted(text(key) for key in value if key not in inner):
         yield f"{name} holds {strange}, which means nothing there. It takes {', '.join(inner)}."
+    yield from _lacking(name, option, inner, value)
+    for names in option.get("mutually_exclusive") or []:
+        both = [each for each in names if value.get(each)]
+        if len(both) > 1:
+            yield f"{name} has both {' and '.join(both)}. Leave all but one of them out."
     yield from variable_problems(inner, value, f"{name}.")
+
+
+def _lacking(name: str, option: Mapping[str, Any], inner: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[str]:
+    for each in (each for each, its in inner.items() if its.get("required") and value.get(each) is None):
+        yield f"{name} has no {each}. Set it."
+    for key, wanted, needed in option.get("required_if") or []:
+        if value.get(key, inner[key].get("default")) == wanted:
+            yield from (f"{name} has no {each}, which {key} {wanted} needs. Set it." for each in needed if value.get(each) is None)
 
 
 def _possible_port(option: Mapping[str, Any], port: int) -> bool:

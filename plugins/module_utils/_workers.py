@@ -109,8 +109,6 @@ def _pool(worker: Worker, pools: Mapping[str, str]) -> Iterator[str]:
 
 def _environment(worker: Worker, environments: Mapping[str, Any]) -> Iterator[str]:
     folder = worker["virtualenv"]
-    if folder and worker["requirements"]:
-        yield "it has both `requirements` and `virtualenv`. Leave one of them out."
     if folder and not folder.startswith("/"):
         yield f"`virtualenv` is {folder!r}, which is not an absolute path on the host."
     elif folder and not environments.get(folder, "unknown"):

@@ -77,6 +77,25 @@ def test_components(refusals: Refusals, components: list[str], says: str) -> Non
     assert "PLAY [Check the inventory and every host]" not in said
 
 
+def test_conditions_of_argument_specs(refusals: Refusals) -> None:
+    said = refusals.said(
+        ROOT / "playbooks" / "preflight.yml",
+        GROUPS,
+        prefect_workers=[{"name": "x"}, {"pool": "etl", "requirements": ["x"], "virtualenv": "/v"}],
+        postgres_hba_entries=[{"type": "local", "database": "a", "user": "b"}, {"database": "a", "user": "b"}],
+        nginx_api_servers=[{"address": "api1"}],
+        **GIVEN,
+    )
+    for says in (
+        "prefect_workers[0] has no pool. Set it.",
+        "prefect_workers[1] has both requirements and virtualenv. Leave all but one of them out.",
+        "postgres_hba_entries[1] has no address, which type host needs. Set it.",
+        "nginx_api_servers[0] has no port. Set it.",
+    ):
+        assert says in said
+    assert "postgres_hba_entries[0]" not in said
+
+
 @pytest.mark.parametrize(
     ("role", "names"),
     [

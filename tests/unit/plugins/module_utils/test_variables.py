@@ -31,7 +31,23 @@ OPTIONS: dict[str, Any] = {
     "settings": {"type": "dict", "default": {}},
     "optional": {"type": "str"},
     "exporter_password": {"type": "str"},
+    "entries": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "mutually_exclusive": [["file", "url"]],
+        "required_if": [["kind", "net", ["address", "mask"]]],
+        "options": {
+            "user": {"type": "str", "required": True},
+            "kind": {"type": "str", "choices": ["net", "local"], "default": "net"},
+            "address": {"type": "str"},
+            "mask": {"type": "str"},
+            "file": {"type": "path"},
+            "url": {"type": "str"},
+        },
+    },
 }
+NET = {"user": "a", "address": "b", "mask": "c"}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +58,7 @@ OPTIONS: dict[str, Any] = {
         {"name": "3.8", "secret": 123, "number": "5432", "x_port": 65535, "rate": "1e-3", "on": "yes", "names": ["a"]},
         {"tls": {"enabled": False, "ca_file": "/ca"}, "any": None, "kind": "b", "settings": {"A": None}, "optional": None, "secret": None},
         {"number": 0, "rate": 1, "on": 0, "names": (), "spare_port": 0},
+        {"entries": [NET, {**NET, "kind": "net", "file": "/f", "url": ""}, {"user": "a", "kind": "local", "url": "u"}]},
     ],
 )
 def test_fine(values: dict[str, Any]) -> None:
@@ -78,6 +95,11 @@ def test_fine(values: dict[str, Any]) -> None:
         ({"kind": "c"}, "kind must be one of a, b, not 'c'."),
         ({"settings": None}, "settings is empty. Leave it out, or set it to a dictionary of names and values."),
         ({"settings": ["A=1"]}, "settings must be a dictionary of names and values, not a list."),
+        ({"entries": [NET, {"kind": "local"}]}, "entries[1] has no user. Set it."),
+        ({"entries": [{"kind": "local", "user": None}]}, "entries[0] has no user. Set it."),
+        ({"entries": [{"user": "a", "address": "b"}]}, "entries[0] has no mask, which kind net needs. Set it."),
+        ({"entries": [{**NET, "kind": "net", "mask": None}]}, "entries[0] has no mask, which kind net needs. Set it."),
+        ({"entries": [{**NET, "file": "/f", "url": "u"}]}, "entries[0] has both file and url. Leave all but one of them out."),
     ],
 )
 def test_wrong(values: dict[str, Any], said: str) -> None:

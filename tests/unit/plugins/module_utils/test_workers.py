@@ -110,7 +110,6 @@ def test_nothing_wrong(entry: Any, pools: Any, environments: Any) -> None:
         (GOOD, {"etl": "docker"}, {}, "'etl' is of the type docker"),
         ({"pool": "etl"}, {"etl": ""}, {}, "'etl' does not exist. Create it, or set `type: process`"),
         ({"pool": "etl"}, {}, {}, "'etl' may not exist, and the API cannot be queried"),
-        ({**GOOD, "virtualenv": "/v", "requirements": ["x"]}, {}, {}, "both `requirements` and `virtualenv`"),
         ({**GOOD, "virtualenv": "v"}, {}, {}, "'v', which is not an absolute path"),
         ({**GOOD, "virtualenv": "/v"}, {}, {"/v": ""}, "/v has no Prefect in it"),
         ({**GOOD, "virtualenv": "/v"}, {}, {"/v": "3.10.0"}, "/v has Prefect 3.10.0, and the servers run 3.8.8. A client may not be newer"),
