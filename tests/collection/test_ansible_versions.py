@@ -1,7 +1,7 @@
 """The collection with other releases of ansible-core: installed, documented, its playbooks parsed, its plugins' units run.
 
 `make test` takes the oldest and the newest; PREFECT_TEST_MATRIX=1 (`make test-matrix`) takes each of requirements/ansible-*.in on each
-Python of this machine that it runs on, and ansible-test's sanity checks with it.
+Python of this machine that it runs on, and ansible-test's sanity checks with it. ansible-lint runs once for each, on its newest Python.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MATRIX = bool(os.environ.get("PREFECT_TEST_MATRIX"))
 CORES: list[str] = ansible_venv.cores()
 RUNNABLE = [(core, python) for core in CORES for python in ansible_venv.pythons(core)]
 WHAT = ["tests/collection/test_package.py", "tests/unit"]
+LINT = "tests/quality/test_linters.py::test_linter[ansible-lint]"
 
 
 def chosen() -> list[tuple[str, str]]:
@@ -46,6 +47,8 @@ def test_the_oldest_is_what_the_collection_asks_for() -> None:
 def test_with_another_ansible(commands: Commands, core: str, python: str) -> None:
     folder = ansible_venv.make(core, python)
     what = [*WHAT, "tests/collection/test_ansible_test.py"] if MATRIX else WHAT
+    if MATRIX and python == dict(RUNNABLE)[core]:
+        what = [*what, LINT]
     output = commands.run(
         [folder / "bin" / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *what],
         env={"PATH": os.pathsep.join([str(folder / "bin"), os.environ["PATH"]])},
