@@ -93,7 +93,7 @@ def test_the_cause_is_in_the_first_line_and_each_line_is_there_once() -> None:
     cause = "AttributeError: 'str' object has no attribute 'items'"
     begins = [line for line in said if "is not healthy after" in line]
     assert all(cause in line for line in begins), begins
-    assert any(line.startswith('"Take the server out, restart it') and cause in line for line in said), played.output[-4000:]
+    assert any(line.startswith('"Drain, restart and return the server') and cause in line for line in said), played.output[-4000:]
     found = (re.match(r"- ['\"]?\d\d:\d\d:\d\d (.*)", line) for line in said)
     lines = [each[1] for each in found if each]
     assert any("Traceback" in line for line in lines), played.output[-4000:]
