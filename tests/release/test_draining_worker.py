@@ -345,7 +345,7 @@ def test_no_flow_run_is_lost(commands: Commands, version: str, tmp_path: Path) -
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     listener.bind(str(tmp_path / "notify"))
     listener.settimeout(SECONDS)
-    with server(python, tmp_path) as api, listener, contextlib.ExitStack() as stack:
+    with listener, server(python, tmp_path) as api, contextlib.ExitStack() as stack:
         workers = {}
         for flow, timeout in {"ends": 600, "goes_on": 1}.items():
             command = [str(PROGRAM), f"--drain-timeout={timeout}", "worker", "start", "--pool", flow, "--type", "process", "--name", flow]

@@ -65,14 +65,17 @@ class Monitor:
 
     def __init__(self, argv: Sequence[str] = ("nft", "monitor")) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = None
         with contextlib.suppress(OSError):
             self._process = subprocess.Popen(argv, bufsize=0, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            os.set_blocking(self._output().fileno(), False)
+            self._output = self._process.stdout
+        if self._output:
+            os.set_blocking(self._output.fileno(), False)
 
     def heard(self) -> bool:
         """Whether something has changed since the last call."""
         found = False
-        while self._process and self._output().read(65536):
+        while self._output and self._output.read(65536):
             found = True
         return found
 
@@ -80,10 +83,6 @@ class Monitor:
         if self._process:
             self._process.kill()
             self._process.wait()
-
-    def _output(self) -> IO[bytes]:
-        assert self._process and self._process.stdout  # noqa: S101  for the type checker
-        return self._process.stdout
 
 
 def plain(part: Any) -> Any:

@@ -51,7 +51,7 @@ async def wait(name: str, probe: Probe, settings: Settings, end: float) -> str:
         await asyncio.sleep(PAUSE)
 
 
-async def problem(settings: Settings, limit: float, probes: Mapping[str, Probe] = PROBES) -> str:
+async def problem(settings: Settings, limit: float, probes: Mapping[str, Probe]) -> str:
     """Wait for all at once: what did not answer, on one line; empty when all did."""
     end = time.monotonic() + limit
     answers = await asyncio.gather(*(wait(name, probe, settings, end) for name, probe in probes.items()))
@@ -59,13 +59,13 @@ async def problem(settings: Settings, limit: float, probes: Mapping[str, Probe] 
     return f"waited {limit:g} s: {'; '.join(problems)}" if problems else ""
 
 
-def main(arguments: Sequence[str], settings: Settings, probes: Mapping[str, Probe] = PROBES) -> int:
+def main(arguments: Sequence[str], settings: Settings, probes: Mapping[str, Probe] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Wait until PostgreSQL and Redis take the credentials of the environment.")
     parser.add_argument("limit", type=float, nargs="?", default=LIMIT, help="seconds")
     limit = parser.parse_args(arguments).limit
     # A setting that is missing is not waited for.
     settings.require(*DATABASE_LOGIN, DOCKET_URL)
-    text = asyncio.run(problem(settings, limit, probes))
+    text = asyncio.run(problem(settings, limit, probes or PROBES))
     if text:
         print(text, file=sys.stderr, flush=True)
     return 1 if text else 0

@@ -69,7 +69,7 @@ def real_world(given: argparse.Namespace, settings: Settings) -> World:
         workers=host.workers,
         requeue=requeue,
         drained=drained_ports,
-        state_problem=lambda: asyncio.run(await_state.problem(settings, STATE_LIMIT)),
+        state_problem=lambda: asyncio.run(await_state.problem(settings, STATE_LIMIT, await_state.PROBES)),
         explain=settings.explain,
         switched_off=frozenset(settings.switched_off),
         scheduler_interval=settings.scheduler_interval,
