@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,8 @@ def packaged(tarball: Path) -> set[str]:
         return {member.name for member in archive.getmembers() if not member.isdir()}
 
 
-def stems(folder: Path) -> set[str]:
-    return {path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")}
+def stems(paths: Iterable[Path]) -> set[str]:
+    return {path.stem for path in paths if not path.stem.startswith("_")}
 
 
 def test_tarball_has_all_a_user_needs(packaged: set[str], tracked: list[Path]) -> None:
@@ -66,10 +66,10 @@ def test_links_resolve_in_the_package(installed: Installed, galaxy: Mapping[str,
     rules.require_none(problem for page in pages for problem in rules.link_problems(page))
 
 
-@pytest.mark.parametrize("kind", ["module", "filter"])
-def test_plugins_are_documented(installed: Installed, root: Path, galaxy: Mapping[str, Any], kind: str) -> None:
+@pytest.mark.parametrize(("kind", "files"), [("module", "modules/*.py"), ("filter", "filter/*.yml")])
+def test_plugins_are_documented(installed: Installed, root: Path, galaxy: Mapping[str, Any], kind: str, files: str) -> None:
     prefix = f"{galaxy['namespace']}.{galaxy['name']}"
-    names = sorted(f"{prefix}.{name}" for name in stems(root / "plugins" / ("modules" if kind == "module" else kind)))
+    names = sorted(f"{prefix}.{name}" for name in stems((root / "plugins").glob(files)))
     assert names
     documented = json.loads(installed.run(["ansible-doc", "--json", "-t", kind, *names]))
     assert sorted(documented) == names

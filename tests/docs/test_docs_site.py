@@ -165,7 +165,7 @@ def test_everything_has_a_page(site: dict[Path, Page]) -> None:
     assert roles == {path.parents[1].name for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")}
     expected |= {f"{build.REFERENCE}/{name}_role.html" for name in roles}
     for folder, kind in (("modules", "module"), ("filter", "filter"), ("lookup", "lookup")):
-        names = [path.stem for path in (ROOT / "plugins" / folder).glob("*.py")]
+        names = [path.stem for path in (ROOT / "plugins" / folder).glob("*.yml" if kind == "filter" else "*.py")]
         assert names
         expected |= {f"{build.REFERENCE}/{name}_{kind}.html" for name in names}
     assert not sorted(expected - {path.as_posix() for path in site})

@@ -305,7 +305,8 @@ def maker_problems(makefile: Path, paths: Iterable[Path]) -> list[str]:
 def known_names(root: Path) -> dict[str, set[str]]:
     """What the documentation may name, read from the folders that define it."""
     roles = [path for path in (root / "roles").glob("*/") if path.is_dir()]
-    plugins = {path.stem for path in (root / "plugins").glob("*/*.py") if not path.stem.startswith("_")}
+    documented = [*(root / "plugins").glob("*/*.py"), *(root / "plugins" / "filter").glob("*.yml")]
+    plugins = {path.stem for path in documented if not path.stem.startswith("_")}
     actions = set(load(root / "meta" / "runtime.yml").get("action_groups") or {})
     variables = {role.name for role in roles}
     for role in roles:

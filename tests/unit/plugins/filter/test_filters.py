@@ -1,18 +1,18 @@
 from __future__ import annotations
 
-from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.selfhosted.prefect.plugins.filter.filters import FilterModule
 
-PACKAGE = "ansible_collections.selfhosted.prefect.plugins.filter"
+FILTERS = FilterModule().filters()
+DOCUMENTED = Path(__file__).resolve().parents[4] / "plugins" / "filter"
 
 
-def load(name: str) -> Any:
-    table = import_module(f"{PACKAGE}.{name}").FilterModule().filters()
-    assert list(table) == [name]
-    return table[name]
+def test_each_filter_is_documented_in_a_file_of_its_name() -> None:
+    assert sorted(FILTERS) == sorted(path.stem for path in DOCUMENTED.glob("*.yml"))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def load(name: str) -> Any:
     ],
 )
 def test_filter(name: Any, arguments: Any, result: Any) -> None:
-    assert load(name)(*arguments) == result
+    assert FILTERS[name](*arguments) == result
 
 
 @pytest.mark.parametrize(
@@ -59,4 +59,4 @@ def test_filter(name: Any, arguments: Any, result: Any) -> None:
 )
 def test_complaints_name_the_filter(name: Any, arguments: Any, message: Any) -> None:
     with pytest.raises(AnsibleFilterError, match=message):
-        load(name)(*arguments)
+        FILTERS[name](*arguments)
