@@ -1,5 +1,4 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
-# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 """Puts a release of Prefect in place, whole: made aside from a lock file and proved, or unpacked from an archive of one that was."""
 

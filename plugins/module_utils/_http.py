@@ -1,5 +1,4 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
-# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 """One HTTP request, bounded as a whole, through no proxy. Hosts without a release ask, too, so this is the standard library's client."""
 

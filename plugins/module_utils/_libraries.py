@@ -1,5 +1,4 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
-# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 """The libraries that speak to PostgreSQL, Redis and HTTP servers. A Prefect release carries them; Ansible's own interpreter need not.
 

@@ -1,5 +1,4 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
-# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 """How a deployment is, queried from one of its hosts: API servers, database, Redis. A part that does not answer is part of the answer."""
 

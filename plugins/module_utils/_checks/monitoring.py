@@ -1,5 +1,4 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
-# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with the variables of the exporters, of Prometheus and of Alertmanager, and with a Prometheus that a host has already."""
 

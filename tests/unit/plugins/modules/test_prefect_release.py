@@ -1,5 +1,4 @@
 # Copyright (c) 2026 the selfhosted.prefect maintainers
-# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 # SPDX-License-Identifier: Apache-2.0
 
 from __future__ import annotations
