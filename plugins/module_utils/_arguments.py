@@ -27,7 +27,7 @@ DATABASE: dict[str, Any] = {
         "tls": {"type": "dict", "options": TLS},
     },
 }
-"""What the documentation fragment ``database`` describes."""
+"""What the documentation fragment ``connections.database`` describes."""
 
 REDIS: dict[str, Any] = {
     "type": "dict",
@@ -40,7 +40,7 @@ REDIS: dict[str, Any] = {
         "tls": {"type": "dict", "options": TLS},
     },
 }
-"""What the documentation fragment ``redis`` describes."""
+"""What the documentation fragment ``connections.redis`` describes."""
 
 
 def given(options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -20,22 +20,14 @@ description:
   - In check mode it says whether a dump would be taken, after checks of the database, the tools and the disk.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.database
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.database
+  - selfhosted.prefect.connections.interpreters
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: none
     details: A dump is not shown.
   idempotent:
     support: partial
     details: Only with O(max_age). Otherwise each run takes a dump.
-  platform:
-    platforms: posix
-    support: full
-    details: Linux.
 options:
   directory:
     description: Folder of the dumps. It has to exist, and only its owner should be able to read it.

@@ -18,21 +18,14 @@ description:
   - This is about who may change something and changes nothing itself, so it never reports a change.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.redis
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.redis
+  - selfhosted.prefect.connections.interpreters
 attributes:
   check_mode:
-    support: full
     details: Looks who holds the lease, and takes or returns nothing.
   diff_mode:
-    support: none
     details: There is nothing to compare.
-  idempotent:
-    support: full
   platform:
-    platforms: posix
-    support: full
     details: Any with Python.
 options:
   state:

@@ -24,18 +24,12 @@ description:
     put back within a second. A transient unit C(prefect-drain-keeper.service) does that, which ends with the last drained port.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
 attributes:
   check_mode:
-    support: full
     details: Nothing is queried or waited for, and nothing is sent.
   diff_mode:
     support: full
-  idempotent:
-    support: full
   platform:
-    platforms: posix
-    support: full
     details: Linux with nftables.
 options:
   port:

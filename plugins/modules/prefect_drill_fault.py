@@ -17,20 +17,15 @@ description:
   - While the timer of an earlier fault is there, another one is refused.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
 attributes:
   check_mode:
-    support: full
     details: Looks whether the fault could be made.
   diff_mode:
-    support: none
     details: Nothing is different afterwards.
   idempotent:
     support: none
     details: A fault is made each time.
   platform:
-    platforms: posix
-    support: full
     details: Linux with systemd; V(kind=cut) takes nftables.
 options:
   state:

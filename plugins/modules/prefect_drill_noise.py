@@ -15,7 +15,6 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
-  - selfhosted.prefect.attributes.action_group
 options:
   seconds:
     description: For how long.

@@ -15,18 +15,10 @@ description:
   - A scenario that was not good enough is part of the result, and no failure of this module.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
 attributes:
-  check_mode:
-    support: full
   diff_mode:
-    support: none
     details: The result is returned.
-  idempotent:
-    support: full
   platform:
-    platforms: posix
-    support: full
     details: Any with Python; usually the machine that runs Ansible.
 options:
   about:

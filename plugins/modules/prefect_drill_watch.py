@@ -15,21 +15,16 @@ description:
   - In the end it looks which flow runs the service holds to be complete, with all of their task runs, and removes the flow.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.redis
+  - selfhosted.prefect.connections.redis
 attributes:
   check_mode:
-    support: full
     details: Nothing is run and nothing is queried.
   diff_mode:
-    support: none
     details: Nothing is different afterwards.
   idempotent:
     support: none
     details: Flows are run each time.
   platform:
-    platforms: posix
-    support: full
     details: A host with a release of Prefect.
 options:
   seconds:

@@ -18,7 +18,6 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
-  - selfhosted.prefect.attributes.action_group
 options:
   units:
     description: Names of units, with their suffix.

@@ -22,9 +22,8 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.redis
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.redis
+  - selfhosted.prefect.connections.interpreters
 options:
   url:
     description:

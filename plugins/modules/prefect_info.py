@@ -15,9 +15,9 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
-  - selfhosted.prefect.database
-  - selfhosted.prefect.redis
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.database
+  - selfhosted.prefect.connections.redis
+  - selfhosted.prefect.connections.interpreters
 options:
   servers:
     description: The API servers, as the filter P(selfhosted.prefect.api_servers#filter) gives them.

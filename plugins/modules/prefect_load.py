@@ -17,21 +17,16 @@ description:
   - What fails is part of the result. The module itself only fails when the load could not start.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.interpreters
 attributes:
   check_mode:
-    support: full
     details: Nothing is sent.
   diff_mode:
-    support: none
     details: Nothing is different afterwards.
   idempotent:
     support: none
     details: Requests are sent each time.
   platform:
-    platforms: posix
-    support: full
     details: Any with Python, whether or not it runs Prefect.
 options:
   url:

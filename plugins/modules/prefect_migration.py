@@ -28,19 +28,10 @@ description:
   - Through PgBouncer in transaction mode the lock would not hold. Let the migration connect to PostgreSQL itself.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: full
     details: Shows the revision before and after.
-  idempotent:
-    support: full
-  platform:
-    platforms: posix
-    support: full
-    details: Linux.
 options:
   release:
     description:

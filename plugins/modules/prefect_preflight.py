@@ -16,8 +16,7 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.interpreters
 options:
   os_families:
     description: Which distributions are supported, as C(ID) or C(ID_LIKE) of C(/etc/os-release). Empty for any.

@@ -26,17 +26,10 @@ description:
     for which the keyword C(environment) is the place.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: full
-  idempotent:
-    support: full
   platform:
-    platforms: posix
-    support: full
     details: Linux with glibc.
 options:
   path:

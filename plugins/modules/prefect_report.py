@@ -15,15 +15,8 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-  idempotent:
-    support: full
   platform:
-    platforms: posix
-    support: full
+    details: Any with Python.
 options:
   report:
     description:

@@ -23,23 +23,16 @@ description:
   - Settings of the database (C(ALTER DATABASE ... SET)) and rights to it are not in a dump. Where there are settings, it warns.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.database
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.database
+  - selfhosted.prefect.connections.interpreters
 attributes:
   check_mode:
-    support: full
     details: The dump is checked as ever; nothing is created, renamed or dropped.
   diff_mode:
-    support: none
     details: Data is not shown.
   idempotent:
     support: partial
     details: V(checked) and V(rehearsed) change nothing. Each V(prepared) and V(restored) restores.
-  platform:
-    platforms: posix
-    support: full
-    details: Linux.
 options:
   database:
     required: false

@@ -17,9 +17,8 @@ description:
   - A shorter retention is refused with the number of rows that it would delete.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.database
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.database
+  - selfhosted.prefect.connections.interpreters
 options:
   state:
     description:
@@ -46,16 +45,8 @@ options:
     type: float
     default: 10
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: full
-  idempotent:
-    support: full
-  platform:
-    platforms: posix
-    support: full
-    details: Linux.
 """
 
 EXAMPLES = r"""

@@ -16,16 +16,11 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
   idempotent:
     support: none
     details: Each run writes an archive of its own, named after the time.
   platform:
-    platforms: posix
-    support: full
+    details: Any with Python.
 options:
   folder:
     description: Where to write it. It is made, for its owner alone, if it does not exist.

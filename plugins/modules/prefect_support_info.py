@@ -18,7 +18,7 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.interpreters
 options:
   units:
     description: Units whose state and journal are wanted, with their suffix. Patterns such as C(prefect-api@*.service) are fine.

@@ -15,9 +15,8 @@ description:
   - A table that is not there is passed over. Reads and writes go on meanwhile.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
-  - selfhosted.prefect.database
-  - selfhosted.prefect.interpreters
+  - selfhosted.prefect.connections.database
+  - selfhosted.prefect.connections.interpreters
 options:
   tables:
     description: The tables.
@@ -34,16 +33,9 @@ options:
     default: 30
 attributes:
   check_mode:
-    support: full
     details: When the database does not answer, which is so before a first deployment, it warns and reports a change.
   diff_mode:
     support: full
-  idempotent:
-    support: full
-  platform:
-    platforms: posix
-    support: full
-    details: Linux.
 """
 
 EXAMPLES = r"""

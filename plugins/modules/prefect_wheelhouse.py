@@ -16,17 +16,11 @@ description:
   - The package index, proxies and certificates are those of the environment.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
-  - selfhosted.prefect.attributes.action_group
 attributes:
-  check_mode:
-    support: full
   diff_mode:
     support: full
-  idempotent:
-    support: full
   platform:
-    platforms: posix
-    support: full
+    details: Any with Python.
 requirements:
   - packaging, which comes with Ansible
 options:

@@ -1,0 +1,106 @@
+# Copyright (c) 2026 the selfhosted.prefect maintainers
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+_TLS = r"""        type: dict
+        suboptions:
+          enabled:
+            description: Whether to use TLS. True if there is anything else here.
+            type: bool
+          ca_file:
+            description: The authorities to trust. Without it those of the system.
+            type: path
+          cert_file:
+            description: A client's certificate.
+            type: path
+          key_file:
+            description: The key of that certificate.
+            type: path
+          check_hostname:
+            description: Whether the certificate has to be for the host's name. True without it.
+            type: bool
+"""
+
+
+class ModuleDocFragment:
+    """How modules are told where Prefect's database and Redis are, and where the libraries are that speak to them."""
+
+    DATABASE = f"""
+options:
+  database:
+    description:
+      - Prefect's database, and Prefect's own user of it.
+      - It is reached from the host that runs the module, whose connections the server has to accept.
+    type: dict
+    required: true
+    suboptions:
+      host:
+        description: Its address.
+        type: str
+        required: true
+      port:
+        description: Its TCP port.
+        type: int
+        default: 5432
+      user:
+        description: Who logs in.
+        type: str
+        required: true
+      password:
+        description: The user's password. It never gets on a command line.
+        type: str
+      dbname:
+        description: Name of the database.
+        type: str
+        required: true
+      tls:
+        description:
+          - C(ca_file), C(cert_file), C(key_file) and C(check_hostname); files of the host that runs the module.
+          - Without it TLS is used where the server offers it, and not verified.
+{_TLS}"""
+
+    REDIS = f"""
+options:
+  redis:
+    description: The Redis that Prefect uses, reached from the host that runs the module.
+    type: dict
+    suboptions:
+      host:
+        description: Its address.
+        type: str
+        required: true
+      port:
+        description: Its TCP port.
+        type: int
+        default: 6379
+      username:
+        description: The ACL user to log in as.
+        type: str
+        default: ""
+      password:
+        description: The user's password.
+        type: str
+        default: ""
+      db:
+        description: Number of the docket's database (C(PREFECT_SERVER_DOCKET_URL)).
+        type: int
+        default: 1
+      tls:
+        description:
+          - C(ca_file), C(cert_file), C(key_file) and C(check_hostname); files of the host that runs the module.
+          - With none of them there is no TLS.
+{_TLS}"""
+
+    INTERPRETERS = r"""
+options:
+  interpreters:
+    description:
+      - Interpreters of Prefect releases, which carry the libraries.
+      - Where Ansible's own interpreter on the host lacks what the module needs, the module goes on in the first of these that is there.
+    type: list
+    elements: path
+    default: [/opt/prefect/current/bin/python]
+requirements:
+  - asyncpg to ask PostgreSQL, redis (redis-py) to ask Redis, h11 and websockets to send a load; every Prefect release has them
+"""
