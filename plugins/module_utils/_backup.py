@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Row, quoted
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Session, quoted
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
     Dump,
     DumpError,
@@ -52,21 +51,6 @@ ORDER BY 1, 2
 
 class BackupError(Exception):
     """No dump could be taken; the message says why."""
-
-
-class Session(Protocol):
-    """What is needed of a PostgreSQL session."""
-
-    server_version: str
-
-    def query(self, sql: str, timeout: float | None = None) -> list[Row]:
-        """The rows of a statement."""
-
-    def execute(self, sql: str, timeout: float | None = None) -> None:
-        """Run a statement that has no rows."""
-
-    def close(self) -> None:
-        """End the session."""
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -38,21 +38,8 @@ class Finished:
         return "\n".join(self.output.rstrip().splitlines()[-lines:])
 
 
-class Run(Protocol):
-    """How commands are run; tests put something else in its place."""
-
-    def __call__(
-        self,
-        argv: Sequence[str],
-        timeout: float,
-        *,
-        env: Mapping[str, str] | None = None,
-        user: str = "",
-        cwd: str = "/",
-        stdin: str = "",
-        nice: int = 0,
-    ) -> Finished:
-        """How the command ended."""
+Run = Callable[..., Finished]
+"""As :func:`run`; tests put something else in its place."""
 
 
 def run(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Reply
 
@@ -37,14 +37,6 @@ local held = redis.call('GET', KEYS[1])
 if held and cjson.decode(held).token == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
-_POLL_SECONDS = 2.0
-
-
-class Session(Protocol):
-    """What is needed of a connection to Redis."""
-
-    def call(self, *words: str | int) -> Reply:
-        """The reply to a command."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +81,14 @@ def from_values(values: Mapping[str, Any]) -> Holder:
 
 
 class Lease:
-    """The lease, over one connection."""
+    """The lease, over one connection: ``call`` is :meth:`Redis.call`."""
 
-    def __init__(self, redis: Session) -> None:
-        self._redis = redis
+    def __init__(self, call: Callable[..., Reply]) -> None:
+        self._call = call
 
     def holder(self) -> Holder | None:
         """Who holds it."""
-        held = self._redis.call("GET", KEY)
+        held = self._call("GET", KEY)
         return parse(str(held)) if held else None
 
     def hold(self, wanted: Holder, seconds: int, after: str = "") -> Holder | None:
@@ -104,36 +96,17 @@ class Lease:
 
         ``after`` is the token of a holder who is known to be gone, or ANY_HOLDER.
         """
-        held = self._redis.call("EVAL", _HOLD, 1, KEY, wanted.token, wanted.text(), seconds * 1000, after)
+        held = self._call("EVAL", _HOLD, 1, KEY, wanted.token, wanted.text(), seconds * 1000, after)
         return parse(str(held)) if held else None
 
     def release(self, wanted: Holder) -> bool:
         """Releases it; whether it was theirs."""
-        return self._redis.call("EVAL", _RELEASE, 1, KEY, wanted.token) == 1
+        return self._call("EVAL", _RELEASE, 1, KEY, wanted.token) == 1
 
     def left(self) -> float:
         """Seconds for which it is held without another sign of life."""
-        milliseconds = self._redis.call("PTTL", KEY)
+        milliseconds = self._call("PTTL", KEY)
         return max(milliseconds, 0) / 1000 if isinstance(milliseconds, int) else 0.0
-
-
-def acquire(
-    lease: Lease,
-    wanted: Holder,
-    seconds: int,
-    *,
-    after: str = "",
-    wait: float = 0.0,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Holder | None:
-    """Holds the lease, after at most ``wait`` seconds; the other holder, if it still has one then."""
-    end = clock() + wait
-    while True:
-        blocking = lease.hold(wanted, seconds, after)
-        if not blocking or clock() >= end:
-            return blocking
-        sleep(min(_POLL_SECONDS, max(end - clock(), 0.0)))
 
 
 def refusal(holder: Holder, left: float, now: float) -> str:

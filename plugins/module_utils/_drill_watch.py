@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils import _drill_flows
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import SCHEDULER_FIELD, SCHEDULER_KEY
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, Reply, connect_redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Redis, RedisError, connect_redis
 
 _ANSWER_SECONDS = 1.0
 _FLOWS_SECONDS = 90.0  # for the flows to end after their time: a run that was hit, the last look, and removing them
@@ -31,25 +31,12 @@ class WatchError(Exception):
     """Nothing can be watched; the message says why."""
 
 
-class Session(Protocol):
-    """What is needed of a connection to Redis."""
-
-    def call(self, *words: str) -> Reply:
-        """The reply to a command."""
-
-    def __enter__(self) -> Session:
-        """The session, which is open."""
-
-    def __exit__(self, *_: object) -> None:
-        """End the session."""
-
-
 def ticks(
     redis: Mapping[str, Any],
     seconds: float,
     interval: float = 0.2,
     *,
-    connect: Callable[..., Session] = connect_redis,
+    connect: Callable[..., Redis] = connect_redis,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:

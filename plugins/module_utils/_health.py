@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Fetch, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
@@ -29,8 +29,6 @@ _OK = 200
 _UNAUTHORIZED = 401
 _NOT_FOUND = 404
 _CONFLICT = 409
-
-Fetch = Callable[[Request, float], Answer]
 
 
 class UnmetError(Exception):

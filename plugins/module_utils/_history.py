@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Fetch, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import UP
-
-Fetch = Callable[[Request, float], Answer]
 
 _POINTS = 120
 _MOST_SERIES = 12

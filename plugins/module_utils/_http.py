@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +48,10 @@ class Request:
     body: Any = None
     tls: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Fetch = Callable[[Request, float], Answer]
+"""As :func:`fetch`; tests put something else in its place."""
 
 
 def fetch(request: Request, timeout: float) -> Answer:

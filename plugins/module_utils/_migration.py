@@ -8,11 +8,11 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._cause import cause
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, Row, quoted
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, Row, Session, quoted
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration_time import Estimate, estimate
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
@@ -65,19 +65,6 @@ class MigrationError(Exception):
     def __init__(self, message: str, report: Report | None = None) -> None:
         super().__init__(message)
         self.report = report
-
-
-class Session(Protocol):
-    """What is needed of a PostgreSQL session."""
-
-    def query(self, sql: str, timeout: float | None = None) -> list[Row]:
-        """The rows of a statement."""
-
-    def execute(self, sql: str, timeout: float | None = None) -> None:
-        """Run a statement that has no rows."""
-
-    def close(self) -> None:
-        """End the session."""
 
 
 @dataclass(frozen=True)

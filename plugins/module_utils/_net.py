@@ -38,10 +38,6 @@ class Deadline:
     def passed(self) -> bool:
         return self.left() <= 0
 
-    def no_later_than(self, seconds: float) -> Deadline:
-        """A deadline in so many seconds, or this one if it comes first."""
-        return Deadline(min(seconds, self.left()), self._clock)
-
 
 def within(deadline: Deadline, work: Callable[[], Result], late: str = "") -> Result:
     """What ``work`` returns. It is not waited for beyond the deadline, whatever it does: most libraries bound single steps only.

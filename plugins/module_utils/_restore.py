@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import Session, count_rows
-from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, literal, quoted
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import count_rows
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, Session, literal, quoted
 from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
     DumpError,
     Manifest,

@@ -10,12 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Fetch, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Redis, RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import readable, recorded
 
-Fetch = Callable[[Request, float], Answer]
 Report = dict[str, Any]
 
 _DATABASE = """

@@ -108,7 +108,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANY_HOLDER, Lease, acquire, from_values, refusal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANY_HOLDER, Lease, from_values, refusal
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
@@ -140,8 +140,8 @@ def main() -> None:
             module.fail_json(msg=f"{name} must be at least {least}, not {params[name]:g}. Nothing was changed.", held=False)
     where = f"Redis at {params['redis']['host']}:{params['redis']['port']}"
     try:
-        with connect_redis(connection(params["redis"]), _SECONDS + params["wait"]) as redis:
-            module.exit_json(changed=False, **act(module, Lease(redis)))
+        with connect_redis(connection(params["redis"]), _SECONDS) as redis:
+            module.exit_json(changed=False, **act(module, Lease(redis.call)))
     except (NetError, RedisError) as error:
         if params["required"]:
             module.fail_json(msg=f"The deployment lock cannot be acquired: {where} {error}. Nothing was changed.", held=False)
@@ -165,7 +165,7 @@ def act(module: AnsibleModule, lease: Lease) -> dict[str, Any]:
         if blocking and (blocking.token in (wanted.token, after) or after == ANY_HOLDER):
             blocking = None
     else:
-        blocking = acquire(lease, wanted, params["lease"], after=after, wait=params["wait"])
+        blocking = lease.hold(wanted, params["lease"], after)
     if blocking:
         module.fail_json(msg=refusal(blocking, lease.left(), now), held=False, holder={**asdict(blocking), "token": blocking.token})
     return {"held": not module.check_mode}

@@ -212,7 +212,7 @@ from typing import Any, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed, ask, confirm, is_here
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, Gate, Keeper, NftablesGate, wait_for_quiet
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, Keeper, NftablesGate, wait_for_quiet
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Outcome,
     RetryPolicy,
@@ -256,7 +256,7 @@ _STOP_SECONDS = 600.0
 """What a restart may take beside the start. The unit's own TimeoutStopSec ends a stop before; this is for a systemd that says nothing."""
 
 
-def move(gate: Gate, *, reject: bool) -> None:
+def move(gate: NftablesGate, *, reject: bool) -> None:
     """Rejects or accepts new connections, unless that is so already."""
     if gate.is_rejecting() == reject:
         return
@@ -314,7 +314,7 @@ class Move:
         self.port: int = module.params["port"]
         self.state: str = module.params["state"]
         self.keeper = Keeper(module.params["metrics_directory"])
-        self.gate: Gate = NftablesGate(self.port, module.params["local_users"], keeper=self.keeper)
+        self.gate = NftablesGate(self.port, module.params["local_users"], keeper=self.keeper)
         self.result: dict[str, Any] = {"drained": self.state == "drained", "changed": False}
 
     def main(self) -> NoReturn:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Coroutine, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, describe, no_answer, resolve, tls_context
@@ -34,6 +34,21 @@ class PostgresError(Exception):
     def __init__(self, message: str, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+class Session(Protocol):
+    """What is needed of a session; tests put something else in its place."""
+
+    server_version: str
+
+    def query(self, sql: str, timeout: float | None = None) -> list[Row]:
+        """The rows of a statement."""
+
+    def execute(self, sql: str, timeout: float | None = None) -> None:
+        """Run a statement that has no rows."""
+
+    def close(self) -> None:
+        """End the session."""
 
 
 class Postgres:

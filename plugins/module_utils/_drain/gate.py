@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, Run, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import keeper as keeper_program
@@ -33,22 +32,6 @@ _SYN = "tcp flags & (fin | syn | rst | ack) == syn tcp dport @ports"
 
 class DrainError(Exception):
     """The firewall rules cannot be changed; the message says why and what to do."""
-
-
-class Gate(Protocol):
-    """Whatever keeps new requests away from one server. Each call may be repeated."""
-
-    def is_rejecting(self) -> bool:
-        """Whether this server is drained."""
-
-    def ports(self) -> set[int]:
-        """Every port of this host that is drained."""
-
-    def reject(self) -> None:
-        """Reject new connections."""
-
-    def accept(self) -> None:
-        """Accept new connections."""
 
 
 class Keeper:
