@@ -17,6 +17,19 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SPECIAL = '"\\`$'
 
+# A comment, an assignment, or a line that is neither. A backslash at the end of a line joins it to the next one.
+_LINES = re.compile(
+    r"""\s*(?:[#;](?:[^\n]*\\\n)*[^\n]*
+    |(?P<name>[^=\n]*)=(?P<value>(?:'[^']*(?:'|\Z)|"(?:\\.|[^"\\])*(?:"|\\?\Z)|\\.?|[^\n'"\\])*)
+    |[^=\n]*)(?:\n|\Z)""",
+    re.DOTALL | re.VERBOSE,
+)
+_PARTS = re.compile(
+    r"""'(?P<single>[^']*)'?|"(?P<double>(?:\\.|[^"\\])*)(?:"|\\?\Z)|\\(?P<escaped>.?)|(?P<blank>\s)|(?P<plain>.)""", re.DOTALL
+)
+# In double quotes a backslash stays unless it has something to do.
+_ESCAPED = re.compile(r"""\\(?:\n|(?P<special>["\\`$]))""")
+
 
 def format_environment(environment: Mapping[str, Any]) -> str:
     """An ``EnvironmentFile``'s text, one sorted ``NAME="value"`` a line; a value of ``None`` leaves its name out.
@@ -35,7 +48,8 @@ def format_exports(environment: Mapping[str, Any]) -> str:
 
 def parse_environment(content: str) -> dict[str, str]:
     """What systemd would read from an ``EnvironmentFile``'s text."""
-    return dict(_assignments(_Reader(content)))
+    found = ((line["name"].rstrip(), line["value"]) for line in _LINES.finditer(content) if line["name"] is not None)
+    return {name: _assigned(value) for name, value in found if _NAME.match(name)}
 
 
 def _checked(environment: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -64,94 +78,16 @@ def _escaped(plain: str) -> str:
     return "".join("\\" + char if char in _SPECIAL else char for char in plain)
 
 
-class _Reader:
-    """A cursor over text."""
-
-    def __init__(self, content: str) -> None:
-        self._content = content
-        self._at = 0
-
-    def next(self) -> str:
-        """The next character, or the empty string at the end."""
-        char = self._content[self._at : self._at + 1]
-        self._at += 1
-        return char
-
-    def line(self) -> str:
-        """The rest of the line."""
-        end = self._content.find("\n", self._at)
-        end = len(self._content) if end < 0 else end
-        rest, self._at = self._content[self._at : end], end + 1
-        return rest
-
-    def back(self) -> None:
-        self._at -= 1
-
-    def more(self) -> bool:
-        return self._at < len(self._content)
-
-
-def _assignments(reader: _Reader) -> Any:
-    while reader.more():
-        char = reader.next()
-        if char.isspace():
+def _assigned(raw: str) -> str:
+    """What an assignment's right side comes to. Blanks around it count only in quotes or behind a backslash."""
+    value, kept = "", 0
+    for part in _PARTS.finditer(raw):
+        if part.lastgroup == "blank":
+            value += part[0] if value else ""
             continue
-        if char in "#;":
-            _skip_comment(reader)
-            continue
-        reader.back()
-        name, found = _name(reader)
-        if found:
-            value = _value(reader)
-            if _NAME.match(name):
-                yield name, value
-
-
-def _skip_comment(reader: _Reader) -> None:
-    while reader.line().endswith("\\"):
-        pass
-
-
-def _name(reader: _Reader) -> tuple[str, bool]:
-    name = ""
-    while reader.more():
-        char = reader.next()
-        if char == "=":
-            return name.rstrip(), True
-        if char == "\n":
-            return name, False
-        name += char
-    return name, False
-
-
-def _value(reader: _Reader) -> str:
-    value = ""
-    kept = 0  # blanks after this length are trailing ones, which systemd drops
-    while reader.more():
-        char = reader.next()
-        if char == "\n":
-            break
-        if char in "'\"":
-            value += _quoted(reader, char)
-            kept = len(value)
-        elif char == "\\":
-            escaped = reader.next()
-            value += "" if escaped == "\n" else escaped
-            kept = len(value)
-        elif not char.isspace() or value:
-            value += char
-            kept = kept if char.isspace() else len(value)
+        if part.lastgroup == "double":
+            value += _ESCAPED.sub(lambda found: found["special"] or "", part["double"])
+        elif part[0] != "\\\n":
+            value += part[part.lastgroup or 0]
+        kept = len(value)
     return value[:kept]
-
-
-def _quoted(reader: _Reader, quote: str) -> str:
-    value = ""
-    while reader.more():
-        char = reader.next()
-        if char == quote:
-            break
-        if char == "\\" and quote == '"':
-            escaped = reader.next()
-            char = escaped if escaped in _SPECIAL else "" if escaped == "\n" else "\\" + escaped
-        value += char
-    return value
