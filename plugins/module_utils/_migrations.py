@@ -169,10 +169,7 @@ def _assignments(source: str, file: Path) -> Iterator[tuple[str, object]]:
     except SyntaxError as error:
         raise ReleaseError(f"{file} cannot be read: {error}") from error
     for statement in body:
-        targets = (
-            statement.targets if isinstance(statement, ast.Assign) else [statement.target] if isinstance(statement, ast.AnnAssign) else []
-        )
         value = getattr(statement, "value", None)
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id in ("revision", "down_revision") and value is not None:
-                yield target.id, ast.literal_eval(value)
+        for name in _defines(statement) if value is not None else []:
+            if name in ("revision", "down_revision"):
+                yield name, ast.literal_eval(value)

@@ -12,13 +12,13 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 # Makes the next lines work.
 import collection  # noqa: F401  # pylint: disable=unused-import
-from ansible_collections.selfhosted.prefect.plugins.module_utils._load.load import Options, load, problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.load import Options, load
 from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import FailedError, Target
 
 
@@ -34,8 +34,22 @@ def summary(found: dict[str, Any]) -> str:
     )
 
 
-def parse(arguments: Sequence[str]) -> Options:
-    """Read the command line."""
+def problems(found: dict[str, Any], max_p99: float) -> list[str]:
+    """What is wrong with a report, in words."""
+    limits: list[tuple[bool, Callable[[], str]]] = [
+        (found["requests"] == 0, lambda: "nothing was sent"),
+        (found["failed"] > 0, lambda: f"{found['failed']} failed"),
+        (found["lost"] > 0, lambda: f"{found['lost']} acknowledged writes lost"),
+        (found["twice"] > 0, lambda: f"{found['twice']} writes carried out twice"),
+        (found["pages"]["broken"] > 0, lambda: f"{found['pages']['broken']} of {found['pages']['loaded']} pages broken"),
+        (found["pages"]["later_missing"] > 0, lambda: f"an open page lacked {found['pages']['later_missing']} parts that it loaded later"),
+        (0 < max_p99 < found["latency"]["p99"], lambda: f"p99 is {found['latency']['p99']:.3f} s, more than {max_p99:g} s"),
+    ]
+    return [words() for wrong, words in limits if wrong]
+
+
+def parse(arguments: Sequence[str]) -> tuple[Options, argparse.Namespace]:
+    """Read the command line: what to do, and what to make of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--url", required=True, help="address of the service, such as http://127.0.0.1:4200/api")
     parser.add_argument("--auth-env", default="", metavar="NAME", help="environment variable with the credentials, user:password")
@@ -63,22 +77,24 @@ def parse(arguments: Sequence[str]) -> Options:
         target = Target.parse(given.url, os.environ.get(given.auth_env, "") if given.auth_env else "")
     except ValueError as error:
         parser.error(str(error))
-    values = {key: value for key, value in vars(given).items() if key not in ("url", "auth_env", "max_seconds", "seconds")}
-    return Options(target, seconds=given.max_seconds if given.until_file else given.seconds, **values)
+    values = {
+        key: value for key, value in vars(given).items() if key not in ("url", "auth_env", "max_seconds", "seconds", "max_p99", "report")
+    }
+    return Options(target, seconds=given.max_seconds if given.until_file else given.seconds, **values), given
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the load and return its exit status."""
-    options = parse(arguments)
+    options, given = parse(arguments)
     try:
         found = asyncio.run(load(options))
     except FailedError as error:
         print(f"load: it could not start: {error}", file=sys.stderr)
         return 2
-    if options.report:
-        options.report.write_text(json.dumps(found, indent=2) + "\n")
+    if given.report:
+        given.report.write_text(json.dumps(found, indent=2) + "\n")
     print(summary(found))
-    wrong = problems(found, options.max_p99)
+    wrong = problems(found, given.max_p99)
     if wrong:
         print(f"load: {'; '.join(wrong)}", file=sys.stderr)
         for failure in found["failures"][:10]:

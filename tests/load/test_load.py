@@ -238,7 +238,7 @@ def test_a_service_that_is_well() -> None:
     assert len(set(api.made.values())) == len(api.made)
     assert 0 < found["latency"]["p50"] <= found["latency"]["p99"] <= found["latency"]["max"] <= found["slowest"][0]["seconds"] + 0.001
     assert 0 < found["longest_gap"] <= found["seconds"]
-    assert load.problems(found, 5) == []
+    assert command.problems(found, 5) == []
 
 
 def test_connections_are_kept() -> None:
@@ -255,8 +255,8 @@ def test_connections_are_kept() -> None:
         (stops_halfway, "closed within the answer"),
         (says_nothing, "no answer within 0.15 s"),
         (speaks_otherwise, "answered something that is not HTTP"),
-        (answers(503, "no"), 'HTTP 503: "no"'),
-        (answers(404, "no"), 'HTTP 404: "no"'),
+        (answers(503, "no"), 'HTTP 503 "no"'),
+        (answers(404, "no"), 'HTTP 404 "no"'),
     ],
 )
 def test_failures(handler: Handler, what: str) -> None:
@@ -270,7 +270,7 @@ def test_failures(handler: Handler, what: str) -> None:
     assert first["path"].startswith("/")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\+00:00", first["at"])
     assert first["connection"] == "new"
-    assert load.problems(found, 0) == [f"{found['failed']} failed"]
+    assert command.problems(found, 0) == [f"{found['failed']} failed"]
 
 
 def test_a_port_without_a_listener() -> None:
@@ -318,7 +318,7 @@ def test_lost_writes(forgotten: int) -> None:
     _api, found = run(healthy, prepare=lambda api: api.forgets.update(f"id-{number}" for number in range(forgotten)), timeout=5)
     assert (found["failed"], found["lost"]) == (0, forgotten)
     assert len(found["lost_writes"]) == forgotten
-    assert load.problems(found, 0) == [f"{forgotten} acknowledged writes lost"]
+    assert command.problems(found, 0) == [f"{forgotten} acknowledged writes lost"]
 
 
 def test_subscribers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +371,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_writes_carried_out_twice(twice: int) -> None:
     _api, found = run(healthy, prepare=lambda api: setattr(api, "twice", twice), timeout=5)
     assert (found["failed"], found["lost"], found["twice"]) == (0, 0, twice)
-    assert load.problems(found, 0) == [f"{twice} writes carried out twice"]
+    assert command.problems(found, 0) == [f"{twice} writes carried out twice"]
 
 
 def test_everything_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,7 +385,7 @@ def test_everything_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_flow_that_cannot_be_made() -> None:
-    with pytest.raises(wire.FailedError, match='HTTP 500: "no"'):
+    with pytest.raises(wire.FailedError, match='HTTP 500 "no"'):
         run(answers(500, "no"), kinds=("flow_runs",))
 
 
@@ -402,8 +402,8 @@ def test_the_timeline() -> None:
 
 def test_limits() -> None:
     _api, found = run(healthy, timeout=5)
-    assert "more than 1e-06 s" in load.problems(found, 0.000001)[0]
-    assert load.problems(found | {"requests": 0}, 0) == ["nothing was sent"]
+    assert "more than 1e-06 s" in command.problems(found, 0.000001)[0]
+    assert command.problems(found | {"requests": 0}, 0) == ["nothing was sent"]
 
 
 @pytest.mark.parametrize(

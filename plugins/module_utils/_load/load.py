@@ -17,7 +17,7 @@ import secrets
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -52,9 +52,7 @@ class Options:
     until_file: Path | None = None
     timeout: float = 20.0
     max_pause: float = 10.0
-    max_p99: float = 0.0
     ready_file: Path | None = None
-    report: Path | None = None
     kinds: Sequence[str] = KINDS
     timeline: bool = False  # whether the report tells of every request
     clean: bool = False  # whether everything that was written is removed in the end
@@ -188,9 +186,9 @@ async def send(connection: Connection, request: Request, tally: Tally) -> None:
         answer = await connection.ask(request.method, request.path, request.content)
         content = answer.json()
         if not request.accepts(answer):
-            raise FailedError(f"HTTP {answer.status}: {answer.body[:200].decode(errors='replace')}")
+            raise FailedError(answer.summary())
         if request.kind and not (isinstance(content, dict) and content.get("id")):
-            raise FailedError(f"HTTP {answer.status} without an id: {answer.body[:200].decode(errors='replace')}")
+            raise FailedError(f"no id in the answer: {answer.summary()}")
     except FailedError as error:
         tally.samples.append((began - tally.began, time.monotonic() - began, 0))
         tally.failed(request.method, request.path, str(error), connection.used)
@@ -284,6 +282,15 @@ class Subscriber:
         self.codes[str(socket.closed)] += 1
 
 
+async def told(connection: Connection, path: str, content: Any, kind: type) -> Any:
+    """What a POST is answered with. Raises FailedError unless it is of this kind."""
+    answer = await connection.ask("POST", path, content)
+    found = answer.json()
+    if answer.status not in (200, 201) or not isinstance(found, kind):
+        raise FailedError(answer.summary())
+    return found
+
+
 async def read_back(options: Options, tally: Tally) -> None:
     """Find out which of the acknowledged writes are not there. What cannot be read counts as lost."""
     connection = Connection(options.target, options.timeout)
@@ -301,14 +308,9 @@ async def _existing(connection: Connection, kind: str, ids: list[str], tally: Ta
     for attempt in range(READ_BACK_ATTEMPTS):
         await asyncio.sleep(min(attempt, 1))
         try:
-            answer = await connection.ask("POST", f"/{kind}/filter", {kind: {"id": {"any_": ids}}, "limit": PAGE})
+            return {one["id"] for one in await told(connection, f"/{kind}/filter", {kind: {"id": {"any_": ids}}, "limit": PAGE}, list)}
         except FailedError as error:
             problem = str(error)
-            continue
-        content = answer.json()
-        if answer.status == 200 and isinstance(content, list):
-            return {one["id"] for one in content}
-        problem = f"HTTP {answer.status}: {answer.body[:200].decode(errors='replace')}"
     tally.failed("POST", f"/{kind}/filter", f"reading back: {problem}")
     return set()
 
@@ -323,10 +325,7 @@ async def made(connection: Connection, run: str, kind: str) -> list[dict[str, An
     found: list[dict[str, Any]] = []
     while True:
         asked = {kind: {"name": {"like_": like}}, "limit": PAGE, "offset": len(found)}
-        answer = await connection.ask("POST", f"/{kind}/filter", asked)
-        page = answer.json()
-        if answer.status != 200 or not isinstance(page, list):
-            raise FailedError(f"HTTP {answer.status}: {answer.body[:200].decode(errors='replace')}")
+        page = await told(connection, f"/{kind}/filter", asked, list)
         found += page
         if len(page) < PAGE:
             return found
@@ -378,11 +377,8 @@ async def parent(options: Options, run: str) -> str:
     if "flow_runs" not in options.kinds:
         return ""
     connection = Connection(options.target, options.timeout)
-    answer = await connection.ask("POST", "/flows/", {"name": f"load-{run}"})
+    content = await told(connection, "/flows/", {"name": f"load-{run}"}, dict)
     connection.close()
-    content = answer.json()
-    if answer.status not in (200, 201) or not isinstance(content, dict):
-        raise FailedError(f"HTTP {answer.status}: {answer.body[:200].decode(errors='replace')}")
     return str(content["id"])
 
 
@@ -451,7 +447,7 @@ async def load(options: Options) -> dict[str, Any]:
         await repeated(options, run, tally)
     if options.clean:
         await clean(options, run, flow, tally)
-    found = report(tally, subscribers, why) | {"pages": views.report()}
+    found = report(tally, subscribers, why) | {"pages": asdict(views)}
     return {**found, "timeline": timeline(tally, subscribers)} if options.timeline else found
 
 
@@ -503,17 +499,3 @@ def report(tally: Tally, subscribers: Sequence[Subscriber], why: str) -> dict[st
         "seconds": round(tally.ended - tally.began, 3),
         "stopped_by": why,
     }
-
-
-def problems(found: dict[str, Any], max_p99: float) -> list[str]:
-    """What is wrong with a report, in words."""
-    limits: list[tuple[bool, Callable[[], str]]] = [
-        (found["requests"] == 0, lambda: "nothing was sent"),
-        (found["failed"] > 0, lambda: f"{found['failed']} failed"),
-        (found["lost"] > 0, lambda: f"{found['lost']} acknowledged writes lost"),
-        (found["twice"] > 0, lambda: f"{found['twice']} writes carried out twice"),
-        (found["pages"]["broken"] > 0, lambda: f"{found['pages']['broken']} of {found['pages']['loaded']} pages broken"),
-        (found["pages"]["later_missing"] > 0, lambda: f"an open page lacked {found['pages']['later_missing']} parts that it loaded later"),
-        (0 < max_p99 < found["latency"]["p99"], lambda: f"p99 is {found['latency']['p99']:.3f} s, more than {max_p99:g} s"),
-    ]
-    return [words() for wrong, words in limits if wrong]

@@ -52,17 +52,6 @@ class Views:
         at = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         self.failures = [*self.failures, {"at": at, "page": page, "path": path, "what": what}][:SHOWN]
 
-    def report(self) -> dict[str, Any]:
-        return {
-            "loaded": self.loaded,
-            "broken": self.broken,
-            "requests": self.requests,
-            "missing": self.missing,
-            "later": self.later,
-            "later_missing": self.later_missing,
-            "failures": self.failures,
-        }
-
 
 def named(page: str) -> list[str]:
     """What a page has its browser load at once, in its order: scripts, what is preloaded, styles."""
@@ -144,7 +133,7 @@ class Browser:
                 break
             path = urlsplit(urljoin(path, answer.headers.get("location", path))).path
         if answer.status != 200 or b"<html" not in answer.body:
-            raise FailedError(_what(answer))
+            raise FailedError(answer.summary())
         return answer.body.decode(errors="replace")
 
     async def _files(self, connection: Connection, page: str, wanted: Iterator[str]) -> list[str]:
@@ -164,9 +153,5 @@ class Browser:
         self.views.requests += 1
         answer = await connection.ask("GET", path, accept="*/*")
         if answer.status != 200:
-            raise FailedError(_what(answer))
+            raise FailedError(answer.summary())
         return answer
-
-
-def _what(answer: Answer) -> str:
-    return f"HTTP {answer.status}: {answer.body[:100].decode(errors='replace')}"

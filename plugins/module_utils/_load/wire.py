@@ -14,10 +14,12 @@ import json
 import select
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
+
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _http
 
 try:
     import h11
@@ -72,20 +74,10 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A complete answer: whether the connection can be used again, the body as it came, and the headers by name in lower case."""
+class Answer(_http.Answer):
+    """A complete answer, and whether the connection can be used again."""
 
-    status: int
-    body: bytes
-    kept: bool
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def json(self) -> Any:
-        """The body's content, or None if it is not JSON."""
-        try:
-            return json.loads(self.body)
-        except ValueError:
-            return None
+    kept: bool = True
 
 
 class Link:
@@ -128,7 +120,7 @@ class Link:
         if kept:
             self._http.start_next_cycle()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
-        return Answer(head.status_code, b"".join(bytes(part.data) for part in parts), kept, headers)
+        return Answer(head.status_code, b"".join(bytes(part.data) for part in parts), headers, kept)
 
     async def _answer(self) -> AsyncIterator[Any]:
         """The head of the answer, then its body piece by piece."""
