@@ -112,15 +112,15 @@ def measure(one: Scenario) -> dict[str, Any]:
     p99 = percentile([sample.took for sample in before if sample.good], 0.99)
     normal = normal_seconds(p99)
     failed = [sample for sample in after if not sample.good]
-    again = normal_after(after, normal, one.ended)
+    times = disturbed(one, after, normal)
+    again = times["normal_after"]
     found: dict[str, Any] = {
         "requests": len(after),
         "failed": len(failed),
         "slow": sum(sample.good and sample.took > normal for sample in after),
         "longest": max((sample.took for sample in after), default=0.0),
         "failing_for": max((sample.ended for sample in failed), default=0.0),
-        "normal_after": again,
-        "degraded": degraded(after, normal),
+        **times,
         "p99_before": p99,
         "p99_after": percentile([sample.took for sample in after if sample.good and again is not None and sample.sent >= again], 0.99),
         **one.counts,
@@ -129,15 +129,21 @@ def measure(one: Scenario) -> dict[str, Any]:
         **({} if one.unscheduled else {"scheduling_after": scheduling_after(one.ticks, one.watched)}),
         "events_after": events_after(one.events, one.ended),
     }
-    if one.released is not None:
-        found["normal_meanwhile"] = normal_after(meanwhile(after, one.released), normal, one.released)
-        again = normal_after([sample for sample in after if sample.ended >= one.released], normal, one.ended)
-        found["normal_after_return"] = None if again is None else max(again - one.released, 0.0)
     if one.restarted:
         found["serving_after_return"] = max(found["failing_for"] - one.until, 0.0)
     if one.killed:
         found.update(back_after=one.until if one.by_itself else None, by_itself=one.by_itself)
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
+
+
+def disturbed(one: Scenario, after: Sequence[Sample], normal: float) -> dict[str, Any]:
+    """For how long requests failed or were slow, of which there are none when anything is normal."""
+    found: dict[str, Any] = {"normal_after": normal_after(after, normal, one.ended), "degraded": degraded(after, normal)}
+    if one.released is not None:
+        found["normal_meanwhile"] = normal_after(meanwhile(after, one.released), normal, one.released)
+        again = normal_after([sample for sample in after if sample.ended >= one.released], normal, one.ended)
+        found["normal_after_return"] = None if again is None else max(again - one.released, 0.0)
+    return found
 
 
 def normal_seconds(p99: float) -> float:
@@ -259,17 +265,8 @@ def mere_slowness(one: Scenario, measures: Mapping[str, Any], name: str, limit: 
 def failures_alone(one: Scenario) -> dict[str, Any]:
     """The measures of time, as far as they come of requests that failed."""
     after = [sample for sample in one.samples if sample.ended >= 0]
-    never = float("inf")
-    found: dict[str, Any] = {
-        "longest": max((sample.took for sample in after if not sample.good), default=0.0),
-        "normal_after": normal_after(after, never, one.ended),
-        "degraded": degraded(after, never),
-    }
-    if one.released is not None:
-        found["normal_meanwhile"] = normal_after(meanwhile(after, one.released), never, one.released)
-        again = normal_after([sample for sample in after if sample.ended >= one.released], never, one.ended)
-        found["normal_after_return"] = None if again is None else max(again - one.released, 0.0)
-    return found
+    longest = max((sample.took for sample in after if not sample.good), default=0.0)
+    return {"longest": longest, **disturbed(one, after, float("inf"))}
 
 
 def within(value: Any, limit: Any) -> bool:

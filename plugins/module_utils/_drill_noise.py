@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,8 @@ class Noise:
 
 def noise(watched: Sequence[Mapping[str, Any]], begun: float, ended: float) -> list[Noise]:
     """The machines that were crowded between two moments; ``watched`` is what :func:`watch` returned, with the ``host``."""
-    machines: dict[str, list[Mapping[str, Any]]] = {}
-    for one in watched:
-        if len(one.get("samples", [])) > 1:
-            machines.setdefault(str(one["machine"]), []).append(one)
     found = []
-    for those in machines.values():
+    for those in _machines(watched):
         slices = list(_uses(those, begun, ended))
         crowded = [use for use in slices if use.crowded]
         mean = _mean(crowded)
@@ -115,15 +111,20 @@ def noise(watched: Sequence[Mapping[str, Any]], begun: float, ended: float) -> l
 
 def uses(watched: Sequence[Mapping[str, Any]], begun: float, ended: float) -> dict[str, float]:
     """The largest share of a machine's CPU that others used between two moments, and how busy it was; empty if it is not known."""
-    machines: dict[str, list[Mapping[str, Any]]] = {}
-    for one in watched:
-        if len(one.get("samples", [])) > 1:
-            machines.setdefault(str(one["machine"]), []).append(one)
-    all_of = [use for those in machines.values() if (use := _mean(list(_uses(those, begun, ended)))) is not None]
+    all_of = [use for those in _machines(watched) if (use := _mean(list(_uses(those, begun, ended)))) is not None]
     if not all_of:
         return {}
     worst = max(all_of, key=lambda use: use.others)
     return {"busy": round(worst.busy, 2), "others": round(worst.others, 2), "stolen": round(worst.stolen, 2)}
+
+
+def _machines(watched: Sequence[Mapping[str, Any]]) -> Iterable[list[Mapping[str, Any]]]:
+    """What was watched, by the machine that it is of."""
+    machines: dict[str, list[Mapping[str, Any]]] = {}
+    for one in watched:
+        if len(one.get("samples", [])) > 1:
+            machines.setdefault(str(one["machine"]), []).append(one)
+    return machines.values()
 
 
 def _mean(those: Sequence[Use]) -> Use | None:
