@@ -92,11 +92,7 @@ def _number(session: Session, sql: str, timeout: float) -> int:
 
 
 def read_source(session: Session, database: str) -> Source:
-    """What is to be dumped.
-
-    Raises:
-        BackupError: it is no database of Prefect.
-    """
+    """What is to be dumped. Raises BackupError if it is no database of Prefect."""
     if not session.query(_EXISTS, _QUERY_SECONDS)[0][0]:
         raise BackupError(
             f"database {database} is not Prefect's: it has no tables alembic_version and flow_run. Deploy Prefect first (site.yml)"

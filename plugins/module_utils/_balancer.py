@@ -40,8 +40,7 @@ def balancer_problems(data: Mapping[str, Any]) -> list[str]:
     Keys: ``api_path``, ``trusted_proxies``, ``forwarded_allow_ips`` with ``balancers`` and ``https``, ``read_timeout``,
     ``background_task_idle_timeout``, ``client_max_body_size``, each compared with ``settings`` (see the filter's documentation).
 
-    Raises:
-        ValueError: a key is unknown.
+    Raises ValueError if a key is unknown.
     """
     checks: dict[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         "api_path": _api_path,

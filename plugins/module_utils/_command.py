@@ -59,8 +59,7 @@ def run(
     When the time is over the whole group is ended, with SIGKILL if SIGTERM does not do it within 5 s. The command dies with
     its caller, too, so that it cannot go on unseen.
 
-    Raises:
-        KeyError: there is no such user.
+    Raises KeyError if there is no such user.
     """
     options: dict[str, Any] = {}
     if user:

@@ -235,8 +235,7 @@ class Verdict:
 def judge(measures: Mapping[str, Any], limits: Mapping[str, Any]) -> Verdict:
     """Compares what was measured with what is allowed: at most a number, or exactly a truth value.
 
-    Raises:
-        ValueError: a limit is for something that is not measured, or is no number.
+    Raises ValueError if a limit is for something that is not measured, or is no number.
     """
     reasons, broken = [], []
     for name, limit in limits.items():

@@ -85,8 +85,7 @@ class FaultInjector:
     def prepare(self) -> list[str]:
         """Looks whether the fault can be made; the names of the units that it hits.
 
-        Raises:
-            FaultError: it cannot, and nothing was changed.
+        Raises FaultError if it cannot, and nothing was changed.
         """
         if self._guarded():
             raise FaultError(
@@ -107,8 +106,7 @@ class FaultInjector:
 
         A process that was killed is waited for, for at most ``hold`` seconds: systemd has to start it again. A restart ends by itself.
 
-        Raises:
-            FaultError: as the message says.
+        Raises FaultError, as the message says.
         """
         self._arm(guard)
         try:

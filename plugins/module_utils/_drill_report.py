@@ -35,8 +35,7 @@ def result(scenarios: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> 
 
     ``passed`` is true of the outcome ``pass`` alone.
 
-    Raises:
-        ValueError: a limit cannot be compared with anything.
+    Raises ValueError if a limit cannot be compared with anything.
     """
     done = [_judged(one) for one in scenarios]
     outcomes = {one["outcome"] for one in done}

@@ -70,9 +70,7 @@ class Flows:
     def __init__(self, python: str, user: str, login: Mapping[str, str], seconds: float) -> None:
         """`login` are Prefect's own settings that say where the service is.
 
-        Raises:
-            KeyError: there is no such user.
-            WatchError: they cannot be run.
+        Raises KeyError if there is no such user, and WatchError if they cannot be run.
         """
         account = pwd.getpwnam(user)
         self._folder = Path(tempfile.mkdtemp(prefix="prefect-drill-"))

@@ -94,11 +94,7 @@ def parsed(created: str) -> datetime:
 
 
 def read_manifest(path: str) -> Manifest:
-    """The manifest of the dump at ``path``.
-
-    Raises:
-        DumpError: there is none, or it is not one of ours.
-    """
+    """The manifest of the dump at ``path``. Raises DumpError if there is none, or it is not one of ours."""
     file = manifest_path(path)
     try:
         values = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -128,8 +124,7 @@ def complete_dumps(directory: str, database: str) -> list[Dump]:
 def find_dump(wanted: str, directory: str, database: str) -> str:
     """The path of a dump: the newest one in the folder, a file of the folder, or the path itself.
 
-    Raises:
-        DumpError: there is no such file.
+    Raises DumpError if there is no such file.
     """
     if wanted == NEWEST:
         newest = complete_dumps(directory, database)[:1]
@@ -143,11 +138,7 @@ def find_dump(wanted: str, directory: str, database: str) -> str:
 
 
 def check_file(path: str, manifest: Manifest, deadline: Deadline) -> None:
-    """Compares size and checksum.
-
-    Raises:
-        DumpError: they are not those of the manifest, or the time is over.
-    """
+    """Compares size and checksum. Raises DumpError if they are not those of the manifest, or the time is over."""
     size = Path(path).stat().st_size
     if size != manifest.bytes:
         what = "it is truncated" if size < manifest.bytes else "something was added"
@@ -210,8 +201,7 @@ def leftovers(directory: str) -> list[str]:
 def only_one(directory: str, deadline: Deadline) -> Iterator[None]:
     """Holds the folder, so that two backups do not take each other's files for leftovers.
 
-    Raises:
-        DumpError: another process has held it all the time.
+    Raises DumpError if another process has held it all the time.
     """
     handle = os.open(Path(directory, ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     try:

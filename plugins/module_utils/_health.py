@@ -132,8 +132,7 @@ def _round(
 def api_base(url: str) -> str:
     """The API's URL without a slash at its end; ``/api`` is added to a URL that has no path.
 
-    Raises:
-        ValueError: it is not an ``http://`` or ``https://`` URL, or holds a login.
+    Raises ValueError if it is not an ``http://`` or ``https://`` URL, or holds a login.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -53,11 +53,7 @@ class Index:
         self._read = read or read_url
 
     def files(self, project: str) -> dict[str, IndexFile]:
-        """The files of a project, by their names.
-
-        Raises:
-            PackageIndexError: there is no such project, or no answer.
-        """
+        """The files of a project, by their names. Raises PackageIndexError if there is no such project, or no answer."""
         address = f"{self._url}/{project}/"
         body, kind = self._read(address)
         try:
@@ -69,8 +65,7 @@ class Index:
     def download(self, url: str, hashes: Collection[str], target: Path) -> None:
         """Puts a file at ``target`` if its SHA-256 is one of ``hashes``.
 
-        Raises:
-            PackageIndexError: no answer, or a file with another hash.
+        Raises PackageIndexError if there is no answer, or a file with another hash.
         """
         body = self._read(url)[0]
         found = hashlib.sha256(body).hexdigest()
@@ -96,8 +91,7 @@ def read_url(url: str, timeout: float = 60, sleep: Callable[[float], None] = tim
 
     ``timeout`` is in seconds, and for each wait. What passes by itself is tried three times.
 
-    Raises:
-        PackageIndexError: no answer, or one that is not a success.
+    Raises PackageIndexError if there is no answer, or one that is not a success.
     """
     address, headers = _without_login(url)
     request = urllib.request.Request(address, headers={"Accept": _ACCEPT, **headers})  # noqa: S310  the address is the user's own

@@ -38,8 +38,7 @@ def inventory_problems(data: Mapping[str, Any]) -> list[str]:
     Keys: ``groups``, ``inventory_groups``, ``endpoints``, ``listeners``, ``machines``, ``secrets``, ``names``, ``version``,
     ``versions``, ``lock_file``, ``settings``, ``owned``, ``retention``, ``serial`` (see the filter's documentation).
 
-    Raises:
-        ValueError: a key is unknown.
+    Raises ValueError if a key is unknown.
     """
     checks: dict[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         "groups": _groups,

@@ -27,8 +27,7 @@ class Pin:
 def pins(lock: str) -> list[Pin]:
     """The packages of a lock file's text, in its order; the names normalised, the hashes those of SHA-256.
 
-    Raises:
-        ValueError: a line is not a pinned requirement, or has no SHA-256 hash.
+    Raises ValueError if a line is not a pinned requirement, or has no SHA-256 hash.
     """
     lines = (line.strip() for line in _CONTINUED.sub(" ", _COMMENT.sub("", lock)).splitlines())
     return [_pin(line) for line in lines if line]

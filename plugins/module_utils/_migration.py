@@ -138,8 +138,7 @@ class Schema:
     def revisions(self) -> tuple[str, ...]:
         """The current revision (several only if branches are open); nothing for an empty database.
 
-        Raises:
-            MigrationError: the revisions are those of another application.
+        Raises MigrationError if the revisions are those of another application.
         """
         versioned, prefects = self._query(_EXISTS)[0]
         revisions = tuple(str(row[0]) for row in self._query(_REVISIONS)) if versioned else ()
@@ -207,9 +206,7 @@ class Migration:
     def run(self) -> Report:
         """Brings the schema to the target, unless it is there or past it (on the way down: below it).
 
-        Raises:
-            MigrationError: it is not there, or an index is invalid.
-            NetError, PostgresError: the database cannot be queried.
+        Raises MigrationError if it is not there, or an index is invalid, and NetError or PostgresError if the database cannot be queried.
         """
         with self.connect() as schema:
             report = self._gather(schema)
@@ -228,11 +225,7 @@ class Migration:
         return self._judge(reached, ended)
 
     def register(self) -> None:
-        """Registers the block types of the release, over a schema that is where it should be.
-
-        Raises:
-            MigrationError: that went wrong.
-        """
+        """Registers the block types of the release, over a schema that is where it should be. Raises MigrationError if that went wrong."""
         ended = self.registration(max(self.deadline.left(), 1.0))
         if ended.rc or ended.timed_out:
             raise MigrationError(
@@ -242,11 +235,7 @@ class Migration:
             )
 
     def wait(self) -> Report:
-        """Waits until another process has brought the schema to the target.
-
-        Raises:
-            MigrationError: it is not there in time.
-        """
+        """Waits until another process has brought the schema to the target. Raises MigrationError if it is not there in time."""
         report: Report | None = None
         why = ""
         while True:

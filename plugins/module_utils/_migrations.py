@@ -130,11 +130,7 @@ def _defines(node: ast.stmt) -> list[str]:
 
 
 def load_release(path: str) -> Release:
-    """Reads the release in a virtual environment.
-
-    Raises:
-        ReleaseError: there is no Prefect in it, or its migrations cannot be read.
-    """
+    """Reads the release in a virtual environment. Raises ReleaseError if there is no Prefect in it, or its migrations cannot be read."""
     packages = _packages(Path(path))
     described = sorted(packages.glob("prefect-[0-9]*.dist-info"))
     if not described:

@@ -67,8 +67,7 @@ def within(deadline: Deadline, work: Callable[[], Result], late: str = "") -> Re
 def resolve(host: str, deadline: Deadline) -> None:
     """Sees that a name resolves. What connects after that gets the answer at once.
 
-    Raises:
-        NetError: it does not, or not within the deadline.
+    Raises NetError if it does not within the deadline.
     """
     if host.startswith("/"):  # the folder of a Unix socket
         return
@@ -80,11 +79,7 @@ def resolve(host: str, deadline: Deadline) -> None:
 
 
 def reach(host: str, port: int, deadline: Deadline) -> None:
-    """Sees that something accepts connections there.
-
-    Raises:
-        NetError: nothing does, within the deadline.
-    """
+    """Sees that something accepts connections there. Raises NetError if nothing does within the deadline."""
     resolve(host, deadline)
     try:
         within(deadline, lambda: socket.create_connection((host, port), deadline.left() or 0.001)).close()
@@ -98,8 +93,7 @@ def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
     Keys: ``enabled`` (true unless the mapping is empty), ``ca_file`` (the system's authorities without it), ``cert_file`` and
     ``key_file`` (a client certificate), ``check_hostname`` (true), ``verify`` (true).
 
-    Raises:
-        NetError: a file is missing or unreadable.
+    Raises NetError if a file is missing or unreadable.
     """
     if not options or not options.get("enabled", True):
         return None

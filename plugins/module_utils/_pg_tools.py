@@ -44,8 +44,7 @@ def fitting_tools(installed: Sequence[Tools], server: int) -> Tools:
     """Those of the server's own major version, or the next newer: an older pg_dump refuses the server, and what a newer one writes
     an older server may not understand.
 
-    Raises:
-        ToolError: there are none.
+    Raises ToolError if there are none.
     """
     for tools in installed:
         if tools.major >= server:

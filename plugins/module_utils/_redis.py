@@ -31,12 +31,7 @@ class Redis:
         self._deadline = deadline
 
     def call(self, *words: str | int) -> Reply:
-        """Sends one command and returns its reply.
-
-        Raises:
-            RedisError: the server refuses it.
-            NetError: no reply.
-        """
+        """Sends one command and returns its reply. Raises RedisError if the server refuses it, and NetError if there is no reply."""
         reply: Reply = _explained(lambda: self._call(*words), self._deadline)
         return reply
 
@@ -64,9 +59,7 @@ def connect_redis(parts: Mapping[str, Any], timeout: float, db: int | None = Non
 
     Keys of ``parts``: ``host``, ``port``, ``username``, ``password``, ``db``, ``tls`` (as in :func:`tls_context`).
 
-    Raises:
-        RedisError: the login or the database is refused.
-        NetError: the server cannot be reached.
+    Raises RedisError if the login or the database is refused, and NetError if the server cannot be reached.
     """
     if redis is None:
         raise MissingLibraryError("redis")

@@ -76,12 +76,7 @@ def _prefix(database: str, kind: str) -> str:
 
 
 def check_dump(path: str, client: Callable[[int], Client], deadline: Deadline) -> Manifest:
-    """Whether the dump is whole, Prefect's, and what its manifest says.
-
-    Raises:
-        DumpError: it is not.
-        ToolError: it cannot be read.
-    """
+    """Whether the dump is whole, Prefect's, and what its manifest says. Raises DumpError if it is not, ToolError if it cannot be read."""
     manifest = read_manifest(path)
     check_file(path, manifest, deadline)
     tools = client(version_number(manifest.server_version)[0])
@@ -109,8 +104,7 @@ def differences(wanted: Mapping[str, int], found: Mapping[str, int]) -> list[str
 def acting_as(user: str, socket_folder: str) -> Iterator[None]:
     """As a system user, whom PostgreSQL asks the kernel for when a client connects to its Unix socket. Only root can.
 
-    Raises:
-        NetError: there is no such user, or this is not root, or the connection that was tried meanwhile failed.
+    Raises NetError if there is no such user, or this is not root, or the connection that was tried meanwhile failed.
     """
     try:
         number = pwd.getpwnam(user).pw_uid
@@ -156,8 +150,7 @@ class Restore:
     def rehearse(self, path: str, manifest: Manifest) -> list[str]:
         """Restores into a scratch database, compares, drops it. The names of what earlier, interrupted rehearsals had left.
 
-        Raises:
-            RestoreError, ToolError: the dump cannot be restored here as it is.
+        Raises RestoreError or ToolError if the dump cannot be restored here as it is.
         """
         with contextlib.closing(self._locked()) as admin:
             dropped = self._drop_leftovers(admin, REHEARSAL)

@@ -86,8 +86,7 @@ def retention_problems(given: Any) -> list[str]:
 def duration(kind: str, value: Any) -> int | None:
     """Seconds, out of days as a number, a duration such as ``36h``, ``7d`` or ``2w``, or ``forever`` (None).
 
-    Raises:
-        ValueError: it is none of these, or is shorter than a day.
+    Raises ValueError if it is none of these, or is shorter than a day.
     """
     name, plain = f"prefect_retention.{kind}", text(value).strip().lower()
     form = f"Give days (7), a duration such as 36h, 7d or 2w, or {FOREVER}."
@@ -107,22 +106,14 @@ def duration(kind: str, value: Any) -> int | None:
 
 
 def retention(given: Mapping[str, Any]) -> Retention:
-    """Every kind, those that are not given by their defaults.
-
-    Raises:
-        ValueError: a value or a name is wrong.
-    """
+    """Every kind, those that are not given by their defaults. Raises ValueError if a value or a name is wrong."""
     for problem in retention_problems(given):
         raise ValueError(problem)
     return {kind: duration(kind, given.get(kind, value)) for kind, value in DEFAULTS.items()}
 
 
 def retention_settings(wanted: Retention, names: Names) -> dict[str, Any]:
-    """Prefect's settings for it, of those that the release knows.
-
-    Raises:
-        ValueError: the release cannot keep to it.
-    """
+    """Prefect's settings for it, of those that the release knows. Raises ValueError if the release cannot keep to it."""
     kinds = [kind for kind in ("events", "flow_runs") if wanted[kind] is not None]
     missing = [name for name in (_EVENTS, _KINDS, _FLOW_RUNS) if name not in names.settings]
     if missing:
@@ -195,8 +186,7 @@ def read_retention(
 ) -> Found:
     """What the database says that the cluster keeps, or else ``environment``, what this host's settings say; None for a new cluster.
 
-    Raises:
-        PostgresError, NetError: the database cannot be queried.
+    Raises PostgresError or NetError if the database cannot be queried.
     """
     with connect(parts, timeout, options={"application_name": "selfhosted.prefect retention"}) as session:
         record = recorded(session)
@@ -209,11 +199,7 @@ def read_retention(
 def write_retention(
     parts: Mapping[str, Any], wanted: Retention, timeout: float, connect: Callable[..., Postgres] = connect_postgres
 ) -> None:
-    """Records what the cluster keeps from now on.
-
-    Raises:
-        PostgresError, NetError: the database does not take it.
-    """
+    """Records what the cluster keeps from now on. Raises PostgresError or NetError if the database does not take it."""
     with connect(parts, timeout, options={"application_name": "selfhosted.prefect retention"}) as session:
         session.execute(_WRITE.format(key=literal(RECORD), value=literal(json.dumps(wanted, sort_keys=True))))
 
@@ -241,8 +227,7 @@ def _deletes(rows: str | None) -> str:
 def recorded(session: Postgres) -> Retention | None:
     """What the cluster keeps by its own record; None without one.
 
-    Raises:
-        PostgresError, NetError: the database does not answer the question.
+    Raises PostgresError or NetError if the database does not answer the question.
     """
     try:
         rows = session.query(_READ.format(key=literal(RECORD)))

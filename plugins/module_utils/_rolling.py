@@ -16,8 +16,7 @@ def rolling_batches(hosts: Iterable[str], serial: Any, total: Any = None) -> lis
     ``serial`` is what a play's ``serial`` takes: a number, a percentage of ``total`` (rounded down, at least 1), or a list
     of those whose last entry repeats. ``total`` is how many hosts serve in all (default: as many as ``hosts``).
 
-    Raises:
-        ValueError: a batch is below 1, or is not a number or percentage, or would take out all of several serving hosts.
+    Raises ValueError if a batch is below 1, or is not a number or percentage, or would take out all of several serving hosts.
     """
     waiting = [text(host) for host in hosts]
     count = len(waiting) if total is None else whole_number(total, "total")

@@ -124,8 +124,7 @@ def in_force(release: str, environment: Mapping[str, str], current: str, file: s
 def check_settings(release: str, environment: Mapping[str, str], timeout: float, command: Run = run) -> Checked:
     """Asks a release, a virtual environment, whether it takes these settings. ``timeout`` is in seconds.
 
-    Raises:
-        SettingsCheckError: it cannot be run.
+    Raises SettingsCheckError if it cannot be run.
     """
     with tempfile.TemporaryDirectory(prefix="prefect-settings-") as folder:
         # An empty folder of its own: Prefect reads files in the one it is started in, and in its home.

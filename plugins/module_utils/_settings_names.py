@@ -111,11 +111,7 @@ class Names:
 
 
 def canonical_settings(given: Mapping[str, Any], names: Names) -> dict[str, Any]:
-    """Settings by the names of today.
-
-    Raises:
-        ValueError: two names of one setting are given, with different values.
-    """
+    """Settings by the names of today. Raises ValueError if two names of one setting are given, with different values."""
     for problem in conflicts(given, names):
         raise ValueError(problem)
     return {names.canonical(text(name)): value for name, value in given.items()}
@@ -134,8 +130,7 @@ def conflicts(given: Mapping[str, Any], names: Names) -> Iterator[str]:
 def names_for(version: str, folder: Path = TABLES) -> Names:
     """The table of a version; of one that has none, that of the newest version before it, or else of the oldest.
 
-    Raises:
-        ValueError: the folder holds no table.
+    Raises ValueError if the folder holds no table.
     """
     return _load(nearest_table(version, folder))
 

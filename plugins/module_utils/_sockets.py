@@ -67,20 +67,12 @@ class Connection:
 
 
 def listeners(command: Run = run) -> list[Listener]:
-    """All listening TCP sockets of this network namespace.
-
-    Raises:
-        OSError: they cannot be listed.
-    """
+    """All listening TCP sockets of this network namespace. Raises OSError if they cannot be listed."""
     return [_listener(line) for line in _lines(command, "--listening", "--processes")]
 
 
 def connections(port: int, command: Run = run) -> list[Connection]:
-    """The connections of a local port that are established, or about to be.
-
-    Raises:
-        OSError: they cannot be listed.
-    """
+    """The connections of a local port that are established, or about to be. Raises OSError if they cannot be listed."""
     wanted = ("state", "established", "state", "syn-recv", f"( sport = :{port} )")
     return [_connection(line) for line in _lines(command, "--info", *wanted)]
 

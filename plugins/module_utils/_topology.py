@@ -18,8 +18,7 @@ def group_addresses(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[s
 
     That is the host's ``prefect_address``, else its ``ansible_host``, else its name.
 
-    Raises:
-        ValueError: a host is not in ``hostvars``.
+    Raises ValueError if a host is not in ``hostvars``.
     """
     return [_address(text(host), hostvars) for host in hosts]
 
@@ -43,8 +42,7 @@ def api_servers(
     A host's own ``prefect_api_port`` and ``prefect_api_instances`` win over ``port`` and ``instances``. These are the values of ``asker``,
     where the filter is used; when they are its own in the inventory they say nothing of other hosts, which then have 4200 and 1.
 
-    Raises:
-        ValueError: a port is not 1 to 65535, or a number of instances is below 1.
+    Raises ValueError if a port is not 1 to 65535, or a number of instances is below 1.
     """
     own = hostvars[asker] if asker in hostvars else {}  # noqa: SIM401  Ansible's mapping has no such default
     elsewhere = (PORT if "prefect_api_port" in own else port, INSTANCES if "prefect_api_instances" in own else instances)
@@ -54,8 +52,7 @@ def api_servers(
 def group_listeners(hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any, what: str) -> list[dict[str, Any]]:
     """What a group's hosts listen on: ``host``, ``address``, ``port``, and ``what`` it is, for a message.
 
-    Raises:
-        ValueError: the port is not 1 to 65535, or a host is not in ``hostvars``.
+    Raises ValueError if the port is not 1 to 65535, or a host is not in ``hostvars``.
     """
     number = port_number(port, f"the port of {what}")
     return [{"host": text(host), "address": _address(text(host), hostvars), "port": number, "what": what} for host in hosts]
@@ -70,8 +67,7 @@ def connection_budget(
     services process has one more to LISTEN, and beside it one deletes old logs;
     ``reserve`` is for the migration, backups, people, and PostgreSQL's own superuser reservation.
 
-    Raises:
-        ValueError: a number is negative or not whole.
+    Raises ValueError if a number is negative or not whole.
     """
     api = whole_number(api_processes, "api_processes")
     services = whole_number(services_processes, "services_processes")

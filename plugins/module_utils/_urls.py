@@ -25,8 +25,7 @@ def redis_url(parts: Mapping[str, Any]) -> str:
     Keys of ``parts``: ``host`` (required), ``port`` (6379), ``db`` (0), ``username``, ``password``, ``tls``: a boolean,
     or a mapping of ``enabled`` (true), ``ca_file``, ``cert_file``, ``key_file``, ``check_hostname``.
 
-    Raises:
-        ValueError: a part is unknown, missing or out of range.
+    Raises ValueError if a part is unknown, missing or out of range.
     """
     _known(parts, {"host", "port", "db", "username", "password", "tls"})
     enabled, tls = _tls(parts.get("tls"))
@@ -43,8 +42,7 @@ def database_url(parts: Mapping[str, Any]) -> str:
     ``enabled`` (true), ``check_hostname`` (true), ``ca_file``, ``cert_file``, ``key_file``. The files only fit in a URL
     for libpq.
 
-    Raises:
-        ValueError: a part is unknown, missing, out of range or impossible with this driver.
+    Raises ValueError if a part is unknown, missing, out of range or impossible with this driver.
     """
     _known(parts, {"host", "port", "name", "user", "password", "driver", "tls"})
     driver = text(_or_default(parts, "driver", "postgresql+asyncpg"))

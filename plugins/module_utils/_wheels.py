@@ -117,9 +117,8 @@ def is_made(path: Path, wanted: Wheelhouse) -> bool:
 def make(path: Path, wanted: Wheelhouse, index: Index) -> list[str]:
     """Writes the archive, whole or not at all; the names of the wheels in it.
 
-    Raises:
-        WheelhouseError: a package has no wheel for one of the targets, or the index does not give it.
-        ValueError: the lock file is none.
+    Raises WheelhouseError if a package has no wheel for one of the targets, or the index does not give it. Raises ValueError if
+    the lock file is none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wheels-", dir=path.parent) as folder:

@@ -175,9 +175,7 @@ ARGUMENTS: dict[str, Any] = {
 def options(params: dict[str, Any]) -> Options:
     """What the load takes.
 
-    Raises:
-        ValueError: there is no client, no bound, or the URL is none.
-        OSError: the authorities' file cannot be read.
+    Raises ValueError if there is no client, no bound, or the URL is none, and OSError if the authorities' file cannot be read.
     """
     numbers = ("seconds", "rate", "clients", "fresh", "pausing", "subscribers", "browsers", "timeout")
     wrong = [name for name in numbers if params[name] < 0 or (name in ("seconds", "rate", "timeout") and not params[name])]

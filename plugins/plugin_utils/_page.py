@@ -50,7 +50,6 @@ def environment(folders: Iterable[Path] = ()) -> Environment:
 def render(template: str, data: Mapping[str, Any], folders: Iterable[Path] = ()) -> str:
     """The page. ``now`` is the time unless ``data`` has another.
 
-    Raises:
-        TemplateError: there is no such template, or it needs what ``data`` does not have.
+    Raises TemplateError if there is no such template, or it needs what ``data`` does not have.
     """
     return environment(folders).get_template(template).render({"now": time.time(), **data}) + "\n"

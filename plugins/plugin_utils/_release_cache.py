@@ -67,8 +67,7 @@ class ReleaseCache:
     def store(self, fetch: Callable[[str], object], sha256: str) -> None:
         """Takes in what ``fetch`` puts where it is told, whole or not at all. For the host that builds.
 
-        Raises:
-            OSError: it could not be written, or is damaged.
+        Raises OSError if it could not be written, or is damaged.
         """
         partial = self._folder / f".{self._name}.partial"
         try:

@@ -18,11 +18,7 @@ _TOP_LEVEL = re.compile(r"^([A-Za-z_]\w*):", re.MULTILINE)
 
 @cache
 def role_options(role: str) -> dict[str, Any]:
-    """The options of all entry points of a role's argument spec.
-
-    Raises:
-        AnsibleError: there is no such role.
-    """
+    """The options of all entry points of a role's argument spec. Raises AnsibleError if there is no such role."""
     path = _ROLES / role / "meta" / "argument_specs.yml"
     if not path.is_file():
         raise AnsibleError(f"there is no role {role}")

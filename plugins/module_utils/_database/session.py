@@ -65,9 +65,7 @@ class Postgres:
 
         ``timeout``, in seconds, replaces what is left of the connection's own.
 
-        Raises:
-            PostgresError: the server refuses it.
-            NetError: the connection broke or the time is over.
+        Raises PostgresError if the server refuses it, and NetError if the connection broke or the time is over.
         """
         return [tuple(row) for row in self._within(self._fetch(sql), timeout)]
 
@@ -114,9 +112,7 @@ def connect_postgres(parts: Mapping[str, Any], timeout: float, options: Mapping[
     :func:`tls_context`; without it TLS is used when the server offers it, unverified, and with ``enabled`` false it never is).
     ``options`` are server settings for the session, such as ``application_name``.
 
-    Raises:
-        PostgresError: the server refuses the login.
-        NetError: the server cannot be reached.
+    Raises PostgresError if the server refuses the login, and NetError if the server cannot be reached.
     """
     if asyncpg is None:
         raise MissingLibraryError("asyncpg")

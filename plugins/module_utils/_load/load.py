@@ -316,11 +316,7 @@ async def _existing(connection: Connection, kind: str, ids: list[str], tally: Ta
 
 
 async def made(connection: Connection, run: str, kind: str) -> list[dict[str, Any]]:
-    """Everything of a kind that this run has made, acknowledged or not.
-
-    Raises:
-        FailedError: the service does not say.
-    """
+    """Everything of a kind that this run has made, acknowledged or not. Raises FailedError if the service does not say."""
     like = f"load-{run}-" + ("%" if kind == "variables" else "")  # a pattern for variables, a part of the name for the others
     found: list[dict[str, Any]] = []
     while True:
@@ -369,11 +365,7 @@ async def clean(options: Options, run: str, flow: str, tally: Tally) -> None:
 
 
 async def parent(options: Options, run: str) -> str:
-    """The id of a flow for flow runs; empty when there are to be none.
-
-    Raises:
-        FailedError: the service does not make one.
-    """
+    """The id of a flow for flow runs; empty when there are to be none. Raises FailedError if the service does not make one."""
     if "flow_runs" not in options.kinds:
         return ""
     connection = Connection(options.target, options.timeout)
@@ -413,11 +405,7 @@ async def announce(ready_file: Path, tally: Tally) -> None:
 
 
 async def load(options: Options) -> dict[str, Any]:
-    """Run it all and return the report.
-
-    Raises:
-        FailedError: what the load needs could not be made.
-    """
+    """Run it all and return the report. Raises FailedError if what the load needs could not be made."""
     run = secrets.token_hex(4)
     flow = await parent(options, run)
     stop = asyncio.Event()

@@ -51,9 +51,7 @@ class Target:
     def parse(cls, url: str, auth: str = "", ca_file: str = "") -> Target:
         """Take a URL apart. `ca_file` holds the authorities to trust, the system's own without it.
 
-        Raises:
-            ValueError: it is neither http:// nor https://, or has no host.
-            OSError: `ca_file` cannot be read.
+        Raises ValueError if it is neither http:// nor https://, or has no host, and OSError if `ca_file` cannot be read.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -96,11 +94,7 @@ class Link:
         return bool(select.select([self._writer.get_extra_info("socket").fileno()], [], [], 0)[0])
 
     async def exchange(self, request: Any, body: bytes) -> Answer:
-        """Send a request and read its answer.
-
-        Raises:
-            FailedError: there was no complete answer.
-        """
+        """Send a request and read its answer. Raises FailedError if there was no complete answer."""
         self._received = 0
         try:
             pieces = (request, h11.Data(data=body), h11.EndOfMessage())
@@ -157,8 +151,7 @@ class Connection:
     async def ask(self, method: str, path: str, content: Any = None, accept: str = "") -> Answer:
         """Send one request, once, and return its answer, whatever its status. `accept` is the header of this name.
 
-        Raises:
-            FailedError: there was no complete answer within `timeout` seconds.
+        Raises FailedError if there was no complete answer within `timeout` seconds.
         """
         body = b"" if content is None else json.dumps(content).encode()
         headers = [*self.target.headers(), ("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
@@ -214,8 +207,7 @@ class Websocket:
     async def connect(cls, target: Target, path: str, protocol: str) -> Websocket:
         """Open one. Credentials go inside, where Prefect's own client has them.
 
-        Raises:
-            OSError, EOFError, FailedError: it cannot be opened.
+        Raises OSError, EOFError or FailedError if it cannot be opened.
         """
         url = f"{'wss' if target.tls else 'ws'}://{target.authority}{target.base}{path}"
         options: dict[str, Any] = {"compression": None, "ping_interval": None, "max_size": None}
