@@ -11,23 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _dumps
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Session, quoted
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
-    Dump,
-    DumpError,
-    Manifest,
-    check_file,
-    commit,
-    complete_dumps,
-    create_partial,
-    file_digest,
-    leftovers,
-    only_one,
-    prune,
-    shown,
-    stamp,
-    utc_now,
-)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import LOCK_KEY
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline
 from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import Client, ToolError
@@ -70,7 +55,7 @@ class Source:
 class Outcome:
     """``dump`` is None in check mode, where it would be taken. ``reason`` says why one is (not) taken."""
 
-    dump: Dump | None
+    dump: _dumps.Dump | None
     source: Source
     changed: bool
     reason: str
@@ -117,7 +102,7 @@ class Backup:
     client: Callable[[int], Client]
     free: Callable[[str], int]
     deadline: Deadline
-    now: Callable[[], datetime] = utc_now
+    now: Callable[[], datetime] = _dumps.utc_now
     sleep: Callable[[float], None] = time.sleep
 
     def plan(self) -> Outcome:
@@ -139,8 +124,8 @@ class Backup:
             BackupError, DumpError, ToolError: there is no new dump; what was there is still there.
             NetError, PostgresError: the database cannot be queried.
         """
-        with only_one(self.directory, self.deadline), contextlib.closing(self.connect()) as session:
-            for path in leftovers(self.directory):
+        with _dumps.only_one(self.directory, self.deadline), contextlib.closing(self.connect()) as session:
+            for path in _dumps.leftovers(self.directory):
                 Path(path).unlink()
             snapshot = self._begin(session)
             source = read_source(session, self.database)
@@ -149,7 +134,7 @@ class Backup:
                 return Outcome(existing, source, False, reason, damaged=damaged)
             self._room(source)
             dump = self._take(session, source, snapshot)
-            removed = prune(self.directory, self.database, self.keep)
+            removed = _dumps.prune(self.directory, self.database, self.keep)
         return Outcome(dump, source, True, reason, tuple(removed), damaged)
 
     def _begin(self, session: Session) -> str:
@@ -166,11 +151,11 @@ class Backup:
                 )
             self.sleep(min(_POLL_SECONDS, self.deadline.left()))
 
-    def _existing(self, source: Source) -> tuple[Dump | None, str, tuple[str, ...]]:
+    def _existing(self, source: Source) -> tuple[_dumps.Dump | None, str, tuple[str, ...]]:
         """The newest dump if it will do, why or why not, and what is wrong with those that are damaged."""
         if not self.max_age:
             return None, "a new one is taken each time", ()
-        newest = complete_dumps(self.directory, self.database)[:1]
+        newest = _dumps.complete_dumps(self.directory, self.database)[:1]
         if not newest:
             return None, "there is none yet", ()
         dump = newest[0]
@@ -180,9 +165,9 @@ class Backup:
         if dump.manifest.revision != source.revision:
             return None, f"the newest has revision {dump.manifest.revision}, but the database {source.revision}", ()
         try:
-            check_file(dump.path, dump.manifest, self.deadline)
+            _dumps.check_file(dump.path, dump.manifest, self.deadline)
             self.client(source.major).read(dump.path)
-        except (DumpError, ToolError) as error:
+        except (_dumps.DumpError, ToolError) as error:
             return None, "the newest is damaged", (str(error),)
         return dump, f"the newest is {age:.0f} s old, no more than {self.max_age:g} s, and was read as a whole", ()
 
@@ -194,31 +179,31 @@ class Backup:
                 f" its size on the server. Make room, or set prefect_backup_directory to a folder that has more"
             )
 
-    def _take(self, session: Session, source: Source, snapshot: str) -> Dump:
+    def _take(self, session: Session, source: Source, snapshot: str) -> _dumps.Dump:
         moment = self.now()
-        while (place := Path(self.directory, f"prefect-{stamp(moment)}.dump")).exists():
+        while (place := Path(self.directory, f"prefect-{_dumps.stamp(moment)}.dump")).exists():
             self.sleep(_POLL_SECONDS)
             moment = self.now()
         path = str(place)
         client = self.client(source.major)
-        partial = create_partial(path)
+        partial = _dumps.create_partial(path)
         try:
             client.dump(partial, snapshot)
             tables = count_rows(session, self.deadline)
             client.read(partial)
-            manifest = Manifest(
+            manifest = _dumps.Manifest(
                 database=self.database,
-                created=shown(moment),
+                created=_dumps.shown(moment),
                 revision=source.revision,
                 prefect_version=self.prefect_version,
                 server_version=source.server_version,
                 bytes=Path(partial).stat().st_size,
-                sha256=file_digest(partial, self.deadline),
+                sha256=_dumps.file_digest(partial, self.deadline),
                 database_bytes=source.bytes,
                 tables=tables,
             )
-            commit(path, manifest)
+            _dumps.commit(path, manifest)
         except BaseException:
             Path(partial).unlink(missing_ok=True)
             raise
-        return Dump(path, manifest)
+        return _dumps.Dump(path, manifest)

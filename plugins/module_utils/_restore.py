@@ -15,16 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _dumps
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import count_rows
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, Session, literal, quoted
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
-    DumpError,
-    Manifest,
-    check_file,
-    read_manifest,
-    stamp,
-    utc_now,
-)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import Client
 from ansible_collections.selfhosted.prefect.plugins.module_utils._text import version_number
@@ -62,7 +55,7 @@ class RestoreError(Exception):
 
 def named(database: str, kind: str, moment: datetime) -> str:
     """The name of a database beside another one: ``prefect_rehearsal_20261124T085000Z``."""
-    return _prefix(database, kind) + stamp(moment)
+    return _prefix(database, kind) + _dumps.stamp(moment)
 
 
 def is_named(name: str, database: str, kind: str) -> bool:
@@ -75,19 +68,19 @@ def _prefix(database: str, kind: str) -> str:
     return f"{database.encode()[:room].decode(errors='ignore')}_{kind}_"
 
 
-def check_dump(path: str, client: Callable[[int], Client], deadline: Deadline) -> Manifest:
+def check_dump(path: str, client: Callable[[int], Client], deadline: Deadline) -> _dumps.Manifest:
     """Whether the dump is whole, Prefect's, and what its manifest says. Raises DumpError if it is not, ToolError if it cannot be read."""
-    manifest = read_manifest(path)
-    check_file(path, manifest, deadline)
+    manifest = _dumps.read_manifest(path)
+    _dumps.check_file(path, manifest, deadline)
     tools = client(version_number(manifest.server_version)[0])
     tools.read(path)
     tables = tools.tables(path)
     missing = [name for name in _PREFECTS if not any(table.endswith(f".{name}") for table in tables)]
     if missing:
-        raise DumpError(f"{path} is no dump of a Prefect database: it has no table {' and no table '.join(missing)}")
+        raise _dumps.DumpError(f"{path} is no dump of a Prefect database: it has no table {' and no table '.join(missing)}")
     revision = tools.revision(path)
     if revision != manifest.revision:
-        raise DumpError(f"{path} has the schema's revision {revision or '(none)'}, but its manifest says {manifest.revision}")
+        raise _dumps.DumpError(f"{path} has the schema's revision {revision or '(none)'}, but its manifest says {manifest.revision}")
     return manifest
 
 
@@ -144,10 +137,10 @@ class Restore:
     client: Callable[[int], Client]
     deadline: Deadline
     jobs: int = 1
-    now: Callable[[], datetime] = utc_now
+    now: Callable[[], datetime] = _dumps.utc_now
     sleep: Callable[[float], None] = time.sleep
 
-    def rehearse(self, path: str, manifest: Manifest) -> list[str]:
+    def rehearse(self, path: str, manifest: _dumps.Manifest) -> list[str]:
         """Restores into a scratch database, compares, drops it. The names of what earlier, interrupted rehearsals had left.
 
         Raises RestoreError or ToolError if the dump cannot be restored here as it is.
@@ -157,7 +150,7 @@ class Restore:
             self._build(admin, path, manifest, named(self.database, REHEARSAL, self.now()), keep=False)
         return dropped
 
-    def prepare(self, path: str, manifest: Manifest) -> tuple[Names, list[str]]:
+    def prepare(self, path: str, manifest: _dumps.Manifest) -> tuple[Names, list[str]]:
         """Restores into a database beside the live one and leaves it there. Its name, and what of the live one's is in no dump."""
         with contextlib.closing(self._locked()) as admin:
             self._drop_leftovers(admin, REHEARSAL)
@@ -219,7 +212,7 @@ class Restore:
             raise
         return admin
 
-    def _build(self, admin: Session, path: str, manifest: Manifest, name: str, keep: bool) -> None:
+    def _build(self, admin: Session, path: str, manifest: _dumps.Manifest, name: str, keep: bool) -> None:
         major = version_number(admin.server_version)[0]
         of_dump = version_number(manifest.server_version)[0]
         if major < of_dump:
@@ -268,7 +261,7 @@ class Restore:
             max(self.deadline.left(), 1.0),
         )
 
-    def _room(self, admin: Session, manifest: Manifest) -> None:
+    def _room(self, admin: Session, manifest: _dumps.Manifest) -> None:
         try:
             folder = str(admin.query("SHOW data_directory", _QUERY_SECONDS)[0][0])
         except PostgresError:

@@ -272,19 +272,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _preflight
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._minimums import POSTGRES, REDIS
-from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
-    Connector,
-    disk_problems,
-    downgrade_problems,
-    interpreter_problems,
-    listen_problems,
-    python_problems,
-    reach_problems,
-    system_problems,
-)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import listeners
 
 ARGUMENTS: dict[str, Any] = {
@@ -362,23 +353,23 @@ def main() -> None:
     if params["connect"] and not params["system_python"]:
         use_libraries(module.params["interpreters"], "asyncpg", "redis")
     systemd = not params["systemd"] or Path("/run/systemd/system").is_dir()
-    problems, system = system_problems(params["os_families"], os_release(), systemd)
+    problems, system = _preflight.system_problems(params["os_families"], os_release(), systemd)
     python = ""
     if params["python"]:
-        of_python, python = python_problems(params["python"]["path"], params["python"]["min_version"])
+        of_python, python = _preflight.python_problems(params["python"]["path"], params["python"]["min_version"])
         problems += of_python
     if params["system_python"]:
-        problems += interpreter_problems(sys.executable, sys.path)
+        problems += _preflight.interpreter_problems(sys.executable, sys.path)
     if params["reached"]:
-        problems += reach_problems(params["reached"]["address"], params["reached"]["listen"])
+        problems += _preflight.reach_problems(params["reached"]["address"], params["reached"]["listen"])
     if params["downgrade"]:
-        problems += downgrade_problems(params["downgrade"]["link"], params["downgrade"]["version"])
-    problems += disk_problems(params["disk"])
+        problems += _preflight.downgrade_problems(params["downgrade"]["link"], params["downgrade"]["version"])
+    problems += _preflight.disk_problems(params["disk"])
     try:
-        problems += listen_problems(params["listen"], listeners() if params["listen"] else [])
+        problems += _preflight.listen_problems(params["listen"], listeners() if params["listen"] else [])
     except OSError as error:
         problems.append(f"Who listens on which port cannot be seen: {error}. Install the package iproute2, which has ss.")
-    connector = Connector()
+    connector = _preflight.Connector()
     for wanted in params["connect"]:
         port = wanted["port"] or _PORTS[wanted["kind"]]
         minimum = wanted["min_version"] or _MINIMUMS.get(wanted["kind"], "")

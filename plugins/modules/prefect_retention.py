@@ -81,22 +81,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _retention
 from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import parse_environment
 from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import (
-    Found,
-    Retention,
-    read_retention,
-    readable,
-    retention,
-    retention_of_environment,
-    retention_problems,
-    shortening_problem,
-    write_retention,
-)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
 
 
@@ -115,20 +105,20 @@ def main() -> None:
     )
     use_libraries(module.params["interpreters"], "asyncpg")
     given = module.params
-    problems = retention_problems(given["retention"])
+    problems = _retention.retention_problems(given["retention"])
     if problems:
         module.fail_json(msg=" ".join(problems))
-    wanted, database = retention(given["retention"]), connection(given["database"])
+    wanted, database = _retention.retention(given["retention"]), connection(given["database"])
     environment = _environment(given["environment_file"])
     try:
-        found = read_retention(database, wanted, environment, given["timeout"])
+        found = _retention.read_retention(database, wanted, environment, given["timeout"])
     except (NetError, PostgresError, OSError) as error:
         reason = f"the database at {host_and_port(database['host'], database['port'])} does not answer: {error}"
         if given["state"] == "recorded":
             module.fail_json(msg=f"How long this cluster keeps its data cannot be read: {reason}")
         # A new cluster has no database yet, and this run may be the one that repairs it. Settings change only after state=recorded.
-        found = Found(None, False, {})
-    problem = shortening_problem(found.before, wanted, found.deletes) if found.before and not given["shorten"] else ""
+        found = _retention.Found(None, False, {})
+    problem = _retention.shortening_problem(found.before, wanted, found.deletes) if found.before and not given["shorten"] else ""
     result: dict[str, Any] = {"before": _readable(found.before or {}), "after": _readable(wanted), "problem": problem}
     if given["state"] == "checked":
         module.exit_json(changed=False, **result)
@@ -137,23 +127,23 @@ def main() -> None:
     changed = not found.recorded or found.before != wanted
     if changed and not module.check_mode:
         try:
-            write_retention(database, wanted, given["timeout"])
+            _retention.write_retention(database, wanted, given["timeout"])
         except (NetError, PostgresError) as error:
             module.fail_json(msg=f"The retention cannot be recorded in the database: {error}")
     module.exit_json(changed=changed, diff={"before": result["before"], "after": result["after"]}, **result)
 
 
-def _environment(path: str) -> Retention | None:
+def _environment(path: str) -> _retention.Retention | None:
     """What this host's servers run with; None when it has none."""
     try:
         content = Path(path).read_text(encoding="utf-8")
     except OSError:
         return None
-    return retention_of_environment(parse_environment(content))
+    return _retention.retention_of_environment(parse_environment(content))
 
 
-def _readable(kept: Retention) -> dict[str, str]:
-    return {kind: readable(seconds) for kind, seconds in kept.items()}
+def _readable(kept: _retention.Retention) -> dict[str, str]:
+    return {kind: _retention.readable(seconds) for kind, seconds in kept.items()}
 
 
 if __name__ == "__main__":

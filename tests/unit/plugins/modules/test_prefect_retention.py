@@ -26,7 +26,7 @@ def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_given: Any) -> None:
         raise NetError("refuses the connection")
 
-    monkeypatch.setattr(prefect_retention, "read_retention", away)
+    monkeypatch.setattr(prefect_retention._retention, "read_retention", away)
 
 
 def test_a_database_that_is_away_is_no_reason_to_refuse_the_run_that_may_repair_it(run_module: Any, arguments: dict[str, Any]) -> None:
