@@ -35,10 +35,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
 def balancer_problems(data: Mapping[str, Any]) -> list[str]:
-    """Every problem, in a fixed order. Only what ``data`` holds is looked at.
-
-    Keys: ``api_path``, ``trusted_proxies``, ``forwarded_allow_ips`` with ``balancers`` and ``https``, ``read_timeout``,
-    ``background_task_idle_timeout``, ``client_max_body_size``, each compared with ``settings`` (see the filter's documentation).
+    """Every problem, in a fixed order. Only what ``data`` holds is looked at; the filter's documentation has its keys.
 
     Raises ValueError if a key is unknown.
     """

@@ -33,10 +33,7 @@ _OTHER_GROUPS = frozenset({"all", "ungrouped", "prefect", *_OPTIONAL_GROUPS})
 
 
 def inventory_problems(data: Mapping[str, Any]) -> list[str]:
-    """Every problem with an inventory, in a fixed order. Only what ``data`` holds is looked at.
-
-    Keys: ``groups``, ``inventory_groups``, ``endpoints``, ``listeners``, ``machines``, ``secrets``, ``names``, ``version``,
-    ``versions``, ``lock_file``, ``settings``, ``owned``, ``retention``, ``serial`` (see the filter's documentation).
+    """Every problem with an inventory, in a fixed order. Only what ``data`` holds is looked at; the filter's documentation has its keys.
 
     Raises ValueError if a key is unknown.
     """

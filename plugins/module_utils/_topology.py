@@ -14,12 +14,7 @@ PORT, INSTANCES = 4200, 1
 
 
 def group_addresses(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
-    """How other hosts reach each host of a group, in its order.
-
-    That is the host's ``prefect_address``, else its ``ansible_host``, else its name.
-
-    Raises ValueError if a host is not in ``hostvars``.
-    """
+    """How other hosts reach each host of a group, in its order. Raises ValueError if a host is not in ``hostvars``."""
     return [_address(text(host), hostvars) for host in hosts]
 
 
@@ -61,11 +56,7 @@ def group_listeners(hosts: Iterable[str], hostvars: Mapping[str, Any], port: Any
 def connection_budget(
     api_processes: Any, services_processes: Any = 1, pool_size: Any = 5, max_overflow: Any = 10, reserve: Any = 10
 ) -> int:
-    """The least ``max_connections`` that never starves Prefect.
-
-    Each process may open ``pool_size + max_overflow`` connections and one more for the vacuum's work, which the API servers do, too. Each
-    services process has one more to LISTEN, and beside it one deletes old logs;
-    ``reserve`` is for the migration, backups, people, and PostgreSQL's own superuser reservation.
+    """The least ``max_connections`` that never starves Prefect; what it is made of is in the filter's documentation.
 
     Raises ValueError if a number is negative or not whole.
     """

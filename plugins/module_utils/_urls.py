@@ -20,13 +20,7 @@ _LIBPQ_TLS = {"ca_file": "sslrootcert", "cert_file": "sslcert", "key_file": "ssl
 
 
 def redis_url(parts: Mapping[str, Any]) -> str:
-    """``redis://`` or, with TLS, ``rediss://`` URL as redis-py reads it.
-
-    Keys of ``parts``: ``host`` (required), ``port`` (6379), ``db`` (0), ``username``, ``password``, ``tls``: a boolean,
-    or a mapping of ``enabled`` (true), ``ca_file``, ``cert_file``, ``key_file``, ``check_hostname``.
-
-    Raises ValueError if a part is unknown, missing or out of range.
-    """
+    """As redis-py reads it; the filter's documentation has the parts. Raises ValueError if one is unknown, missing or out of range."""
     _known(parts, {"host", "port", "db", "username", "password", "tls"})
     enabled, tls = _tls(parts.get("tls"))
     query = _query({option: tls[key] for key, option in _REDIS_TLS.items() if tls.get(key) is not None}) if enabled else ""
@@ -35,12 +29,7 @@ def redis_url(parts: Mapping[str, Any]) -> str:
 
 
 def database_url(parts: Mapping[str, Any]) -> str:
-    """A PostgreSQL URL, for SQLAlchemy's asyncpg driver unless ``driver`` says otherwise.
-
-    Keys of ``parts``: ``host``, ``name`` and ``user`` (required), ``port`` (5432), ``password``, ``driver``
-    (``postgresql+asyncpg``; ``postgresql`` gives a URL for libpq's tools), ``tls``: a boolean, or a mapping of
-    ``enabled`` (true), ``check_hostname`` (true), ``ca_file``, ``cert_file``, ``key_file``. The files only fit in a URL
-    for libpq.
+    """For SQLAlchemy's asyncpg driver unless ``driver`` says otherwise; the filter's documentation has the parts.
 
     Raises ValueError if a part is unknown, missing, out of range or impossible with this driver.
     """

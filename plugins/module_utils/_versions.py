@@ -19,12 +19,7 @@ def release_version(release: str) -> str:
 
 
 def upgrade_report(data: Mapping[str, Any]) -> list[str]:
-    """What an upgrade will do, a line each.
-
-    Keys of ``data``: ``hosts`` (host names and the releases they run; empty for none), ``release`` (the one to go to), ``schema`` (the
-    result of prefect_migration in check mode), ``timeout`` (the seconds that the migration will have), ``clients`` (results of
-    prefect_client_info's ``clients``, one for each balancer).
-    """
+    """What an upgrade will do, a line each; the filter's documentation has the keys of ``data``."""
     target = release_version(data["release"])
     schema = data.get("schema") or {}
     return [
