@@ -24,7 +24,17 @@ _TLS = r"""        type: dict
 
 
 class ModuleDocFragment:
-    """How modules are told where Prefect's database and Redis are, and where the libraries are that speak to them."""
+    """How modules are told how to reach the API, Prefect's database and Redis, and where the libraries are that speak to them."""
+
+    API = r"""
+options:
+  auth_string:
+    description: User and password of the API, as C(user:password) (C(PREFECT_SERVER_API_AUTH_STRING)).
+    type: str
+  ca_file:
+    description: Certificate authorities for an API with C(https), on the host that runs the module. The system's own by default.
+    type: path
+"""
 
     DATABASE = f"""
 options:

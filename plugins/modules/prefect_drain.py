@@ -24,6 +24,7 @@ description:
     put back within a second. A transient unit C(prefect-drain-keeper.service) does that, which ends with the last drained port.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
+  - selfhosted.prefect.connections.api
 attributes:
   check_mode:
     details: Nothing is queried or waited for, and nothing is sent.
@@ -101,12 +102,6 @@ options:
     type: list
     elements: str
     default: []
-  auth_string:
-    description: User and password of the API, as C(user:password) (C(PREFECT_SERVER_API_AUTH_STRING)), for these requests.
-    type: str
-  ca_file:
-    description: Certificate authorities for O(balancers) with C(https), on the host. The system's own by default.
-    type: path
   confirm_timeout:
     description: Seconds within which a request has to arrive through each of O(balancers). They are not sent in check mode.
     type: float

@@ -15,6 +15,7 @@ description:
   - In the end it looks which flow runs the service holds to be complete, with all of their task runs, and removes the flow.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
+  - selfhosted.prefect.connections.api
   - selfhosted.prefect.connections.redis
 attributes:
   check_mode:
@@ -35,12 +36,6 @@ options:
     description: Where the API is, for the flows, such as C(http://balancer:4200/api).
     type: str
     required: true
-  auth_string:
-    description: User and password of the API, as C(user:password).
-    type: str
-  ca_file:
-    description: Certificate authorities for a O(url) with C(https), on the host. The system's own by default.
-    type: path
   python:
     description: The release's Python.
     type: path

@@ -22,6 +22,7 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
+  - selfhosted.prefect.connections.api
   - selfhosted.prefect.connections.redis
   - selfhosted.prefect.connections.interpreters
 options:
@@ -30,15 +31,9 @@ options:
       - Where the API is, as in C(PREFECT_API_URL). C(/api) is added to a URL without a path.
       - Without it only O(units) and Redis are looked at.
     type: str
-  auth_string:
-    description: User and password of the API, as C(user:password) (C(PREFECT_SERVER_API_AUTH_STRING)).
-    type: str
   version:
     description: The version of Prefect that must answer. Any by default.
     type: str
-  ca_file:
-    description: Certificate authorities for an C(https) URL, on the host. The system's own by default.
-    type: path
   units:
     description:
       - The systemd units that must be active, on this host.

@@ -17,6 +17,7 @@ description:
   - What fails is part of the result. The module itself only fails when the load could not start.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
+  - selfhosted.prefect.connections.api
   - selfhosted.prefect.connections.interpreters
 attributes:
   check_mode:
@@ -33,12 +34,6 @@ options:
     description: Where the API is, usually that of a balancer, such as C(http://balancer:4200/api).
     type: str
     required: true
-  auth_string:
-    description: User and password of the API, as C(user:password).
-    type: str
-  ca_file:
-    description: Certificate authorities for a O(url) with C(https), where the module runs. The system's own by default.
-    type: path
   seconds:
     description: How long. Reading back and removing come after that.
     type: float
