@@ -166,6 +166,6 @@ def _assignments(source: str, file: Path) -> Iterator[tuple[str, object]]:
         raise ReleaseError(f"{file} cannot be read: {error}") from error
     for statement in body:
         value = getattr(statement, "value", None)
-        for name in _defines(statement) if value is not None else []:
-            if name in ("revision", "down_revision"):
+        for name in _defines(statement):
+            if name in ("revision", "down_revision") and value is not None:
                 yield name, ast.literal_eval(value)

@@ -46,6 +46,8 @@ RELEASE = Release(
 class Database:
     """What a session would find."""
 
+    server_version = "15.18"
+
     def __init__(self, *revisions: str, invalid: tuple[str, ...] = (), tables: bool = True, locked: int = 0) -> None:
         self.revisions = list(revisions)
         self.invalid = list(invalid)

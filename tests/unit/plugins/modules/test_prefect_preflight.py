@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _preflight
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_preflight
 
 
@@ -71,7 +72,7 @@ def test_usual_ports_and_versions(run_module: Any, monkeypatch: pytest.MonkeyPat
             seen.append((wanted["port"], wanted["tls"], wanted["timeout"], wanted["min_version"]))
             return []
 
-    monkeypatch.setattr(prefect_preflight._preflight, "Connector", Connector)
+    monkeypatch.setattr(_preflight, "Connector", Connector)
     run_module(prefect_preflight.main, systemd=False, connect=[{"host": "h", "tls": {"ca_file": "/ca"}, **given}])
     assert seen == [(port, {"ca_file": "/ca"}, 5, minimum)]
 
@@ -82,7 +83,7 @@ def test_the_interpreter_that_is_looked_at_stays(
 ) -> None:
     used: list[Any] = []
     monkeypatch.setattr(prefect_preflight, "use_libraries", lambda *given: used.append(given))
-    monkeypatch.setattr(prefect_preflight._preflight, "Connector", lambda: SimpleNamespace(problems=lambda _: [], found={}))
+    monkeypatch.setattr(_preflight, "Connector", lambda: SimpleNamespace(problems=lambda _: [], found={}))
     connect = [{"kind": "redis", "host": "h"}]
     run_module(prefect_preflight.main, systemd=False, connect=connect, system_python=system_python, interpreters=["/a"])
     assert used == ([] if stays else [(["/a"], "asyncpg", "redis")])

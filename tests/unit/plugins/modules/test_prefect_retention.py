@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils import _retention
 from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_retention
 
@@ -26,7 +27,7 @@ def _no_database(monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_given: Any) -> None:
         raise NetError("refuses the connection")
 
-    monkeypatch.setattr(prefect_retention._retention, "read_retention", away)
+    monkeypatch.setattr(_retention, "read_retention", away)
 
 
 def test_a_database_that_is_away_is_no_reason_to_refuse_the_run_that_may_repair_it(run_module: Any, arguments: dict[str, Any]) -> None:
