@@ -120,9 +120,8 @@ class Backup:
     def run(self) -> Outcome:
         """Takes a dump, unless there is one that is new enough and whole.
 
-        Raises:
-            BackupError, DumpError, ToolError: there is no new dump; what was there is still there.
-            NetError, PostgresError: the database cannot be queried.
+        Raises BackupError, DumpError or ToolError if there is no new dump, and NetError or PostgresError if the database cannot be queried;
+        what was there is still there.
         """
         with _dumps.only_one(self.directory, self.deadline), contextlib.closing(self.connect()) as session:
             for path in _dumps.leftovers(self.directory):

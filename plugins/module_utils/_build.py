@@ -107,10 +107,8 @@ class Builder:
     def build(self) -> bool:
         """Builds what is not in place of the release and its programs; whether there was anything.
 
-        Raises:
-            BuildError: it could not be built; nothing is in place then.
-            OSError: the same, for want of space or rights.
-            ValueError: the lock file is none.
+        Raises BuildError, or OSError for want of space or rights, if it could not be built; nothing is in place then. Raises ValueError if
+        the lock file is none.
         """
         locked = pinned_version(self._plan.lock, "prefect")
         if locked != self._plan.version:
@@ -138,8 +136,7 @@ class Builder:
     def pack(self, archive: Path) -> str:
         """Packs the release in place for other machines of this kind; the archive's SHA-256.
 
-        Raises:
-            BuildError: it could not be packed; there is no archive then.
+        Raises BuildError if it could not be packed; there is no archive then.
         """
         path = self._plan.path
         done = self._run(["tar", "--create", "--use-compress-program", _COMPRESS, "--file", str(archive), "--directory", str(path), "."])

@@ -34,9 +34,8 @@ _ESCAPED = re.compile(r"""\\(?:\n|(?P<special>["\\`$]))""")
 def format_environment(environment: Mapping[str, Any]) -> str:
     """An ``EnvironmentFile``'s text, one sorted ``NAME="value"`` a line; a value of ``None`` leaves its name out.
 
-    Raises:
-        ValueError: a name is not one for an environment variable, or a value holds a control character or is not
-            valid Unicode. Values are never part of the message: they may be secret.
+    Raises ValueError if a name is not one for an environment variable, or a value holds a control character or is not valid Unicode. Values
+    are never part of the message: they may be secret.
     """
     return "".join(f'{name}="{_escaped(value)}"\n' for name, value in _checked(environment))
 

@@ -57,9 +57,7 @@ Fetch = Callable[[Request, float], Answer]
 def fetch(request: Request, timeout: float) -> Answer:
     """Sends the request and reads the answer, all within ``timeout`` seconds.
 
-    Raises:
-        NetError: no answer that is HTTP; the message completes "URL ...".
-        ValueError: the URL is not one.
+    Raises ValueError if the URL is not one, and NetError if there is no answer that is HTTP; the message completes "URL ...".
     """
     deadline = Deadline(timeout)
     parts = urlsplit(request.url)

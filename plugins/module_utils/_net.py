@@ -42,8 +42,7 @@ class Deadline:
 def within(deadline: Deadline, work: Callable[[], Result], late: str = "") -> Result:
     """What ``work`` returns. It is not waited for beyond the deadline, whatever it does: most libraries bound single steps only.
 
-    Raises:
-        NetError: the time is over; ``late`` says so in other words than :func:`no_answer`.
+    Raises NetError if the time is over; ``late`` says so in other words than :func:`no_answer`.
     """
     done: list[Result] = []
     failed: list[BaseException] = []

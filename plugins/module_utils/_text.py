@@ -20,8 +20,7 @@ def text(value: Any) -> str:
 def whole_number(value: Any, name: str, low: int = 0, high: int | None = None) -> int:
     """The value as an integer within ``low`` and ``high`` (both included).
 
-    Raises:
-        ValueError: it is not a whole number, or is out of range; the message starts with ``name``.
+    Raises ValueError if it is not a whole number, or is out of range; the message starts with ``name``.
     """
     try:
         number = int(text(value))

@@ -28,8 +28,7 @@ def database_parts(environment: Mapping[str, str]) -> dict[str, Any]:
 
     As in Prefect a URL wins over the parts, and the names that begin with ``PREFECT_API_DATABASE_`` count, too.
 
-    Raises:
-        ValueError: the settings do not name a PostgreSQL database. The message never holds a value that may be secret.
+    Raises ValueError if the settings do not name a PostgreSQL database. The message never holds a value that may be secret.
     """
     url = _setting(environment, "CONNECTION_URL")
     parts = (

@@ -244,8 +244,7 @@ async def answer(send: Send, headers: dict[str, str]) -> None:
 def install(server: Any) -> None:  # noqa: ANN401  a module, whose names are looked up here
     """Patches the module ``prefect.server.api.server``.
 
-    Raises:
-        AttributeError, ImportError: this Prefect is not made as those are that this was tried with; nothing was patched.
+    Raises AttributeError or ImportError if this Prefect is not made as those are that this was tried with; nothing was patched.
     """
     create_api_app, create_app, is_retryable = server.create_api_app, server.create_app, server.is_client_retryable_exception
     kinds = Kinds()

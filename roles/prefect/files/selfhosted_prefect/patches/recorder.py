@@ -51,8 +51,7 @@ def waiting(
 def install(recorder: Any) -> None:  # noqa: ANN401  a module, whose names are looked up here
     """Patches the module ``prefect.server.services.task_run_recorder``.
 
-    Raises:
-        AttributeError, ImportError: this Prefect is not made as those are that this was tried with; nothing was patched.
+    Raises AttributeError or ImportError if this Prefect is not made as those are that this was tried with; nothing was patched.
     """
     recorder.record_bulk_task_run_events = waiting(
         recorder.record_bulk_task_run_events, Kinds(), logging.getLogger("prefect.server.services.task_run_recorder")
