@@ -7,12 +7,12 @@ import random
 import socket
 
 TRIES = 100
-# Below those that Linux gives to outgoing connections (ip_local_port_range begins at 32768): what is free now is free a second later.
+# Below those that Linux gives to outgoing connections by default (ip_local_port_range): none of those takes it before it is used.
 FIRST, LAST = 20000, 32767
 
 
 def free_port() -> int:
-    """A port that nothing listens on, on any address of this machine.
+    """A port that nothing listens on, on any IPv4 address of this machine.
 
     Raises OSError if none was found.
     """

@@ -19,11 +19,6 @@ import yaml
 if TYPE_CHECKING:
     from tests.conftest import Commands
 
-# The tests here use the rules of tests/quality, whatever import mode pytest runs in.
-ROOT = str(Path(__file__).parents[2])
-if ROOT not in sys.path:
-    sys.path.insert(0, ROOT)
-
 # ansible-test downloads pip's bootstrap script from a host that a closed network does not reach. Every Python
 # carries pip anyway, so the same is done from there, on every machine, with the index that this machine uses.
 PIP_BOOTSTRAP = """\
