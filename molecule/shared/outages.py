@@ -14,7 +14,7 @@ from lab import NEW, ROOT, Lab, environment
 
 # Debian's PostgreSQL has a unit of its own for each version.
 UNITS = {"postgres": "$(systemctl list-units --all --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1)", "redis": "redis-server.service"}
-FLOWS = "plugins/module_utils/_drill_flows.py"
+FLOWS = "plugins/module_utils/_drill/flows.py"
 BEGIN = 12.0  # seconds until so many flows run
 VISIBLE_SECONDS = 240.0  # seconds for the last task runs to become visible on a busy machine
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble, table
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.report import assemble, table
 
 
 class ActionModule(ActionBase):

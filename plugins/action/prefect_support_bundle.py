@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.selfhosted.prefect.plugins.module_utils._bundle import contents, name, notes, write
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.bundle import contents, name, notes, write
 
 
 class ActionModule(ActionBase):

@@ -9,16 +9,14 @@ from functools import wraps
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _retention, _settings_names
-from ansible_collections.selfhosted.prefect.plugins.module_utils._balancer import balancer_problems
-from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import format_environment, format_exports
-from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory import host_problems, inventory_problems
-from ansible_collections.selfhosted.prefect.plugins.module_utils._proxy_exceptions import proxy_exceptions
-from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import names_for
-from ansible_collections.selfhosted.prefect.plugins.module_utils._switched_off import switched_off
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
-from ansible_collections.selfhosted.prefect.plugins.module_utils._topology import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import format_environment, format_exports
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import database_url, redis_url
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.balancer import balancer_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.inventory import host_problems, inventory_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.proxy_exceptions import proxy_exceptions
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.rolling import rolling_batches
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.topology import (
     api_servers,
     connection_budget,
     first_host,
@@ -26,9 +24,12 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._topology impor
     group_addresses,
     group_listeners,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import database_url, redis_url
-from ansible_collections.selfhosted.prefect.plugins.module_utils._versions import rollback_release, upgrade_report
-from ansible_collections.selfhosted.prefect.plugins.module_utils._workers import workers
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.versions import rollback_release, upgrade_report
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings import names as _settings_names
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings import retention as _retention
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.names import names_for
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.switched_off import switched_off
 
 
 def canonical_settings(settings: Mapping[str, Any], version: str) -> dict[str, Any]:

@@ -65,7 +65,7 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import pinned_version, release_id
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.lock import pinned_version, release_id
 
 _LOCKS = Path(__file__).resolve().parents[2] / "roles" / "prefect" / "files" / "locks"
 

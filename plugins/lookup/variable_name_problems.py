@@ -43,7 +43,7 @@ _raw:
 from typing import Any
 
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.selfhosted.prefect.plugins.module_utils._names import variable_name_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.names import variable_name_problems
 from ansible_collections.selfhosted.prefect.plugins.plugin_utils._roles import computed_variables, documented_variables
 
 

@@ -41,7 +41,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.selfhosted.prefect.plugins.module_utils._variables import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.variables import (
     is_sealed,
     mentions,
     sealed_problem,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import Reply
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import Reply
 
 KEY = "selfhosted.prefect:deployment"
 

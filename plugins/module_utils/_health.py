@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Fetch, Request, fetch
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
-from ansible_collections.selfhosted.prefect.plugins.module_utils._units import units as systemd_units
-from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Fetch, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import MissingLibraryError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError, connect_redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import host_and_port
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.units import units as systemd_units
 
 SCHEDULER_KEY = "prefect:runs:schedule_recent_deployments"
 """Docket's record of the scheduler's next tick: a hash whose field ``when`` is that moment in seconds since the epoch."""

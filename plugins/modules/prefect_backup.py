@@ -133,15 +133,15 @@ import shutil
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import Backup, BackupError, Outcome
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, Outcome
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import DumpError, utc_now
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import NAME, Client, ToolError, find_tools, fitting_tools
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import DATABASE, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redact import redact
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres, refusal
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import DumpError, utc_now
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import NAME, Client, ToolError, find_tools, fitting_tools
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import run
 
 ARGUMENTS: dict[str, Any] = {
     "database": {**DATABASE, "required": True},

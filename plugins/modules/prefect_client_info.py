@@ -59,7 +59,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._clients import clients, last_lines
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.clients import clients, last_lines
 
 LOGS = ["/var/log/nginx/prefect.log", "/var/log/nginx/prefect.log.1", "/var/log/nginx/access.log", "/var/log/nginx/access.log.1"]
 ARGUMENTS: dict[str, Any] = {

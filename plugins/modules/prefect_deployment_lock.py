@@ -107,11 +107,11 @@ from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import REDIS, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANY_HOLDER, Lease, from_values, refusal
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
 
 _SECONDS = 10.0
 

@@ -205,7 +205,7 @@ unconfirmed:
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redact import auth_secrets, redact
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed, ask, confirm, is_here
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, Keeper, NftablesGate, wait_for_quiet
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
@@ -217,9 +217,9 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
     failure_message,
     wait_until,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why, why
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
-from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import connections
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.journal import Why, why
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import connections
 
 ARGUMENTS: dict[str, Any] = {
     "port": {"type": "int", "required": True},

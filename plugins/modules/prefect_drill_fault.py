@@ -113,7 +113,7 @@ from types import FrameType
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import KINDS, Fault, FaultError, FaultInjector
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.fault import KINDS, Fault, FaultError, FaultInjector
 
 _SSH = 22
 

@@ -64,7 +64,7 @@ samples:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_noise import watch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.noise import watch
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ report:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_report import result, text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.report import result, text
 
 ARGUMENTS: dict[str, Any] = {
     "about": {"type": "dict", "default": {}},

@@ -85,9 +85,9 @@ scheduler:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_watch import Flows, WatchError, ticks
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import REDIS, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.watch import Flows, WatchError, ticks
 
 ARGUMENTS: dict[str, Any] = {
     "seconds": {"type": "float", "required": True},

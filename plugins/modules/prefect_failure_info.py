@@ -67,7 +67,7 @@ lines:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import why
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.journal import why
 
 
 def main() -> None:

@@ -163,7 +163,9 @@ import socket
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import REDIS, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import REDIS, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redact import auth_secrets, redact
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Condition,
     RetryPolicy,
@@ -175,9 +177,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
     probe_name,
     wait_until,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import why
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import auth_secrets, redact
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.journal import why
 
 ARGUMENTS: dict[str, Any] = {
     "url": {"type": "str"},

@@ -62,7 +62,7 @@ problem:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._history import history
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.history import history
 
 
 def main() -> None:

@@ -108,10 +108,15 @@ redis:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, REDIS, connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._status import database_report, redis_report, server_report, worker_reports
-from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import DATABASE, REDIS, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import host_and_port
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.status import (
+    database_report,
+    redis_report,
+    server_report,
+    worker_reports,
+)
 
 
 def main() -> None:

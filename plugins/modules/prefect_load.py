@@ -144,8 +144,8 @@ import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, lacking, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import api_base
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, lacking, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._load.load import Options, load
 from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import LIBRARIES, FailedError, Target
 

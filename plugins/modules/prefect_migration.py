@@ -211,12 +211,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import parse_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redact import redact
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import setting
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, connect_postgres, refusal
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.settings import database_parts
-from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import parse_environment
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.history import Release, ReleaseError, load_release
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.migration import (
     WAITING,
     Migration,
     MigrationError,
@@ -225,11 +229,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._migration impo
     command_environment,
     where,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, ReleaseError, load_release
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import secrets_of
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.check import secrets_of
 
 ARGUMENTS: dict[str, Any] = {
     "release": {"type": "path", "required": True},

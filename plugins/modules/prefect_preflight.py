@@ -272,11 +272,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _preflight
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import TLS, given
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._minimums import POSTGRES, REDIS
-from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import listeners
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import TLS, given
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.minimums import POSTGRES, REDIS
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host import preflight as _preflight
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import listeners
 
 ARGUMENTS: dict[str, Any] = {
     "os_families": {"type": "list", "elements": "str", "default": ["debian"]},

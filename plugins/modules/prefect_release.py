@@ -165,9 +165,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._build import Builder, BuildError, Host, Plan, Uv
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._index import environment_index
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.build import Builder, BuildError, Host, Plan, Uv
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.index import environment_index
 
 # Of the caller's Python, which is not the release's.
 _FOREIGN = ("PYTHON", "VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT")

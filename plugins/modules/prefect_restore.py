@@ -168,16 +168,16 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import Dump, DumpError, find_dump, utc_now
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import NAME, Client, ToolError, find_tools, fitting_tools
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.restore import Names, Restore, RestoreError, acting_as, check_dump
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import DATABASE, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redact import redact
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import Dump, DumpError, find_dump, utc_now
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import ReleaseError, load_release
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import NAME, Client, ToolError, find_tools, fitting_tools
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import redact
-from ansible_collections.selfhosted.prefect.plugins.module_utils._restore import Names, Restore, RestoreError, acting_as, check_dump
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.history import ReleaseError, load_release
 
 ARGUMENTS: dict[str, Any] = {
     "state": {

@@ -81,13 +81,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _retention
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import DATABASE, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import parse_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import host_and_port
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import parse_environment
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import host_and_port
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings import retention as _retention
 
 
 def main() -> None:

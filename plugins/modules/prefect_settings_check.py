@@ -70,8 +70,8 @@ unknown:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import SettingsCheckError, check_settings, in_force
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import setting
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.check import SettingsCheckError, check_settings, in_force
 
 
 def main() -> None:

@@ -101,8 +101,8 @@ files:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._support import Wanted, database_text, host_texts, redis_text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.support import Wanted, database_text, host_texts, redis_text
 
 
 def main() -> None:

@@ -59,15 +59,15 @@ statements:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._arguments import DATABASE, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import DATABASE, connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, connect_postgres
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.table_settings import (
     read_settings,
     settings_problems,
     statements,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import INTERPRETERS, use_libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 
 
 def main() -> None:

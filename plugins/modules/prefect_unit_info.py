@@ -120,7 +120,7 @@ from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, NftablesGate
-from ansible_collections.selfhosted.prefect.plugins.module_utils._units import link_targets, units
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.units import link_targets, units
 
 
 def shut_ports(module: AnsibleModule) -> list[int]:

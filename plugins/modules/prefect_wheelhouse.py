@@ -95,9 +95,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.selfhosted.prefect.plugins.module_utils._index import environment_index
-from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import pinned_version, release_id
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wheels import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.index import environment_index
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.lock import pinned_version, release_id
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.wheels import (
     MISSING,
     Target,
     Wheelhouse,

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _drill, _parts, _plot, _report
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill import drill as _drill
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import parts as _parts
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import plot as _plot
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import report as _report
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 SHARED = Path(__file__).resolve().parents[2] / "roles" / "common" / "templates"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._build import file_digest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.build import file_digest
 
 _POLL_SECONDS = 0.2
 # Far longer than a build: only one that hangs is not waited for.

@@ -87,7 +87,7 @@ def test_the_oldest_versions_have_one_place() -> None:
     files = [
         path for folder in ("playbooks", "plugins", "roles") for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".yml", ".j2"}
     ]
-    assert [path.name for path in files if "14.9" in path.read_text(encoding="utf-8")] == ["_minimums.py"]
+    assert [path.name for path in files if "14.9" in path.read_text(encoding="utf-8")] == ["minimums.py"]
 
 
 def test_a_default_has_one_place() -> None:

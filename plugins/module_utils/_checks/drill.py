@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
 
 _NUMBERS = tuple(f"prefect_drill_{name}" for name in ("before", "seconds", "after", "rate", "clients"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
 
 _PORTS = ("monitoring_prometheus_port", "monitoring_alertmanager_port", "monitoring_alertmanager_cluster_port")
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._balancer import balancer_problems
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.balancer import balancer_problems
 
 
 def nginx(variables: Mapping[str, Any]) -> Iterator[str]:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._minimums import POSTGRES
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text, version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.minimums import POSTGRES
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text, version_number
 
 _OWNED = frozenset({"config_file", "data_directory", "hba_file", "listen_addresses", "max_connections", "password_encryption", "port"})
 _NAME = re.compile(r"(?![0-9.]+\Z)[.]?[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")

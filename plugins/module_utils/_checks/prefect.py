@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text
-from ansible_collections.selfhosted.prefect.plugins.module_utils._workers import worker_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.rolling import rolling_batches
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import worker_problems
 
 _LEAST_RELEASES = 2
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._minimums import REDIS
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import text, version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.minimums import REDIS
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text, version_number
 
 _OWNED = frozenset(
     "aclfile appendonly bind include maxmemory maxmemory-policy port protected-mode requirepass save user".split()  # noqa: SIM905  one line

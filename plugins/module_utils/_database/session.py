@@ -10,8 +10,15 @@ import ssl
 from collections.abc import Coroutine, Mapping
 from typing import Any, Protocol
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, describe, no_answer, resolve, tls_context
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import MissingLibraryError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import (
+    Deadline,
+    NetError,
+    describe,
+    no_answer,
+    resolve,
+    tls_context,
+)
 
 try:
     import asyncpg

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import port_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import port_number
 
 _ARGUMENTS = "SQLALCHEMY_CONNECT_ARGS_"
 # What asyncpg makes of a URL's ?ssl=; without one it prefers TLS and verifies nothing, and so does our own client.

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import setting
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, quoted
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import setting
 
 OWNED = "autovacuum_"
 """The parameters that are set, and reset when they are no longer wanted, begin so."""

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request, fetch
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 
 PATH = "/admin/version"
 """Cheap, and sent where a balancer sends most requests: health often has a way of its own."""

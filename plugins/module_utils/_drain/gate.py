@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, Run, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import keeper as keeper_program
-from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Connection, connections
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, Run, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import Connection, connections
 
 TABLE = keeper_program.TABLE
 FOLDER = Path("/run/prefect-drain")

@@ -12,7 +12,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.selfhosted.prefect.plugins.action import prefect_support_bundle as plugin
-from ansible_collections.selfhosted.prefect.plugins.module_utils._bundle import contents, name, notes, write
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.bundle import contents, name, notes, write
 
 NOW = 1795521600.0
 SECRET = "s3cret w/ord'"

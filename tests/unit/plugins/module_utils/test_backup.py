@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import Backup, BackupError, count_rows
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import DumpError, only_one, read_manifest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline
-from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import ToolError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, count_rows
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import DumpError, only_one, read_manifest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import ToolError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline
 
 CONTENT = b"PGDMP"
 START = datetime(2026, 11, 24, 8, 50, tzinfo=UTC)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._balancer import balancer_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.balancer import balancer_problems
 
 PING = "PREFECT_SERVER_API_WEBSOCKET_PING_INTERVAL"
 REQUEST = "PREFECT_API_REQUEST_TIMEOUT"

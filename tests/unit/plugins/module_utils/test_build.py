@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._build import Builder, BuildError, Host, Plan, Uv
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished, run
-from ansible_collections.selfhosted.prefect.plugins.module_utils._index import Index, PackageIndexError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.build import Builder, BuildError, Host, Plan, Uv
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.index import Index, PackageIndexError
 
 LOCK = f"prefect==3.8.8 --hash=sha256:{'a' * 64}\n"
 WHEEL = "uv-1.2-py3-none-manylinux_2_17_x86_64.whl"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._cause import cause
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.cause import cause
 
 SETTINGS = """
 ERROR:    Traceback (most recent call last):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import drill, monitoring, nginx, postgres, prefect, redis
-from ansible_collections.selfhosted.prefect.plugins.module_utils._workers import workers
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
 
 Change = dict[str, Any]
 Check = Callable[[Mapping[str, Any]], Iterable[str]]

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._clients import Client, clients, last_lines
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.clients import Client, clients, last_lines
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import run
 
 
 def test_output_and_exit_code() -> None:
@@ -29,7 +29,7 @@ def test_nothing_of_the_callers_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("trap", ["", "trap '' TERM;"], ids=["obedient", "stubborn"])
 def test_the_whole_group_ends_in_time(tmp_path: Path, trap: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible_collections.selfhosted.prefect.plugins.module_utils._command._GRACE", 0.5)
+    monkeypatch.setattr("ansible_collections.selfhosted.prefect.plugins.module_utils._host.command._GRACE", 0.5)
     script = f'{trap} echo before; sh -c "{trap} echo \\$\\$ > child; exec sleep 60" & wait; sleep 60'
     started = time.monotonic()
     ended = run(["sh", "-c", script], 0.5, cwd=str(tmp_path))

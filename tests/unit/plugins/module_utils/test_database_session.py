@@ -16,6 +16,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database import session as module
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import (
     Postgres,
@@ -24,7 +25,6 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._database.sessi
     literal,
     quoted,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 LOGIN_OK = b"R\0\0\0\x08\0\0\0\0"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import keeper as keeper_program
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import DrainError, Keeper, NftablesGate, wait_for_quiet
-from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Connection
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import Connection
 
 
 class Nft:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import socket
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import confirm as module
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import ask, confirm, is_here
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 
 HERE, ELSEWHERE = "10.0.0.21:4200", "10.0.0.22:4200"
 

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _drill as drill
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill import Sample, Scenario
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill import drill
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.drill import Sample, Scenario
 
 STEADY = [Sample(-8 + number / 40, 0.05, True) for number in range(28 * 40)]
 TICKS = [(-7.5 + 5 * number, -2.6 + 5 * number) for number in range(6)]

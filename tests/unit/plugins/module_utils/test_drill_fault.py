@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import Fault, FaultError, FaultInjector
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.fault import Fault, FaultError, FaultInjector
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
 
 UNIT = "prefect-api@4200.service"
 

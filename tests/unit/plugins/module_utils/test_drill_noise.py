@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_noise import noise, read_stat, read_units, uses, watch
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_report import result, text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.noise import noise, read_stat, read_units, uses, watch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.report import result, text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
 
 AT = 1000.0  # the fault
 CPUS = 2.0

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_report import result, text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.report import result, text
 
 ABOUT = {"url": "http://balancer:4200/api", "began": "then", "ended": "now", "version": "3.8.8"}
 

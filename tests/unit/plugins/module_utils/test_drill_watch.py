@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _drill_flows, _drill_watch
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_watch import Flows, WatchError, parse_flows, ticks
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill import flows as _drill_flows
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill import watch as _drill_watch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.watch import Flows, WatchError, parse_flows, ticks
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts processes as another user")
 

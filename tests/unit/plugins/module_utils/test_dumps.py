@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import (
     DumpError,
     Manifest,
     check_file,
@@ -23,7 +23,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import (
     shown,
     stamp,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline
 
 CONTENT = b"PGDMP and so on"
 MANIFEST = Manifest(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import (
     format_environment,
     format_exports,
     parse_environment,

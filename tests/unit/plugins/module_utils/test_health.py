@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils import _health
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import MissingLibraryError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (
     Condition,
     Outcome,
@@ -18,9 +21,6 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._health import 
     probe_name,
     wait_until,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
 
 
 class Time:

@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._history import PLOTS, history
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.history import PLOTS, history
 
 URL = "http://10.0.0.51:9090"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _index
-from ansible_collections.selfhosted.prefect.plugins.module_utils._index import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release import index as _index
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.index import (
     Index,
     IndexFile,
     PackageIndexError,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory import host_problems, inventory_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.inventory import host_problems, inventory_problems
 
 GOOD: dict[str, Any] = {
     "groups": {"postgres": ["db"], "redis": [], "nginx": ["lb"], "prefect_api": ["a", "b"], "prefect_services": ["a"]},

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _libraries
-from ansible_collections.selfhosted.prefect.plugins.module_utils._libraries import MissingLibraryError, lacking, use_libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base import libraries as _libraries
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import MissingLibraryError, lacking, use_libraries
 
 NO_LIBRARY = "no_such_library"
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import Pin, normalised, pinned_version, pins, release_id
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.lock import Pin, normalised, pinned_version, pins, release_id
 
 A, B = "a" * 64, "b" * 64
 LOCK = f"""# a comment

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, Row
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.history import Release, Revision
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.migration import (
     LOCK_KEY,
     WORKING,
     Migration,
@@ -17,8 +19,6 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._migration impo
     Schema,
     command_environment,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
 
 
 def index(name: str, table: str) -> str:

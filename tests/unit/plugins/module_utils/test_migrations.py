@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, ReleaseError, Revision, load_release
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.history import Release, ReleaseError, Revision, load_release
 
 
 def revisions(*edges: tuple[str, tuple[str, ...]]) -> dict[str, Revision]:

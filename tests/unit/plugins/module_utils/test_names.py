@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._names import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.names import (
     is_slip,
     nearest_slip,
     similar_group,

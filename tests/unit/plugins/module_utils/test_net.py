@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _net
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError, reach, tls_context, within
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base import net as _net
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError, reach, tls_context, within
 
 
 class Clock:

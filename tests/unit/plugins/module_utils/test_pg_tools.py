@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline
-from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import (
     Client,
     ToolError,
     Tools,
@@ -14,6 +12,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools impor
     fitting_tools,
     libpq_environment,
 )
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
 
 PARTS = {"host": "db", "port": 5433, "user": "prefect", "password": "s3cret'", "dbname": "prefect"}
 LIST = """;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import Axis, runs, scale, spans, value
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.plot import Axis, runs, scale, spans, value
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _preflight
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database import session
-from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host import preflight as _preflight
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.preflight import (
     ANY_IPV4,
     Connector,
     Space,
@@ -28,7 +28,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._preflight impo
     space_for,
     system_problems,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import Listener, Owner
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import Listener, Owner
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import format_environment, parse_environment
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import format_environment, parse_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redact import (
     MASK,
     auth_secrets,
     environment_secrets,

@@ -4,9 +4,9 @@ import socket
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _redis
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError, connect_redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base import redis as _redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError, connect_redis
 
 
 class Server:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble, columns, duration, problems, table
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.report import assemble, columns, duration, problems, table
 
 NOW = 1000000.0
 

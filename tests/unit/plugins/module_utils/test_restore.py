@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, connect_postgres
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import DumpError, Manifest, manifest_path
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import Deadline, NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import ToolError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._restore import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import DumpError, Manifest, manifest_path
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import ToolError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.restore import (
     Names,
     Restore,
     RestoreError,
@@ -23,6 +21,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._restore import
     is_named,
     named,
 )
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, connect_postgres
 
 NOW = datetime(2026, 11, 24, 8, 50, tzinfo=UTC)
 STAMP = "20261124T085000Z"
@@ -180,7 +180,7 @@ def fails(server: Server, **changes: Any) -> None:
 def test_failures_leave_nothing_behind(
     restore: Restore, server: Server, monkeypatch: pytest.MonkeyPatch, *, how: str, changes: Any, error: Any, message: str
 ) -> None:
-    monkeypatch.setattr("ansible_collections.selfhosted.prefect.plugins.module_utils._restore._LOCK_SECONDS", 0)
+    monkeypatch.setattr("ansible_collections.selfhosted.prefect.plugins.module_utils._backup.restore._LOCK_SECONDS", 0)
     fails(server, **changes)
     with pytest.raises(error, match=message):
         getattr(restore, how)("/x", MANIFEST)
@@ -227,7 +227,7 @@ def test_who_comes_back_at_once_is_ended_again(restore: Restore, server: Server)
 
 
 def test_a_swap_that_an_open_session_blocks(restore: Restore, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ansible_collections.selfhosted.prefect.plugins.module_utils._restore._SWAP_SECONDS", 0)
+    monkeypatch.setattr("ansible_collections.selfhosted.prefect.plugins.module_utils._backup.restore._SWAP_SECONDS", 0)
     server.databases.add(NAMES.prepared)
     server.in_use = 10**6
     with pytest.raises(PostgresError, match="accessed by other users"):

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory import inventory_problems
-from ansible_collections.selfhosted.prefect.plugins.module_utils._retention import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.inventory import inventory_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.names import Names, names_for
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.retention import (
     DEFAULTS,
     UPSTREAM,
     Retention,
@@ -24,7 +25,6 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._retention impo
     shortening_problem,
     write_retention,
 )
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import Names, names_for
 
 DAY = 86400
 VERSION = {"version": "3.8.8", "versions": ["3.8.8"]}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._rolling import rolling_batches
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.rolling import rolling_batches
 
 FOUR = ["a", "b", "c", "d"]
 

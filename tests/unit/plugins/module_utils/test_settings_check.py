@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import format_environment
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_check import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import format_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.check import (
     SettingsCheckError,
     check_settings,
     in_force,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.names import (
     TABLES,
     Names,
     canonical_settings,

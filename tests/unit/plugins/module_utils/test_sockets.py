@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
-from ansible_collections.selfhosted.prefect.plugins.module_utils._sockets import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import (
     Connection,
     Listener,
     Owner,

@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._http import Answer, Request
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._status import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.status import (
     database_report,
     redis_report,
     server_report,

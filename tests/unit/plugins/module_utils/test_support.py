@@ -12,13 +12,19 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import format_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redact import MASK
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._environment import format_environment
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redact import MASK
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._support import Machine, Wanted, database_text, host_texts, redis_text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.support import (
+    Machine,
+    Wanted,
+    database_text,
+    host_texts,
+    redis_text,
+)
 
 NASTY = "@:/%#?$'\"\\` end"
 DATABASE = f"dbPassw0rdXY{NASTY}"

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings_names import canonical_settings, names_for
-from ansible_collections.selfhosted.prefect.plugins.module_utils._switched_off import switched_off
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.names import canonical_settings, names_for
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.switched_off import switched_off
 
 PREFIX = "PREFECT_SERVER_SERVICES_"
 

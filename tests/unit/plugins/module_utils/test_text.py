@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._text import version_number
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import version_number
 
 
 @pytest.mark.parametrize(

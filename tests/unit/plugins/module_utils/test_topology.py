@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._topology import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.topology import (
     INSTANCES,
     PORT,
     api_servers,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._units import Unit, link_targets, units
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.units import Unit, link_targets, units
 
 STARTED = "Mon 2026-11-23 15:10:59.500000 UTC"
 STARTED_AT = 1795446659.5

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._urls import database_url, host_and_port, redis_url
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import database_url, host_and_port, redis_url
 
 AWKWARD = "@ : / % # ? $ ' \" \\ é +&="
 

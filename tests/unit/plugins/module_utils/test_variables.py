@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._variables import (
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.variables import (
     is_sealed,
     mentions,
     undefined_problem,

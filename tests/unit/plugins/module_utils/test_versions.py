@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._versions import release_version, rollback_release, upgrade_report
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.versions import release_version, rollback_release, upgrade_report
 
 OLD, NEW = "/opt/prefect/releases/3.7.8-aaaaaaaaaaaa", "/opt/prefect/releases/3.8.8-bbbbbbbbbbbb"
 OLDER = "/opt/prefect/releases/3.6.1-cccccccccccc"

@@ -13,9 +13,16 @@ import pytest
 
 pytest.importorskip("packaging")
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._index import Index, IndexFile, PackageIndexError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._lock import Pin
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wheels import Target, Wheelhouse, WheelhouseError, choose, is_made, make
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.index import Index, IndexFile, PackageIndexError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.lock import Pin
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.wheels import (
+    Target,
+    Wheelhouse,
+    WheelhouseError,
+    choose,
+    is_made,
+    make,
+)
 
 BOOKWORM, TRIXIE = Target((3, 11), "x86_64"), Target((3, 13), "x86_64")
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._workers import worker_problems, workers
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import worker_problems, workers
 
 RELEASE = "/opt/prefect/releases/3.8.8-0123456789ab"
 

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._backup import Backup, BackupError, Outcome, Source
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, Outcome, Source
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import Dump, DumpError, Manifest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import ToolError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import Dump, DumpError, Manifest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._pg_tools import ToolError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_backup
 
 PASSWORD = "s3cret/%"

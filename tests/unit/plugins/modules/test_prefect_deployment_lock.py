@@ -4,9 +4,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._deployment_lock import ANY_HOLDER, Holder
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._redis import RedisError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_deployment_lock
 
 OWN = Holder("bob", "laptop", "boot-2", 77, 99, "site.yml")

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import Drained, DrainError, Keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, RetryPolicy
-from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.journal import Why
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_drain
 
 

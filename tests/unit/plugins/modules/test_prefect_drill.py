@@ -7,8 +7,8 @@ import signal
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_fault import Broken, FaultError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_watch import WatchError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.fault import Broken, FaultError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.watch import WatchError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import FailedError
 from ansible_collections.selfhosted.prefect.plugins.modules import (
     prefect_drill_fault,

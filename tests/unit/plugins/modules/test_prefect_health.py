@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Outcome
-from ansible_collections.selfhosted.prefect.plugins.module_utils._journal import Why
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.journal import Why
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_health
 
 REDIS = {"host": "cache", "password": "s3cret/%"}

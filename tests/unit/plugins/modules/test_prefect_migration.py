@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migration import Migration, MigrationError, Report, Table
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, ReleaseError, Revision
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.history import Release, ReleaseError, Revision
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.migration import Migration, MigrationError, Report, Table
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_migration
 
 PASSWORD = "s3cret/%"

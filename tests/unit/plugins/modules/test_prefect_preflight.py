@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _preflight
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host import preflight as _preflight
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_preflight
 
 

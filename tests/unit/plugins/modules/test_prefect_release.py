@@ -7,7 +7,7 @@ import os
 from typing import Any, ClassVar
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._build import BuildError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.build import BuildError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_release
 
 ARGUMENTS = {

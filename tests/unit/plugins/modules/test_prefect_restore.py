@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import Manifest, manifest_path
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.restore import Names, Restore, RestoreError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._dumps import Manifest, manifest_path
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migrations import Release, Revision
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._restore import Names, Restore, RestoreError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.history import Release, Revision
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_restore
 
 PASSWORD = "s3cret/%"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils import _retention
-from ansible_collections.selfhosted.prefect.plugins.module_utils._net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings import retention as _retention
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_retention
 
 DATABASE = {"host": "192.0.2.11", "port": 5432, "dbname": "prefect", "user": "prefect", "password": "secret"}

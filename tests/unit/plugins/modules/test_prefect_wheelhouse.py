@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("packaging")
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._wheels import WheelhouseError
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.wheels import WheelhouseError
 from ansible_collections.selfhosted.prefect.plugins.modules import prefect_wheelhouse
 
 UV = {"version": "1", "wheels": {"x86_64": {"name": "uv.whl", "sha256": "0"}}}

@@ -11,10 +11,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._drill_report import result
-from ansible_collections.selfhosted.prefect.plugins.module_utils._parts import BAD, GOOD, UNKNOWN, WARN, parts
-from ansible_collections.selfhosted.prefect.plugins.module_utils._plot import UP
-from ansible_collections.selfhosted.prefect.plugins.module_utils._report import assemble
+from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.report import result
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.parts import BAD, GOOD, UNKNOWN, WARN, parts
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.plot import UP
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.report import assemble
 from ansible_collections.selfhosted.prefect.plugins.plugin_utils._page import SHARED, environment, render
 from jinja2 import TemplateNotFound, UndefinedError
 
