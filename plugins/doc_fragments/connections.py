@@ -36,7 +36,8 @@ options:
     type: path
 """
 
-    DATABASE = f"""
+    # Typed, because ansible-test takes only a plain string for one that it can check by itself.
+    DATABASE: str = f"""
 options:
   database:
     description:
@@ -70,7 +71,7 @@ options:
           - Without it TLS is used where the server offers it, and not verified.
 {_TLS}"""
 
-    REDIS = f"""
+    REDIS: str = f"""
 options:
   redis:
     description: The Redis that Prefect uses, reached from the host that runs the module.
