@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Fetch, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Fetch, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError, connect_redis

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 
 PATH = "/admin/version"

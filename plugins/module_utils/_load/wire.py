@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base import http as _http
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base import http_client as _http
 
 try:
     import h11

@@ -14,8 +14,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net impor
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError, Row, Session, quoted
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.cause import cause
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.duration import Estimate, estimate
 from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.history import Release, Revision
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.time import Estimate, estimate
 
 LOCK_KEY = 31650977226777460
 """PostgreSQL's advisory lock (per database) that every migration holds: "prefect" in ASCII."""

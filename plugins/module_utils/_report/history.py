@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Fetch, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Fetch, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report.plot import UP
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Fetch, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Fetch, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import Redis, RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres

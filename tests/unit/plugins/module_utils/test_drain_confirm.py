@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Request
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain import confirm as module
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import ask, confirm, is_here

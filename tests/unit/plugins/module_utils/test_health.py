@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils import _health
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Request
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import (

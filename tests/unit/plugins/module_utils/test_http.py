@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Request, fetch
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue"

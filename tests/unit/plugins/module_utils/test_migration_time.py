@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.time import ROWS_PER_SECOND, SPREAD, START_SECONDS, estimate
+from ansible_collections.selfhosted.prefect.plugins.module_utils._migration.duration import ROWS_PER_SECOND, SPREAD, START_SECONDS, estimate
 
 
 @pytest.mark.parametrize(
