@@ -124,7 +124,7 @@ def test_every_metric_of_the_exporter_of_prefect() -> None:
     wanted = re.findall(
         r'^    "(prefect_\w+)": \(', (ROOT / "roles/prefect/files/selfhosted_prefect/exporter/metrics.py").read_text(), re.MULTILINE
     )
-    assert len(wanted) == 20
+    assert len(wanted) == 24
     # Left out while every part of Prefect is switched on.
     wanted.remove("prefect_switched_off_info")
     # A group of consumers is told of once its stream has an entry.
