@@ -26,6 +26,9 @@ VARIABLES = ["-e", f"lab_name={NAME}", "-e", f"lab_network={NETWORK}", "-e", f"l
 # What a start costs is Prefect's, not ours; these tasks do nothing but start servers and wait for them.
 STARTS = ("Start the servers, now and at every boot", "Wait until the server is healthy and in service")
 
+# Of the script's time, so that the limit holds on slower machines: 25 s where the script takes 59.
+SECOND_RUN = 25 / 59
+
 
 @dataclass(frozen=True)
 class Row:
@@ -76,8 +79,8 @@ def measure() -> list[Row]:
     again = site(GROWN, "second-grown")
     return [
         Row("shell script, 7 hosts", script),
-        Row("site.yml, 7 bare hosts", fresh.seconds, 2.0 * script),
-        Row("site.yml again", second.seconds, 40.0),
+        Row("site.yml, 7 bare hosts", fresh.seconds, 1.5 * script),
+        Row("site.yml again", second.seconds, SECOND_RUN * script),
         Row("  hosts' changes in that run", second.changed, 0),
         Row("site.yml, 3 to 9 API hosts", grown.seconds),
         Row("  without the starts", grown.seconds - grown.starts, 2.0 * second.seconds),
