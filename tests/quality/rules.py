@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 
 # Settings of the inventory that defaults may read; everything else called ansible_* is a fact or a magic variable.
@@ -457,3 +458,41 @@ def _lines(path: Path) -> Iterator[str]:
         yield from path.read_text(encoding="utf-8").splitlines()
     except (UnicodeDecodeError, FileNotFoundError):
         return
+
+
+CONDITIONS = {"when", "that", "until", "failed_when", "changed_when"}
+
+
+def unparsable_templates(path: Path) -> list[str]:
+    """What Jinja cannot read of a template, or of the templates and conditions in a YAML file. ansible-lint passes over them."""
+    text = path.read_text(encoding="utf-8")
+    templates = [text] if path.suffix == ".j2" else [each for document in yaml.load_all(text, _Tagged) for each in _templates(document)]
+    return [f"{path}: {problem}" for problem in map(_syntax_problem, templates) if problem]
+
+
+class _Tagged(yaml.SafeLoader):
+    """Reads values with a tag of Ansible's as if they had none."""
+
+
+_Tagged.add_multi_constructor(
+    "!", lambda loader, _suffix, node: loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else None
+)
+
+
+def _templates(value: Any, *, condition: bool = False) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _templates(each, condition=name in CONDITIONS)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _templates(each, condition=condition)
+    elif isinstance(value, str):
+        yield "{{ (" + value + ") }}" if condition and "{{" not in value else value
+
+
+def _syntax_problem(template: str) -> str:
+    try:
+        jinja2.Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"]).parse(template)  # noqa: S701
+    except jinja2.TemplateSyntaxError as error:
+        return f"{error.message} in {template.strip()[:100]!r}"
+    return ""

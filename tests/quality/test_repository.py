@@ -104,6 +104,14 @@ def test_code_in_the_documentation_of_roles_and_plugins_is_whole(files: list[Pat
     rules.require_none(rules.documented_code_problems(documented))
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
+def test_every_template_can_be_parsed(files: list[Path]) -> None:
+    """But for what hosts get as it is: Prometheus's rules have templates of their own."""
+    templates = [path for path in files if path.suffix in {".yml", ".j2"} and "files" not in path.parts]
+    assert len(templates) > 300
+    rules.require_none(problem for path in templates for problem in rules.unparsable_templates(path))
+
+
 def test_changelog_fragments_use_the_markup_of_a_changelog(root: Path) -> None:
     rules.require_none(rules.fragment_problems(sorted((root / "changelogs" / "fragments").glob("*.y*ml"))))
 

@@ -382,3 +382,22 @@ def test_undocumented_variable_problems(tmp_path: Path, line: str, caught: bool)
     page.write_text(f"---\n{line}\n", encoding="utf-8")
     known = {"variables": {"prefect_remove_host"}, "fqcn": {"prefect_drain"}}
     assert bool(rules.undocumented_variable_problems([page], known)) is caught
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        pytest.param("a.yml", "- x: \"{{ f(*several, 'one') }}\"", "invalid syntax for function call", id="an argument after several"),
+        pytest.param("a.yml", "- when: a is defined and", "unexpected", id="half a condition"),
+        pytest.param("a.yml", "- that: [a == 1, b ==]", "unexpected", id="one condition of a list"),
+        pytest.param("a.j2", "{% if a %}", "Unexpected end of template", id="a template without its end"),
+        pytest.param("a.yml", "- x: !unsafe '{{ y }}'\n  when: a is defined\n  that: ['{{ a }}', b]", None, id="whole"),
+        pytest.param("a.yml", "a: 1\n---\n- when: true", None, id="two documents, and no text"),
+    ],
+)
+def test_unparsable_templates(tmp_path: Path, name: str, text: str, expected: str | None) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    problems = rules.unparsable_templates(path)
+    assert len(problems) == (expected is not None)
+    assert (expected or "") in "".join(problems)
