@@ -129,10 +129,13 @@ def test_every_metric_of_the_exporter_of_prefect() -> None:
     wanted.remove("prefect_switched_off_info")
     # A group of consumers is told of once its stream has an entry.
     get(f"{LAB.url}/flows/", LAB.auth_string, {"name": "monitored"})
+    # And of a work pool's slots once it has a limit.
+    get(f"{LAB.url}/work_pools/", LAB.auth_string, {"name": "limited", "type": "process", "concurrency_limit": 3})
     until(lambda: names("prefect_.*") >= set(wanted))
     assert set(wanted) - names("prefect_.*") == set()
     assert {metric["target"]: value for metric, value in query("prefect_exporter_target_up")} == {"database": 1, "redis": 1}
     assert [value for _metric, value in query("prefect_redis_writable")] == [1]
+    assert [(metric["work_pool"], value) for metric, value in query("prefect_work_pool_slots")] == [("limited", 3)]
     assert [value for _metric, value in query("prefect_schema_behind")] == [0]
     # 2 API processes and 1 of services with 15 connections and one for the vacuum each, one to LISTEN, and one to delete old logs.
     assert [value for _metric, value in query("prefect_database_connections_budget")] == [50]
