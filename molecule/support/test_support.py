@@ -25,7 +25,7 @@ FILES = {
     "api1/units.txt",
     "api1/config/etc/prefect/prefect.env",
     "api1/config/etc/prefect/workers/etl.env",
-    "api1/journal/prefect-worker@etl.service.txt",
+    "api1/journal/prefect-worker@_.service.txt",
     "api1/database.txt",
     "api1/redis.txt",
     "state1/config/nginx-T.txt",
