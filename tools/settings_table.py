@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "build" / "collections"))
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.names import SCRIPT, TABLES  # noqa: E402
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.names import SCRIPT, TABLES  # noqa: E402  found by what is above
 
 
 def interpreter(version: str) -> str:

@@ -178,11 +178,12 @@ def wrong_on_one_host(inventory: Inventory) -> None:
 
 
 def misspelt_names(inventory: Inventory) -> None:
-    """A group with a hyphen, whose hosts the playbooks know by another group only, and a variable of one host."""
+    """A group with a hyphen, whose hosts the playbooks know by another group only, an optional group, and a variable of one host."""
     children = inventory["all"]["children"]
     children["prefect-api"] = children["prefect_api"]
     children["prefect_api"] = {"hosts": {}}
     children["prefect_services"]["hosts"]["api1"] = None
+    children["prefect_workers"] = {"hosts": {"api1": None}}
     inventory["all"]["hosts"]["api1"]["prefect_adress"] = "192.0.2.1"
 
 
@@ -313,6 +314,7 @@ CASES = {
             "api1: The variable prefect_adress is not known; the nearest name that is known is prefect_address",
             "The group prefect_api has no host",
             "a group prefect-api, which no playbook knows: if it is meant, rename it to prefect_api",
+            "The group prefect_workers is not known, and prefect_worker has no host",
         ),
         {
             "prefect_setings": {},

@@ -492,7 +492,7 @@ def _templates(value: Any, *, condition: bool = False) -> Iterator[str]:
 
 def _syntax_problem(template: str) -> str:
     try:
-        jinja2.Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"]).parse(template)  # noqa: S701
+        jinja2.Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"]).parse(template)  # noqa: S701  nothing is rendered
     except jinja2.TemplateSyntaxError as error:
         return f"{error.message} in {template.strip()[:100]!r}"
     return ""

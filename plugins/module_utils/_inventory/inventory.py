@@ -32,8 +32,7 @@ _SERVICES = {
     "nginx": ("prefect_api_url", "the URL of the balancer to use instead, such as https://prefect.example.com/api"),
 }
 _NAMED_HOSTS = 5
-_OPTIONAL_GROUPS = ("monitoring",)
-_OTHER_GROUPS = frozenset({"all", "ungrouped", "prefect", *_OPTIONAL_GROUPS})
+_OTHER_GROUPS = frozenset({"all", "ungrouped", "prefect"})
 
 
 def inventory_problems(data: Mapping[str, Any]) -> list[str]:
@@ -53,7 +52,7 @@ def inventory_problems(data: Mapping[str, Any]) -> list[str]:
         "retention": _retention,
         "serial": _serial,
     }
-    unknown = sorted(set(data) - set(checks) - {"inventory_groups", "versions", "lock_file", "owned"})
+    unknown = sorted(set(data) - set(checks) - {"inventory_groups", "optional_groups", "versions", "lock_file", "owned"})
     if unknown:
         raise ValueError(f"{unknown[0]} is not known; known: {', '.join(sorted(checks))}")
     return [problem for key, check in checks.items() if data.get(key) is not None for problem in check(data)]
@@ -87,7 +86,7 @@ def _groups(data: Mapping[str, Any]) -> Iterator[str]:
         variable, meaning = _SERVICES[group]
         if not text(endpoints.get(variable)).strip():
             yield f"The group {group} is empty and {variable} is not set. Put a host into the group, or set {variable} to {meaning}.{hint}"
-    for group in _OPTIONAL_GROUPS:
+    for group in map(text, data.get("optional_groups") or []):
         slip = None if list((data.get("inventory_groups") or {}).get(group) or []) else nearest_slip(group, strange)
         if slip:
             yield f"The group {slip} is not known, and {group} has no host. Rename {slip} to {group}, or to something less similar."
@@ -95,7 +94,7 @@ def _groups(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _strange_groups(data: Mapping[str, Any]) -> list[str]:
     """The groups of the inventory that have hosts and that no playbook knows."""
-    known = {*data["groups"], *_OTHER_GROUPS}
+    known = {*data["groups"], *(data.get("optional_groups") or []), *_OTHER_GROUPS}
     return sorted(text(group) for group, hosts in (data.get("inventory_groups") or {}).items() if group not in known and list(hosts or []))
 
 

@@ -166,7 +166,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
 
     from prefect.utilities import processutils  # noqa: PLC0415  only a virtual environment with Prefect has it
-    from prefect.workers.process import ProcessWorker  # noqa: PLC0415
+    from prefect.workers.process import ProcessWorker  # noqa: PLC0415  as above
 
     Drain(options.drain_timeout).install(processutils, ProcessWorker)
     from prefect.cli import app  # noqa: PLC0415  after that, since it may import the function by its name

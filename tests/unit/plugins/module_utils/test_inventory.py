@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {
         "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_SIZE": "prefect_database_pool_size",
     },
     "serial": 1,
+    "optional_groups": ["monitoring", "prefect_worker"],
 }
 
 
@@ -39,6 +40,7 @@ GOOD: dict[str, Any] = {
         # Beside our own groups, or where a managed service is used, others may have similar names.
         {"inventory_groups": {**GOOD["groups"], "prefect-api": ["c"], "postgresql": ["c"], "redis_servers": ["c"]}},
         {"inventory_groups": {"monitoring": ["m"], "monitorings": ["c"]}},
+        {"inventory_groups": {"prefect_worker": ["w"], "prefect_workers": ["w"]}},
         {"inventory_groups": {"monitoring": [], "monitorng": [], "monitor": ["c"], "all": ["c"]}},
     ],
 )
@@ -68,6 +70,10 @@ def test_only_what_is_given_is_looked_at() -> None:
         (
             {"groups": {"redis": []}, "endpoints": {}, "inventory_groups": {"redis_servers": ["r"], "redis_old": []}},
             ["group redis is empty", "has a group redis_servers"],
+        ),
+        (
+            {"inventory_groups": {"prefect_api": ["a"], "prefect_workers": ["w"]}},
+            ["The group prefect_workers is not known, and prefect_worker has no host. Rename prefect_workers to prefect_worker"],
         ),
         (
             {"inventory_groups": {"monitoring": [], "Monitorng": ["m"]}},

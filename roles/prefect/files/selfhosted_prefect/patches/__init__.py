@@ -34,7 +34,7 @@ class Finder(importlib.abc.MetaPathFinder):
         self,
         fullname: str,
         path: Sequence[str] | None,  # noqa: ARG002  Python's own signature
-        target: ModuleType | None = None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002  as above
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec that the other finders have, whose loader also calls the hook; None for what is not waited for."""
         hook = self._hooks.pop(fullname, None)
