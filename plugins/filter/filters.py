@@ -23,6 +23,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.topo
     group_address,
     group_addresses,
     group_listeners,
+    group_pattern,
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report.versions import rollback_release, upgrade_report
@@ -54,6 +55,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "group_address": group_address,
     "group_addresses": group_addresses,
     "group_listeners": group_listeners,
+    "group_pattern": group_pattern,
     "host_problems": host_problems,
     "inventory_problems": inventory_problems,
     "proxy_exceptions": proxy_exceptions,

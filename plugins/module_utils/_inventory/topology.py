@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -27,6 +28,11 @@ def group_address(hosts: Iterable[str], hostvars: Mapping[str, Any]) -> str:
 def first_host(groups: Mapping[str, Iterable[str]], *names: str) -> str:
     """The first host of the first of the groups that has one; the empty string when none has."""
     return next((text(host) for name in names for host in groups.get(name, ())), "")
+
+
+def group_pattern(names: Iterable[str]) -> str:
+    """A pattern for the ``hosts`` of a play: every host of the groups. A regular expression, since an absent group then gives no warning."""
+    return f"~^({'|'.join(re.escape(text(name)) for name in names)})$"
 
 
 def api_servers(

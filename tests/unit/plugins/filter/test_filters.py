@@ -20,6 +20,7 @@ def test_each_filter_is_documented_in_a_file_of_its_name() -> None:
     [
         ("group_address", (["a"], {"a": {"ansible_host": "10.0.0.1"}}), "10.0.0.1"),
         ("group_addresses", (["a"], {"a": {}}), ["a"]),
+        ("group_pattern", (["a", "b_c"],), "~^(a|b_c)$"),
         ("first_host", ({"b": [], "c": ["x", "y"]}, "a", "b", "c"), "x"),
         ("api_servers", (["a"], {"a": {}}), [{"host": "a", "address": "a", "port": 4200, "instance": 1}]),
         ("redis_url", ({"host": "r"},), "redis://r:6379/0"),
