@@ -31,7 +31,7 @@ def first_host(groups: Mapping[str, Iterable[str]], *names: str) -> str:
 
 
 def group_pattern(names: Iterable[str]) -> str:
-    """A pattern for the ``hosts`` of a play: every host of the groups. A regular expression, since an absent group then gives no warning."""
+    """A pattern for the ``hosts`` of a play: every host of the groups. A regular expression, so an absent group gives no warning."""
     return f"~^({'|'.join(re.escape(text(name)) for name in names)})$"
 
 
