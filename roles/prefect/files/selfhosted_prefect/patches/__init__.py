@@ -11,23 +11,24 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from selfhosted_prefect.patches import no_proxy
 
-# The module that is waited for, and the patch whose `install` is then called with it.
+# The modules that are waited for, and the patches whose `install` is then called with each.
 AFTER_IMPORT = {
-    "prefect.server.api.server": f"{__name__}.outages",
-    "prefect.server.services.task_run_recorder": f"{__name__}.recorder",
-    "docket.worker": f"{__name__}.worker_name",
+    "prefect.server.api.server": (f"{__name__}.outages", f"{__name__}.auth"),
+    "prefect.server.utilities.subscriptions": (f"{__name__}.auth",),
+    "prefect.server.services.task_run_recorder": (f"{__name__}.recorder",),
+    "docket.worker": (f"{__name__}.worker_name",),
 }
 
 
 class Finder(importlib.abc.MetaPathFinder):
     """Applies a patch when the module that it patches has been imported; no other import is touched."""
 
-    def __init__(self, hooks: dict[str, str]) -> None:
+    def __init__(self, hooks: Mapping[str, Sequence[str]]) -> None:
         self._hooks = dict(hooks)
 
     def find_spec(
@@ -36,9 +37,9 @@ class Finder(importlib.abc.MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002  Python's own signature
         target: ModuleType | None = None,  # noqa: ARG002  as above
     ) -> importlib.machinery.ModuleSpec | None:
-        """The spec that the other finders have, whose loader also calls the hook; None for what is not waited for."""
-        hook = self._hooks.pop(fullname, None)
-        if hook is None:
+        """The spec that the other finders have, whose loader also calls the hooks; None for what is not waited for."""
+        hooks = self._hooks.pop(fullname, ())
+        if not hooks:
             return None
         spec = importlib.util.find_spec(fullname)
         if spec is None or spec.loader is None:
@@ -47,7 +48,8 @@ class Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             load(module)
-            install(hook, module)
+            for hook in hooks:
+                install(hook, module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
