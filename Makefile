@@ -22,17 +22,18 @@ venv: ## Make the virtual environment from pinned requirements
 	@tools/venv
 
 .PHONY: demo
-demo: venv ## From a bare machine to a running, proven cluster at http://127.0.0.1:4200
+demo: venv ## From a bare machine to a running, proven cluster at https://127.0.0.1:4200
 	@python tools/demo.py
 
 .PHONY: test
 test: venv ## Everything that CI runs
-	@tools/need shellcheck
+	@tools/need shellcheck systemd-analyze=systemd ip=iproute2 nft=nftables
 	tools/host-image
-	# The second are run whatever the first said.
-	quick=0; $(side_by_side) -m 'not containers' || quick=$$?
-	pytest -m containers
-	exit $$quick
+	# Each is run whatever the one before said.
+	failed=0; $(side_by_side) -m 'not containers' || failed=$$?
+	pytest --numprocesses=2 --dist=loadgroup -m 'containers and not alone' || failed=$$?
+	pytest -m 'containers and alone' || failed=$$?
+	exit $$failed
 
 .PHONY: test-full
 test-full: export PREFECT_TEST_FULL := 1
@@ -41,17 +42,17 @@ test-full: test ## And the long scenarios: rollback, drills, monitoring, every a
 .PHONY: test-matrix
 test-matrix: export PREFECT_TEST_MATRIX := 1
 test-matrix: venv ## The collection with each ansible-core of requirements/, on each Python of this machine
-	@tools/need shellcheck
+	@tools/need shellcheck systemd-analyze=systemd ip=iproute2 nft=nftables
 	pytest tests/collection/test_ansible_versions.py
 
 .PHONY: test-fast
 test-fast: venv ## What needs no container and little time
-	@tools/need shellcheck
+	@tools/need shellcheck systemd-analyze=systemd ip=iproute2 nft=nftables
 	$(side_by_side) -m 'not containers and not slow'
 
 .PHONY: lint
 lint: venv ## Only the linters
-	@tools/need shellcheck
+	@tools/need shellcheck systemd-analyze=systemd ip=iproute2 nft=nftables
 	pytest tests/quality
 
 .PHONY: docs
@@ -74,6 +75,10 @@ lock: venv ## Lock another Prefect release: make lock VERSION=3.8.8
 lock-dev: venv ## Bring requirements/dev.txt up to date with requirements/dev.in
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements/dev.in --output-file requirements/dev.txt
 
+.PHONY: audit
+audit: venv ## Check the lock files for packages with known advisories
+	@python tools/audit.py
+
 .PHONY: wheelhouse
 wheelhouse: venv ## Everything a host without a network needs to install Prefect, in build/wheelhouse
 	@ansible-playbook playbooks/wheelhouse.yml -e prefect_version=$(VERSION)
@@ -87,6 +92,12 @@ bench: venv ## Deployment measured against a hand-written parallel shell script,
 bench-sizing: venv ## What servers, instances, connections, nginx and PgBouncer do to requests a second: docs/sizing.md
 	@tools/docker-engine
 	@python tests/bench/sizing.py
+
+.PHONY: bench-tls
+bench-tls: venv ## What TLS on every connection costs: requests a second and their median, with it and without
+	@tools/docker-engine
+	@tools/host-image bookworm
+	@python tests/bench/tls.py
 
 .PHONY: bench-large
 bench-large: venv ## An upgrade of a database of real size under load, and what depends on its size (an hour, 40 GB)

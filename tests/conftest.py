@@ -24,6 +24,7 @@ GRACE = 20
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "containers: starts systemd hosts in containers (minutes each)")
+    config.addinivalue_line("markers", "alone: with containers, and not beside another test")
     config.addinivalue_line("markers", "slow: needs no container, but too long for `make test-fast`")
 
 

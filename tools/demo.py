@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 INVENTORY = "inventories/lab"
-URL = "http://127.0.0.1:4200"
+URL = "https://127.0.0.1:4200"
 SETTINGS = ROOT / "build" / "lab" / "lab" / "client.sh"
 
 
@@ -75,22 +75,35 @@ def login(settings: Path) -> str:
     values = dict(word.split("=", 1) for word in shlex.split(exports) if "=" in word)
     url, auth_string = values["PREFECT_API_URL"].removesuffix("/api"), values["PREFECT_API_AUTH_STRING"]
     user, _colon, password = auth_string.partition(":")
+    authority = values.get("PREFECT_API_SSL_CERT_FILE", "")
+    trusting = f" --cacert {shlex.quote(authority)}" if authority else ""
     return f"""\
 Prefect answers at {url}
-
+{trust(authority)}
 In a browser, the login page has one field for user and password together:
 {auth_string}
 
 Other clients of the HTTP API take them apart:
 user      {user}
 password  {password}
-curl --user {shlex.quote(auth_string)} {url}/api/admin/version
+curl{trusting} --user {shlex.quote(auth_string)} {url}/api/admin/version
 
 Prefect's client, in a shell:
 . {shlex.quote(str(settings))}
 
 which is the same as:
 {exports.rstrip()}"""
+
+
+def trust(authority: str) -> str:
+    """What a browser has to be told of a certificate that is from an authority of our own."""
+    if not authority:
+        return ""
+    return f"""
+Its certificate is from this deployment's own authority, which no browser knows yet. Import this file as an authority (in Firefox:
+Settings, Certificates, Authorities, Import; in Chrome: chrome://certificate-manager), or accept the warning once:
+{authority}
+"""
 
 
 def _tool(name: str) -> str:

@@ -23,7 +23,7 @@ CREATE EVENT TRIGGER interfere ON ddl_command_start
 WHEN TAG IN ('ALTER TABLE', 'CREATE INDEX', 'CREATE TABLE', 'DROP INDEX') EXECUTE FUNCTION interfere();
 """
 # A release that imports, and whose server never answers.
-STUCK = "import sys, time; 'start' in sys.orig_argv and 'services' not in sys.orig_argv and time.sleep(86400)"
+STUCK = "import sys, time; 'uvicorn' in sys.orig_argv and time.sleep(86400)"
 
 
 def sql(text: str) -> str:

@@ -19,7 +19,7 @@ from lab import ROOT, Lab
 LAB = Lab("drill", 4320)
 APIS = ("api1", "api2", "api3")
 HOSTS = ("state1", *APIS)
-URL = "http://172.28.12.11:4200/api"
+URL = "https://172.28.12.11:4200/api"
 UNITS = {"api1": "prefect-api@4200", "api2": "prefect-api@4200", "api3": "prefect-api@4200", "state1": "prefect-services"}
 SIGNAL = "kill --signal="
 REDIS = """

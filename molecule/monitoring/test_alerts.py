@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import ssl
 import threading
 import time
 import urllib.parse
@@ -25,7 +26,7 @@ from typing import Any
 import dashboards
 import pytest
 import yaml
-from lab import ROOT, Lab, direct
+from lab import HOSTS_AUTHORITY, ROOT, Lab
 
 LAB = Lab("monitoring", 4310)
 HOSTS: dict[str, Any] = yaml.safe_load((ROOT / LAB.inventory / "hosts.yml").read_text())["all"]
@@ -74,12 +75,16 @@ PSQL = "runuser -u postgres -- psql --quiet --no-psqlrc prefect --command"
 PYTHON = "systemd-run --quiet {how} --property=EnvironmentFile=/etc/prefect/prefect.env /opt/prefect/current/bin/python -c"
 REDIS_PROGRAM = """
 import os, sys
+from urllib.parse import urlsplit
 from redis import Redis
-redis = Redis.from_url(os.environ["PREFECT_SERVER_DOCKET_URL"].rpartition("/")[0] + "/" + os.environ["PREFECT_REDIS_MESSAGING_DB"])
+docket = urlsplit(os.environ["PREFECT_SERVER_DOCKET_URL"])
+url = os.environ.get("PREFECT_REDIS_MESSAGING_URL") or docket._replace(path="/" + os.environ["PREFECT_REDIS_MESSAGING_DB"]).geturl()
+redis = Redis.from_url(url)
 print(redis.execute_command(*sys.argv[1:]))
 """
 CONNECTIONS_PROGRAM = """
-import asyncio, os, asyncpg
+import asyncio, os, ssl, asyncpg
+trusted = ssl.create_default_context(cafile="%(authority)s")
 name = "PREFECT_SERVER_DATABASE_{}".format
 async def main():
     kept = []
@@ -87,11 +92,11 @@ async def main():
         try:
             kept.append(await asyncpg.connect(**{
                 "host": os.environ[name("HOST")], "port": int(os.environ[name("PORT")]), "user": os.environ[name("USER")],
-                "password": os.environ[name("PASSWORD")], "database": os.environ[name("NAME")],
+                "password": os.environ[name("PASSWORD")], "database": os.environ[name("NAME")], "ssl": trusted,
             }))
         except asyncpg.PostgresError:
             break
-        if len(kept) == %d:
+        if len(kept) == %(number)d:
             break
     await asyncio.sleep(900)
 asyncio.run(main())
@@ -112,7 +117,8 @@ def in_background(unit: str, program: str) -> str:
 
 def many_connections(number: int) -> Cause:
     """As Prefect's own user: they count against its pools as well as against the server's limit."""
-    return Cause(SERVICES, in_background("test-connections", CONNECTIONS_PROGRAM % number), "systemctl stop test-connections")
+    program = CONNECTIONS_PROGRAM % {"authority": HOSTS_AUTHORITY, "number": number}
+    return Cause(SERVICES, in_background("test-connections", program), "systemctl stop test-connections")
 
 
 DISK_FILLS = Cause(
@@ -148,7 +154,7 @@ TABLE_LOCKED = Cause(
     f""" 'while {PSQL} "BEGIN; LOCK TABLE variable IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(12); COMMIT"; do :; done'""",
     "systemctl stop test-locking",
 )
-MEMORY_FULL = Cause(REDIS, redis("SETRANGE", "test-filling", "430000000", "x"), redis("DEL", "test-filling"))
+MEMORY_FULL = Cause(REDIS, redis("SETRANGE", "prefect:test-filling", "430000000", "x"), redis("DEL", "prefect:test-filling"))
 POISON = Cause(
     SERVICES,
     # Not an event: its reader fails, three times.
@@ -161,6 +167,13 @@ FIREWALL_FLUSHED = Cause(
     NGINX,
     "systemd-run --quiet --collect --unit=test-flushing bash -c 'while nft delete table inet prefect_health_check; do sleep 10; done'",
     "systemctl stop test-flushing",
+)
+# As the role certificates writes them, of one that is a day before its end.
+CERTIFICATE_OLD = Cause(
+    NGINX,
+    "cd /var/lib/prometheus/node-exporter; sed -E 's/(name|path)=\"/&test-/g; s/ [0-9.e+]+$/ '$(($(date +%s) + 86400))/"
+    " prefect_certificates.prom >test-certificates.prom; chmod 644 test-certificates.prom",
+    "rm /var/lib/prometheus/node-exporter/test-certificates.prom",
 )
 # Whichever host has taken one.
 NO_BACKUP = [Cause(host, "rm -f /var/lib/prometheus/node-exporter/prefect_backup.prom", "true") for host in HOSTS["hosts"]]
@@ -188,7 +201,8 @@ def send(request: Request, stop: threading.Event, pause: float) -> None:
     method, path, body = request.method, request.path, request.body
     headers = {"Authorization": "Basic " + b64encode(LAB.auth_string.encode()).decode(), "Content-Type": "application/json"}
     end = time.monotonic() + LONGEST
-    connection = http.client.HTTPConnection("127.0.0.1", LAB.port, timeout=30)
+    trusted = ssl.create_default_context(cafile=LAB.authority)
+    connection = http.client.HTTPSConnection("127.0.0.1", LAB.port, timeout=30, context=trusted)
     while time.monotonic() < end and not stop.is_set():
         try:
             connection.request(method, path, body, headers)
@@ -218,7 +232,7 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
     request = urllib.request.Request(f"{LAB.url}{path}", method=method, data=json.dumps(body).encode() if body is not None else None)  # noqa: S310  the lab's own
     request.add_header("Authorization", "Basic " + b64encode(LAB.auth_string.encode()).decode())
     request.add_header("Content-Type", "application/json")
-    with direct(request, timeout=30) as answer:
+    with LAB.open(request, timeout=30) as answer:
         return json.loads(answer.read() or b"null")
 
 
@@ -228,7 +242,7 @@ def call(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
 def prometheus(path: str, **query: str) -> Any:
     """What Prometheus answers; it is asked at its own address."""
     url = f"{dashboards.lab_prometheus(LAB.inventory)}/api/v1/{path}?{urllib.parse.urlencode(query)}"
-    with direct(url, timeout=10) as answer:
+    with LAB.open(url, timeout=10) as answer:
         return json.load(answer)["data"]
 
 
@@ -368,6 +382,7 @@ STAGES: dict[str, list[AlertCase]] = {
         ),
         # Four times, ten seconds apart, and a scrape before them; it resolves when nothing was lost for five minutes.
         AlertCase("something flushes the firewall", {"PrefectFirewallRulesLost": 60}, [FIREWALL_FLUSHED], resolves=420),
+        AlertCase("a certificate is not renewed", {"PrefectCertificateExpiring": 0, "PrefectCertificateEnds": 0}, [CERTIFICATE_OLD]),
         AlertCase("there is no backup", {"PrefectBackupTooOld": 0}, NO_BACKUP, reverts=backup),
         AlertCase("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),
     ],

@@ -18,13 +18,15 @@ OWN = os.environ.get("PREFECT_PROMETHEUS_URL")
 PROMETHEUS = OWN or dashboards.lab_prometheus(LAB.inventory)
 # Counted from the first one on; there while a part of Prefect is switched off.
 LATER = {"prefect_watchdog_restarts_total", "prefect_switched_off_info"}
+# One of your own is verified by what the system trusts, or SSL_CERT_FILE names.
+OPEN = direct if OWN else LAB.open
 RATE_SECONDS = 120  # seconds until a young Prometheus has what a rate needs
 
 
 def ask(expr: str) -> list[dict[str, Any]]:
     """What Prometheus answers now."""
     url = f"{PROMETHEUS}/api/v1/query?" + urllib.parse.urlencode({"query": expr})
-    with direct(url, timeout=20) as answer:
+    with OPEN(url, timeout=20) as answer:
         result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
     return result
 
@@ -32,7 +34,7 @@ def ask(expr: str) -> list[dict[str, Any]]:
 def send_a_request() -> None:
     """The exporter of nginx's access log counts requests from its own start on: an idle lab has none."""
     if not OWN:
-        direct(f"{LAB.url}/health", timeout=20).close()
+        LAB.open(f"{LAB.url}/health", timeout=20).close()
 
 
 def has_answer(expr: str) -> bool:

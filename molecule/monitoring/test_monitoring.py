@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 import yaml
-from lab import ROOT, SUFFIX, Lab, direct
+from lab import HOSTS_AUTHORITY, ROOT, SUFFIX, Lab, direct
 
 LAB = Lab("monitoring", 4310)
 STATE, MONITOR, SECOND = "172.28.11.11", "172.28.11.51", "172.28.11.22"
-PROMETHEUS = f"http://{MONITOR}:9090"
+PROMETHEUS = f"https://{MONITOR}:9090"
 HOSTS = ("state1", "api1", "api2", "monitor1")
 EXPORTERS = {"node": 9100, "postgres": 9187, "redis": 9121, "nginx": 9113, "nginx_access": 3903, "prefect": 9420}
 TARGETS = {
@@ -40,7 +40,7 @@ def get(url: str, user: str = "", body: Any = None, agent: str = "test") -> str:
     if user:
         headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
     request = urllib.request.Request(url, json.dumps(body).encode() if body else None, headers)  # noqa: S310  the lab's own
-    with direct(request, timeout=10) as answer:
+    with LAB.open(request, timeout=10) as answer:
         return str(answer.read().decode())
 
 
@@ -70,21 +70,21 @@ def test_everything_is_asked_and_answers() -> None:
 
 def test_several_hosts_of_the_group_watch_the_same_and_each_other() -> None:
     def asked(host: str) -> set[tuple[str, str]]:
-        targets = json.loads(get(f"http://{host}:9090/api/v1/targets"))["data"]["activeTargets"]
+        targets = json.loads(get(f"https://{host}:9090/api/v1/targets"))["data"]["activeTargets"]
         return {(target["labels"]["job"], target["labels"]["instance"]) for target in targets if target["health"] == "up"}
 
     until(lambda: asked(SECOND) == TARGETS)
     assert asked(MONITOR) == asked(SECOND) == TARGETS
     # Each tells both Alertmanagers, and these tell each other what they have sent.
     for host in (MONITOR, SECOND):
-        assert len(json.loads(get(f"http://{host}:9090/api/v1/alertmanagers"))["data"]["activeAlertmanagers"]) == 2
+        assert len(json.loads(get(f"https://{host}:9090/api/v1/alertmanagers"))["data"]["activeAlertmanagers"]) == 2
         until(lambda host=host: len(cluster(host)["peers"]) == 2)  # type: ignore[misc]
         assert (cluster(host)["status"], len(cluster(host)["peers"])) == ("ready", 2)
 
 
 def cluster(host: str) -> dict[str, Any]:
     """What an Alertmanager says of the others."""
-    answer: dict[str, Any] = json.loads(get(f"http://{host}:9093/api/v2/status"))["cluster"]
+    answer: dict[str, Any] = json.loads(get(f"https://{host}:9093/api/v2/status"))["cluster"]
     return answer
 
 
@@ -108,10 +108,10 @@ def test_an_alert_that_says_nothing_new_is_not_sent(source: str, inhibited: set[
     label = f"test of {source}"
     ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 20))
     names_ = {source, *inhibited, *heard}
-    get(f"http://{MONITOR}:9093/api/v2/alerts", body=[{"labels": {"alertname": name, "test": label}, "endsAt": ends} for name in names_])
+    get(f"https://{MONITOR}:9093/api/v2/alerts", body=[{"labels": {"alertname": name, "test": label}, "endsAt": ends} for name in names_])
 
     def suppressed() -> set[str]:
-        alerts = json.loads(get(f"http://{MONITOR}:9093/api/v2/alerts?filter={urllib.parse.quote(f'test={json.dumps(label)}')}"))
+        alerts = json.loads(get(f"https://{MONITOR}:9093/api/v2/alerts?filter={urllib.parse.quote(f'test={json.dumps(label)}')}"))
         assert {alert["labels"]["alertname"] for alert in alerts} == names_
         return {alert["labels"]["alertname"] for alert in alerts if alert["status"]["inhibitedBy"]}
 
@@ -124,7 +124,7 @@ def test_every_metric_of_the_exporter_of_prefect() -> None:
     wanted = re.findall(
         r'^    "(prefect_\w+)": \(', (ROOT / "roles/prefect/files/selfhosted_prefect/exporter/metrics.py").read_text(), re.MULTILINE
     )
-    assert len(wanted) == 24
+    assert len(wanted) == 26
     # Left out while every part of Prefect is switched on.
     wanted.remove("prefect_switched_off_info")
     # A group of consumers is told of once its stream has an entry.
@@ -135,6 +135,7 @@ def test_every_metric_of_the_exporter_of_prefect() -> None:
     assert set(wanted) - names("prefect_.*") == set()
     assert {metric["target"]: value for metric, value in query("prefect_exporter_target_up")} == {"database": 1, "redis": 1}
     assert [value for _metric, value in query("prefect_redis_writable")] == [1]
+    assert [value for _metric, value in query("prefect_certificate_renew_before_seconds")] == [30 * 86400]
     assert [(metric["work_pool"], value) for metric, value in query("prefect_work_pool_slots")] == [("limited", 3)]
     assert [value for _metric, value in query("prefect_schema_behind")] == [0]
     # 2 API processes and 1 of services with 15 connections and one for the vacuum each, one to LISTEN, and one to delete old logs.
@@ -194,9 +195,9 @@ def secrets() -> list[str]:
 
 
 def test_nothing_that_is_served_holds_a_secret() -> None:
-    pages = [f"http://{STATE}:{port}/{page}" for port in EXPORTERS.values() for page in ("metrics", "", "debug/pprof/cmdline")]
+    pages = [f"https://{STATE}:{port}/{page}" for port in EXPORTERS.values() for page in ("metrics", "", "debug/pprof/cmdline")]
     pages += [f"{PROMETHEUS}/api/v1/{page}" for page in ("status/config", "status/flags", "targets")]
-    pages += [f"http://{MONITOR}:9093/api/v2/status"]
+    pages += [f"https://{MONITOR}:9093/api/v2/status"]
     told = ""
     for page in pages:
         try:
@@ -212,10 +213,54 @@ def test_nothing_that_is_served_holds_a_secret() -> None:
 def test_the_exporter_of_redis_sends_its_password_to_redis_alone() -> None:
     listen = "import socket; s = socket.create_server(('127.0.0.1', 7777)); s.settimeout(30); c, _ = s.accept(); print(c.recv(999))"
     LAB.on("state1", f'systemd-run --quiet --collect --unit=thief -p StandardOutput=file:/run/thief python3 -c "{listen}"; sleep 1')
-    get(f"http://{STATE}:9121/scrape?target=redis://127.0.0.1:7777")
+    get(f"https://{STATE}:9121/scrape?target=redis://127.0.0.1:7777")
     caught = until(lambda: LAB.on("state1", "cat /run/thief"))
     assert "AUTH" not in caught
     assert secrets()[3] not in caught
+
+
+def test_every_leg_is_tls_and_verified() -> None:
+    """The scan of every port says what they speak; this is who asks whom, and that no page is trusted without the authority."""
+    for page in ("targets", "alertmanagers"):
+        data = json.loads(get(f"{PROMETHEUS}/api/v1/{page}"))["data"]
+        found = [one.get("scrapeUrl") or one["url"] for one in data.get("activeTargets") or data["activeAlertmanagers"]]
+        assert found
+        assert [url for url in found if not url.startswith("https://")] == []
+    ports = [(STATE, port) for port in EXPORTERS.values()] + [(MONITOR, 9090), (MONITOR, 9093)]
+    for host, port in ports:
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            direct(f"https://{host}:{port}/metrics", timeout=10)
+        with pytest.raises((urllib.error.HTTPError, OSError)):
+            direct(f"http://{host}:{port}/metrics", timeout=10)
+    # Behind the TLS of nginx's exporters, this host alone reaches them.
+    listening = LAB.on("state1", "ss -Hltn 'sport = :19113 or sport = :13903'")
+    assert sorted(line.split()[3] for line in listening.splitlines()) == ["127.0.0.1:13903", "127.0.0.1:19113"]
+
+
+def test_certificates_are_told_as_they_are_on_disk_and_as_they_are_shown() -> None:
+    shown = {metric["target"]: value for metric, value in query("prefect_served_certificate_expiry_timestamp_seconds")}
+    on_disk = {metric["name"]: value for metric, value in query('prefect_certificate_expiry_timestamp_seconds{instance="state1"}')}
+    assert {"balancer": on_disk["nginx"], "database": on_disk["postgres"], "redis": on_disk["redis"]} == shown
+    assert min(shown.values()) > time.time() + 300 * 86400
+
+
+def test_a_renewed_certificate_is_served_at_once() -> None:
+    """Monitoring takes it by itself, exporters at the next run; none is without an answer then."""
+    script = f"openssl s_client -connect {{}} -CAfile {HOSTS_AUTHORITY} </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256"
+    ports = [("state1", f"{STATE}:{port}") for port in EXPORTERS.values()] + [("monitor1", f"{MONITOR}:{port}") for port in (9090, 9093)]
+
+    def served() -> list[str]:
+        return [LAB.on(host, script.format(address)) for host, address in ports]
+
+    before, watchers = served(), LAB.started(["monitor1"], "prometheus prometheus-alertmanager")
+    for host, names_ in (("state1", "exporters prefect_exporter"), ("monitor1", "exporters monitoring")):
+        LAB.on(host, f"for n in {names_}; do rm /etc/prefect-tls/$n.crt; done")
+    LAB.play("site")
+    after = served()
+    assert all(after)
+    assert [address for (_host, address), old, new in zip(ports, before, after, strict=True) if old == new] == []
+    assert LAB.started(["monitor1"], "prometheus prometheus-alertmanager") == watchers
+    test_everything_is_asked_and_answers()
 
 
 def cpu(host: str, *units: str) -> float:
@@ -233,7 +278,7 @@ def test_what_it_costs_an_api_host(capsys: pytest.CaptureFixture[str]) -> None:
     server, started = "prefect-api@4200", time.monotonic()
     begun = cpu("api1", server)
     for _scrape in range(scrapes):
-        get("http://172.28.11.21:4200/api/metrics", LAB.auth_string)
+        get("https://172.28.11.21:4200/api/metrics", LAB.auth_string)
     busy, lasted = cpu("api1", server) - begun, time.monotonic() - started
     begun = cpu("api1", server)
     time.sleep(lasted)
@@ -274,7 +319,7 @@ def test_the_status_names_who_watches(tmp_path: Path) -> None:
 
 def running() -> list[str]:
     return LAB.started(["monitor1", "api2"], "prometheus prometheus-alertmanager") + LAB.started(
-        ["state1"], "mtail prometheus-redis-exporter"
+        ["state1"], "mtail prometheus-tls prometheus-redis-exporter"
     )
 
 
@@ -362,7 +407,7 @@ def test_a_log_that_cannot_be_read() -> None:
         played = LAB.play("site", "--tags", "monitoring", expect=2, exporters_nginx_access_port=3904)
     assert played.says("nginx_access on state1 cannot read", log, "Permission denied"), played.output[-3000:]
     assert (LAB.on("monitor1", PROMETHEUS_FILES), running()) == before
-    assert "--port=3903" in LAB.on("state1", "cat /etc/systemd/system/mtail.service")
+    assert "listen 172.28.11.11:3903 ssl;" in LAB.on("state1", "cat /etc/prometheus-tls.conf")
 
 
 def test_a_foreign_prometheus_is_left_alone() -> None:
@@ -392,6 +437,7 @@ def test_a_prometheus_of_your_own_is_told_what_to_ask(tmp_path: Path) -> None:
     assert [secret for secret in secrets() if secret in config + played.output] == []
     assert SUFFIX not in config
     encoded = base64.b64encode(config.encode()).decode()
+    assert config.count("scheme: https") == config.count('ca_file: "/etc/prometheus/prefect-ca.crt"') == len(EXPORTERS) + 3
     checked = LAB.on("monitor1", f"echo {encoded} | base64 -d > /run/yours.yml && promtool check config /run/yours.yml")
     assert "SUCCESS" in checked
 
@@ -425,7 +471,7 @@ def test_turned_off_it_stops_and_turned_on_again_it_runs(tmp_path: Path) -> None
         return {line.split()[0] for line in listed.splitlines()}
 
     try:
-        assert {len(alive(host)) for host in ("state1", "api1", "api2")} == {6, 2, 3}
+        assert {len(alive(host)) for host in ("state1", "api1", "api2")} == {7, 2, 3}
         played = without.play("site", "--tags", "monitoring", lab_checkout=str(ROOT))
         assert "Could not match supplied host pattern" not in played.output
         assert [alive(host) for host in ("state1", "api1", "api2")] == [set(), {"mtail.service"}, set()]

@@ -20,7 +20,9 @@ def test_refused_before_anything_is_configured(tmp_path: Path) -> None:
     without("postgres")(inventory)
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))
     (tmp_path / "group_vars").symlink_to(ROOT / "inventories/lab/group_vars")
-    variables = json.dumps({"lab_checkout": str(ROOT), "prefect_database_host": "172.28.4.11"})
+    # It speaks no TLS, which would be refused first.
+    plain = {"prefect_database_host": "172.28.4.11", "prefect_database_tls": {}}
+    variables = json.dumps({"lab_checkout": str(ROOT), **plain})
     with old_postgres():
         result = ansible("ansible-playbook", "-i", str(tmp_path), "site.yml", "-e", variables)
     output = result.stdout + result.stderr

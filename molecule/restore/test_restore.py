@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import direct
+from lab import opener
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -71,7 +71,7 @@ def ask(path: str, body: dict[str, Any]) -> Any:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310  the scenario's own
     login = base64.b64encode(os.environ["RESTORE_AUTH_STRING"].encode()).decode()
     request.add_header("Authorization", f"Basic {login}")
-    with direct(request, timeout=30) as answer:
+    with opener(Path(os.environ["RESTORE_AUTHORITY"]))(request, timeout=30) as answer:
         return json.load(answer)
 
 

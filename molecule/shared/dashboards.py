@@ -70,4 +70,4 @@ def lab_prometheus(inventory: str) -> str:
     hosts = data.get("hosts", {}) | {
         name: values for group in data["children"].values() for name, values in group.get("hosts", {}).items() if values
     }
-    return f"http://{hosts[host]['ansible_host'].replace('{{ lab_network }}', data['vars']['lab_network'])}:9090"
+    return f"https://{hosts[host]['ansible_host'].replace('{{ lab_network }}', data['vars']['lab_network'])}:9090"

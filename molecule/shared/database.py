@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import subprocess
 import time
 from base64 import b64encode
@@ -56,6 +57,9 @@ def _part(lab: Lab, host: str, part: str, rows: Rows, seconds: float) -> None:
 def ask(lab: Lab, path: str, body: Any) -> tuple[int, Any]:
     """The status and the answer of a request to the API, as a browser makes it."""
     connection = http.client.HTTPConnection("127.0.0.1", lab.port, timeout=60)
+    if lab.tls:
+        trusted = ssl.create_default_context(cafile=lab.authority)
+        connection = http.client.HTTPSConnection("127.0.0.1", lab.port, timeout=60, context=trusted)
     try:
         authorization = b64encode(lab.auth_string.encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {authorization}"}

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 import yaml
 from packaging.version import Version
@@ -38,8 +39,17 @@ PLAY_SECONDS = 900
 # In spite of its name it is a variable of the inventory, and says which characters every password ends with.
 SUFFIX = "@:/%#?$'\" \\ end"
 
-# Asks the lab: never through a proxy that the environment names.
-direct = build_opener(ProxyHandler({})).open
+# On every host: what its own clients trust.
+HOSTS_AUTHORITY = "/etc/prefect-tls/ca.crt"
+
+
+def opener(authority: Path | None = None) -> Callable[..., Any]:
+    """Asks the lab: never through a proxy that the environment names. The authority is what `https` has to be from."""
+    handlers = [HTTPSHandler(context=ssl.create_default_context(cafile=authority))] if authority else []
+    return build_opener(ProxyHandler({}), *handlers).open
+
+
+direct = opener()
 
 
 @dataclass(frozen=True)
@@ -71,19 +81,43 @@ class Load:
 
 @dataclass(frozen=True)
 class Lab:
-    """The hosts of one scenario; `port` is where this machine reaches the balancer. Its inventory is below `folder`."""
+    """The hosts of one scenario; `port` is where this machine reaches the balancer. Its inventory is below `folder`.
+
+    `tls` is whether that has TLS on.
+    """
 
     name: str
     port: int
     folder: str = "molecule"
+    tls: bool = True
 
     @property
     def inventory(self) -> str:
         return f"{self.folder}/{self.name}/inventory"
 
     @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/api"
+        return f"{self.scheme}://127.0.0.1:{self.port}/api"
+
+    @property
+    def authority(self) -> Path | None:
+        """The private authority that everything of the lab is from, which Ansible has made on this machine."""
+        return ROOT / "build/lab" / self.name / "tls" / "ca.crt" if self.tls else None
+
+    @cached_property
+    def open(self) -> Callable[..., Any]:
+        """Asks any part of it, by `https` if TLS is on."""
+        return opener(self.authority)
+
+    @property
+    def client(self) -> dict[str, str]:
+        """Settings of Prefect's client but for the address: the login, and the authority to trust."""
+        trust = {"PREFECT_API_SSL_CERT_FILE": str(self.authority)} if self.tls else {}
+        return {"PREFECT_API_AUTH_STRING": self.auth_string, **trust}
 
     @property
     def auth_string(self) -> str:
@@ -135,8 +169,9 @@ class Lab:
 
     def ready(self, host: str) -> bool:
         """Whether an API host's server answers, and reaches its database."""
-        opener = "urllib.request.build_opener(urllib.request.ProxyHandler({}))"
-        ask = f"import urllib.request; print({opener}.open('http://127.0.0.1:4200/api/ready', timeout=2).status)"
+        trusting = f"urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile='{HOSTS_AUTHORITY}'))" if self.tls else ""
+        asking = f"urllib.request.build_opener(urllib.request.ProxyHandler({{}}), {trusting})"
+        ask = f"import ssl, urllib.request; print({asking}.open('{self.scheme}://127.0.0.1:4200/api/ready', timeout=2).status)"
         return self.on(host, f'python3 -c "{ask}" 2>/dev/null || true') == "200\n"
 
     def versions(self, hosts: Sequence[str]) -> list[str]:
@@ -153,20 +188,29 @@ class Lab:
 
     @contextmanager
     def load(
-        self, folder: Path, flow: str = "", rate: float = 40, max_p99: float = 0, *, seconds: float = PLAY_SECONDS, browsers: int = 0
+        self,
+        folder: Path,
+        flow: str = "",
+        rate: float = 40,
+        max_p99: float = 0,
+        *,
+        seconds: float = PLAY_SECONDS,
+        browsers: int = 0,
+        authority: Path | None = None,
     ) -> Iterator[Load]:
         """Loads the balancer for as long as the context lasts; `flow` is a client version whose flow runs all that time, too.
 
-        `browsers` load the pages of the user interface beside that.
+        `browsers` load the pages of the user interface beside that. `authority` is what its requests trust in place of the lab's.
 
         The reports are complete afterwards. Whether they are good is for the test to say.
         """
         stop, ready = folder / "stop", folder / "ready"
-        env = {**environment(), "PREFECT_API_AUTH_STRING": self.auth_string}
+        env = {**environment(), **self.client}
         common = ["--url", self.url, "--until-file", str(stop), "--max-seconds", str(seconds)]
         limits = ["--rate", str(rate), "--max-p99", str(max_p99), "--browsers", str(browsers)]
+        trust = ["--ca-file", str(authority or self.authority)] if self.tls else []
         commands = {
-            "report": [sys.executable, "tests/load/load.py", *common, *limits, "--auth-env", "PREFECT_API_AUTH_STRING"],
+            "report": [sys.executable, "tests/load/load.py", *common, *limits, *trust, "--auth-env", "PREFECT_API_AUTH_STRING"],
         }
         if flow:
             python = subprocess.run(

@@ -35,7 +35,7 @@ def run_flows(lab: Lab, seconds: float, at_once: int, meanwhile: Callable[[], No
     with tempfile.TemporaryDirectory(prefix="prefect-flows-") as home:
         env |= {
             "PREFECT_API_URL": lab.url,
-            "PREFECT_API_AUTH_STRING": lab.auth_string,
+            **lab.client,
             "PREFECT_HOME": home,
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
             "PREFECT_LOGGING_LEVEL": "CRITICAL",

@@ -16,7 +16,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 import yaml
-from lab import ROOT, SUFFIX, Lab, direct
+from lab import ROOT, SUFFIX, Lab
+from tls_scan import scan_hosts
 
 LAB = Lab("support", 4340)
 FILES = {
@@ -135,7 +136,7 @@ def test_all_well() -> None:
 
 def told(port: int) -> str:
     """What an exporter on the host of Debian 13 says."""
-    with direct(f"http://172.28.14.11:{port}/metrics", timeout=10) as answer:
+    with LAB.open(f"https://172.28.14.11:{port}/metrics", timeout=10) as answer:
         return str(answer.read().decode())
 
 
@@ -154,6 +155,14 @@ EXPORTERS = {
 def test_exporters_run_without_a_host_that_watches(port: int) -> None:
     found = told(port)
     assert [word for word in EXPORTERS[port] if word not in found] == []
+
+
+def test_every_port_is_tls_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    found = scan_hosts(LAB, {"api1": "172.28.14.21", "state1": "172.28.14.11"})
+    with capsys.disabled():
+        print(*["", *found], sep="\n")
+    assert {(one.listener.host, one.listener.port) for one in found} >= {("state1", port) for port in EXPORTERS}
+    assert [str(one) for one in found if one.problems] == []
 
 
 def test_the_scrape_configuration_for_an_outside_prometheus(tmp_path: Path) -> None:
@@ -213,6 +222,7 @@ def test_bundle(tmp_path: Path) -> None:
     texts, output = bundle(tmp_path)
     assert texts.keys() >= FILES
     assert "* nothing" in texts["README.txt"]
+    assert [path for path, text in texts.items() if "PRIVATE KEY" in text] == []
     assert leaks({**texts, "what Ansible printed": output}) == []
     assert 'PREFECT_SERVER_DATABASE_PASSWORD="********"' in texts["api1/config/etc/prefect/prefect.env"]
     assert "upstream prefect_api" in texts["state1/config/nginx-T.txt"]

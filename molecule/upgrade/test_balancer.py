@@ -28,13 +28,20 @@ server {
     ssl_certificate /etc/nginx/company.pem;
     ssl_certificate_key /etc/nginx/company.key;
     location / {
-        proxy_pass http://127.0.0.1:4200;
+        proxy_pass https://127.0.0.1:4200;
+        proxy_ssl_trusted_certificate /etc/prefect-tls/ca.crt;
+        proxy_ssl_verify on;
+        # nginx takes no address for a certificate's name.
+        proxy_ssl_name localhost;
         proxy_set_header Host %s;
         proxy_set_header X-Forwarded-For $remote_addr;
         proxy_set_header X-Forwarded-Proto https;
     }
 }
 """
+
+# The proxy's certificate, while there is one.
+COMPANY: list[str] = []
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -44,7 +51,9 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
 
 def ask(url: str, headers: Mapping[str, str] | None = None, body: Any = None) -> tuple[int, Message, Any]:
     """Status, headers and content of an answer."""
-    trusting = ssl._create_unverified_context()  # noqa: S323  the proxy's certificate is not what is tested
+    trusting = ssl.create_default_context(cafile=LAB.authority)
+    for certificate in COMPANY:
+        trusting.load_verify_locations(cadata=certificate)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting), NoRedirects)
     request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())  # noqa: S310  the lab's own address
     request.add_header("Authorization", "Basic " + b64encode(LAB.auth_string.encode()).decode())
@@ -76,13 +85,16 @@ def proxy() -> Iterator[str]:
     LAB.on(
         BALANCER,
         "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=company"
+        f" -addext subjectAltName=IP:{address(BALANCER)}"
         " -keyout /etc/nginx/company.key -out /etc/nginx/company.pem 2>/dev/null;"
         f"cat > /etc/nginx/conf.d/company.conf <<'END'\n{PROXY % OUTSIDE}END\n",
     )
     LAB.play("site", "--tags", "nginx", prefect_version=OLD, nginx_trusted_proxies=["127.0.0.1"])
+    COMPANY.append(LAB.on(BALANCER, "cat /etc/nginx/company.pem"))
     try:
         yield f"https://{address(BALANCER)}:8443"
     finally:
+        COMPANY.clear()
         LAB.on(BALANCER, "rm /etc/nginx/conf.d/company.conf /etc/nginx/company.*")
         LAB.play("site", "--tags", "nginx", prefect_version=OLD)
 
@@ -95,8 +107,8 @@ def client_of(path: str) -> str:
 
 def test_a_proxy_that_ends_tls() -> None:
     """Links and redirects lead to the outside, and the log knows the client; a client that says the same of itself is not believed."""
-    forged = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": OUTSIDE, "X-Forwarded-For": "203.0.113.7"}
-    direct = f"http://{address(BALANCER)}:4200"
+    forged = {"X-Forwarded-Proto": "http", "X-Forwarded-Host": OUTSIDE, "X-Forwarded-For": "203.0.113.7"}
+    direct = f"https://{address(BALANCER)}:4200"
     with proxy() as outside:
         me = f"{address(BALANCER).rpartition('.')[0]}.1"  # this machine, as the hosts see it
         for number in range(3):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tls_scan
 from database import Rows, ask, fill, pages
 from lab import NEW, OLD, PREVIOUS, Lab, summary
 from outages import survive
@@ -155,7 +156,8 @@ def test_no_answer_in_time_is_to_be_tried_again() -> None:
     addresses = ", ".join(f"172.28.7.{number}" for number in (21, 22, 23))
     LAB.on("state1", f"nft '{chain}; add rule inet cut out tcp dport 4200 ip daddr {{ {addresses} }} drop'")
     try:
-        ask = f"curl --silent --include --max-time 60 --user {shlex.quote(LAB.auth_string)} --json '{{}}' {LAB.url}/flows/filter"
+        login = f"--cacert {LAB.authority} --user {shlex.quote(LAB.auth_string)}"
+        ask = f"curl {login} --silent --include --max-time 60 --json '{{}}' {LAB.url}/flows/filter"
         answer = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True).stdout.lower()
     finally:
         LAB.on("state1", "nft delete table inet cut")
@@ -188,6 +190,48 @@ def test_retention() -> None:
 def sql(statement: str) -> str:
     """What Prefect's database answers."""
     return LAB.on("state1", f'runuser -u postgres -- psql --no-psqlrc --quiet prefect --command "{statement}"')
+
+
+CERTIFICATES = {"state1": {"postgres": 5432, "redis": 6379, "nginx": 4200}, **{api: {"prefect_api": 4200} for api in APIS}}
+
+
+def renewable() -> dict[tuple[str, str], str]:
+    """The certificates that the deployment has made: host, name, and the certificate."""
+    return {
+        (host, name): LAB.on(host, f"openssl x509 -in /etc/prefect-tls/{name}.crt")
+        for host, names in CERTIFICATES.items()
+        for name in names
+    }
+
+
+def served() -> dict[tuple[str, str], str]:
+    """The certificates that the parts answer with."""
+    addresses = {host: LAB.on(host, "hostname -I").split()[0] for host in CERTIFICATES}
+    return {
+        (host, name): tls_scan.served(tls_scan.Listener(host, addresses[host], port, name), LAB.authority)
+        for host, names in CERTIFICATES.items()
+        for name, port in names.items()
+    }
+
+
+def test_every_certificate_is_renewed_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By an ordinary run for which all of them have too few days left. Only servers that cannot read a new one are restarted, in turn."""
+    before = renewable()
+    assert served() == before
+    kept = [LAB.started(["state1"], unit) for unit in ("postgresql@15-main", "redis-server", "nginx")]
+    rolled = LAB.started(APIS)
+    with LAB.load(tmp_path, flow=NEW, max_p99=MOST_P99, browsers=1) as load:
+        played = LAB.play("site", prefect_version=NEW, tls_days=400, tls_renew_days=380)
+    with capsys.disabled():
+        print(summary(f"every certificate renewed, {played.seconds:.0f} s", load.report))
+    after = renewable()
+    assert not set(after.values()) & set(before.values())
+    assert served() == after
+    assert [LAB.started(["state1"], unit) for unit in ("postgresql@15-main", "redis-server", "nginx")] == kept
+    assert not set(LAB.started(APIS)) & set(rolled)
+    assert (load.report["failed"], load.report["lost"], load.report["twice"]) == (0, 0, 0), load.report
+    assert (load.report["pages"]["broken"], load.report["pages"]["later_missing"]) == (0, 0), load.report
+    assert load.flow["completed"], load.flow
 
 
 @pytest.mark.parametrize(("playbook", "core"), [("upgrade", "newest"), ("site", "oldest")])

@@ -68,7 +68,7 @@ options:
       tls:
         description:
           - C(ca_file), C(cert_file), C(key_file) and C(check_hostname); files of the host that runs the module.
-          - Without it TLS is used where the server offers it, and not verified.
+          - Without it, or with C(enabled) false, there is no TLS. With it the server's certificate is always verified.
 {_TLS}"""
 
     REDIS: str = f"""
@@ -100,7 +100,7 @@ options:
       tls:
         description:
           - C(ca_file), C(cert_file), C(key_file) and C(check_hostname); files of the host that runs the module.
-          - With none of them there is no TLS.
+          - Without it, or with C(enabled) false, there is no TLS. With it the server's certificate is always verified.
 {_TLS}"""
 
     INTERPRETERS = r"""

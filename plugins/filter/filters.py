@@ -13,6 +13,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environme
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import database_url, redis_url
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.balancer import balancer_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.firewall import firewall_openings
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.inventory import host_problems, inventory_problems
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.proxy_exceptions import proxy_exceptions
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.rolling import rolling_batches
@@ -30,6 +31,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._report.version
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings import names as _settings_names
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings import retention as _retention
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.names import names_for
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.secrets import secrets_in_use
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.switched_off import switched_off
 
 
@@ -51,6 +53,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "canonical_settings": canonical_settings,
     "connection_budget": connection_budget,
     "database_url": database_url,
+    "firewall_openings": firewall_openings,
     "first_host": first_host,
     "group_address": group_address,
     "group_addresses": group_addresses,
@@ -64,6 +67,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "retention_settings": retention_settings,
     "rollback_release": rollback_release,
     "rolling_batches": rolling_batches,
+    "secrets_in_use": secrets_in_use,
     "shell_exports": format_exports,
     "switched_off": switched_off,
     "systemd_environment": format_environment,

@@ -55,6 +55,15 @@ _raw:
       description:
         - What it listens on, in the form of O(selfhosted.prefect.prefect_preflight#module:listen).
         - An entry of the description with C(ports) becomes one for each, and C({port}) in its units the port.
+        - C(sources) are those who may reach it, for the firewall - groups and hosts of the inventory, addresses, and C(anywhere) for
+          all clients; without it only the host itself. C(protocols) are V(tcp), which is the default, and V(udp).
+      type: list
+      elements: dict
+    certificates:
+      description:
+        - The certificates that it serves on its host, each with C(name), which its files in C(tls_directory) have, and C(group), which may
+          read its key.
+        - Empty where its wire has no TLS.
       type: list
       elements: dict
     disk:
@@ -95,7 +104,7 @@ except ImportError:  # before ansible-core 2.19 every string was a template
 
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
-_LISTS = ("units", "listeners", "disk", "files", "environment_files", "logs", "secrets")
+_LISTS = ("units", "listeners", "certificates", "disk", "files", "environment_files", "logs", "secrets")
 
 
 class LookupModule(LookupBase):

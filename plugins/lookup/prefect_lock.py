@@ -54,6 +54,10 @@ _raw:
     path:
       description: The lock file's path on the machine that runs Ansible.
       type: str
+    proved:
+      description: The SHA-256 of every lock file of the collection that was proved, whatever its version.
+      type: list
+      elements: str
     uv:
       description: The C(uv) that installs, its C(version) and its C(wheels), as M(selfhosted.prefect.prefect_release) wants it.
       type: dict
@@ -92,6 +96,7 @@ class LookupModule(LookupBase):
         return {
             "release": release_id(path.read_bytes(), version),
             "path": str(path),
+            "proved": [proof["lock"] for proof in json.loads((_LOCKS / "proofs.json").read_text(encoding="utf-8")).values()],
             "uv": json.loads((_LOCKS / "uv.json").read_text(encoding="utf-8")),
         }
 

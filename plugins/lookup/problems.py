@@ -42,13 +42,24 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import drill, monitoring, nginx, postgres, prefect, redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import (
+    certificates,
+    drill,
+    firewall,
+    monitoring,
+    nginx,
+    postgres,
+    prefect,
+    redis,
+)
 from ansible_collections.selfhosted.prefect.plugins.plugin_utils._values import Values
 
 CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
     check.__name__: check
     for check in (
+        certificates.certificates,
         drill.prefect_drill,
+        firewall.firewall,
         monitoring.exporters,
         monitoring.monitoring,
         monitoring.monitoring_host,
@@ -62,6 +73,7 @@ CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         prefect.prefect_worker,
         prefect.remove_api,
         prefect.rollback,
+        prefect.rotate,
         prefect.upgrade,
         redis.redis,
         redis.redis_data,

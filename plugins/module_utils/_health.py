@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Fetch, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Fetch, Request, fetch, with_token
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import MissingLibraryError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError, connect_redis
@@ -198,7 +198,7 @@ class Server:
         raise UnmetError(f"creating a variable: {created.summary()} (500 usually means that it does not reach Redis)")
 
     def _ask(self, path: str, timeout: float, method: str = "GET", body: Any = None) -> Answer:
-        return self.fetch(Request(self.base + path, method, self.auth_string, body, self.tls), timeout)
+        return with_token(self.base, self.fetch)(Request(self.base + path, method, self.auth_string, body, self.tls), timeout)
 
 
 @dataclass(frozen=True)

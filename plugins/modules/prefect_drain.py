@@ -52,6 +52,14 @@ options:
       - When they are over that is no error, but a warning; RV(in_flight) tells how many are left.
     type: float
     default: 30
+  tls:
+    description:
+      - Whether the server speaks TLS. Then what goes on over a connection cannot be seen, and requests in flight are those that are not
+        accepted yet, or whose answer is being sent.
+      - All others have arrived a second after new connections are refused, which is waited for. The server finishes them when it is told to
+        stop.
+    type: bool
+    default: false
   local_users:
     description: Users of this host whose connections are refused, too, such as C(www-data) for nginx on the same host.
     type: list
@@ -74,6 +82,9 @@ options:
         description: URL of the API server, over an address of this host.
         type: str
         required: true
+      ca_file:
+        description: Certificate authorities for a O(healthy.url) with C(https). The system's own by default.
+        type: path
       auth_string:
         description: User and password that it asks for, as C(user:password).
         type: str
@@ -225,12 +236,14 @@ ARGUMENTS: dict[str, Any] = {
     "port": {"type": "int", "required": True},
     "state": {"type": "str", "choices": ["drained", "active", "restarted"], "default": "drained"},
     "timeout": {"type": "float", "default": 30},
+    "tls": {"type": "bool", "default": False},
     "local_users": {"type": "list", "elements": "str", "default": []},
     "metrics_directory": {"type": "path", "default": "/var/lib/prometheus/node-exporter"},
     "healthy": {
         "type": "dict",
         "options": {
             "url": {"type": "str", "required": True},
+            "ca_file": {"type": "path"},
             "auth_string": {"type": "str", "no_log": True},
             "version": {"type": "str"},
             "unit": {"type": "str", "required": True},
@@ -247,6 +260,8 @@ ARGUMENTS: dict[str, Any] = {
 _JOURNAL_LINES = 30
 _WORDS = {False: "active", True: "drained"}
 _PASSIVES = {"active": "put back into service", "drained": "drained", "restarted": "restarted"}
+_TLS_SECONDS = 1.0
+"""After which a request has followed its connection's handshake, also to a server that is busy."""
 _STOP_SECONDS = 600.0
 """What a restart may take beside the start. The unit's own TimeoutStopSec ends a stop before; this is for a systemd that says nothing."""
 
@@ -263,7 +278,8 @@ def move(gate: NftablesGate, *, reject: bool) -> None:
 
 def health(wanted: dict[str, Any]) -> Outcome:
     """How the waiting for a server's health ended."""
-    server = Server(api_base(wanted["url"]), wanted["auth_string"] or "", wanted["version"] or "")
+    tls = {"ca_file": wanted["ca_file"]}
+    server = Server(api_base(wanted["url"]), wanted["auth_string"] or "", wanted["version"] or "", tls)
     conditions = Units([wanted["unit"]]).conditions() + server.conditions()
     return wait_until(conditions, RetryPolicy(timeout=wanted["timeout"], interval=wanted["interval"]))
 
@@ -358,7 +374,7 @@ class Move:
                     f" {self.keeper.problem}"
                 )
             now = "New connections are refused; the state active accepts them again."
-            ended = wait_for_quiet(self.port, seconds)
+            ended = wait_for_quiet(self.port, seconds, settle=_TLS_SECONDS if self.params["tls"] else 0.0)
         except OSError as error:
             self.module.fail_json(msg=f"Port {self.port} cannot be drained: whether requests are in flight cannot be seen ({error}). {now}")
         self.result.update(in_flight=ended.in_flight, open_connections=ended.open_connections, elapsed=round(ended.elapsed, 3))

@@ -24,6 +24,9 @@ options:
     description: User and password for it, as C(user:password).
     type: str
     default: ""
+  ca_file:
+    description: Certificate authorities for an O(url) with C(https), on the host that runs the module. The system's own by default.
+    type: path
   seconds:
     description: How far back to look.
     type: float
@@ -62,6 +65,7 @@ problem:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Request
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report.history import history
 
 
@@ -70,13 +74,15 @@ def main() -> None:
         argument_spec={
             "url": {"type": "str", "default": "http://127.0.0.1:9090"},
             "auth_string": {"type": "str", "default": "", "no_log": True},
+            "ca_file": {"type": "path"},
             "seconds": {"type": "float", "default": 3600},
             "timeout": {"type": "float", "default": 5},
         },
         supports_check_mode=True,
     )
     given = module.params
-    module.exit_json(changed=False, **history(given["url"], given["auth_string"], given["seconds"], given["timeout"]))
+    asked = Request(given["url"], auth_string=given["auth_string"], tls={"ca_file": given["ca_file"]} if given["ca_file"] else None)
+    module.exit_json(changed=False, **history(asked, given["seconds"], given["timeout"]))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
+  - selfhosted.prefect.connections.api
   - selfhosted.prefect.connections.database
   - selfhosted.prefect.connections.redis
   - selfhosted.prefect.connections.interpreters
@@ -40,12 +41,16 @@ options:
       instance:
         description: Its number on that host, which is not used here.
         type: int
+  servers_scheme:
+    description: How O(servers) are reached.
+    type: str
+    choices: [http, https]
+    default: http
+  servers_ca_file:
+    description: Certificate authorities for O(servers), on the host that runs the module. The system's own by default.
+    type: path
   url:
     description: Where the balancer answers, such as C(http://10.0.0.13:4200/api). Without it the balancer is not queried.
-    type: str
-    default: ""
-  auth_string:
-    description: User and password of the API, as C(user:password).
     type: str
     default: ""
   workers:
@@ -112,11 +117,26 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import host_and_port
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report.status import (
+    Api,
     database_report,
     redis_report,
     server_report,
     worker_reports,
 )
+
+
+def balancer(wanted: dict[str, Any]) -> Api:
+    return Api(wanted["url"].rstrip("/"), wanted["auth_string"] or "", wanted["ca_file"] or "", wanted["timeout"])
+
+
+def apis(wanted: dict[str, Any]) -> list[tuple[str, Api]]:
+    """Everything that has to answer, by its name."""
+    found = []
+    for each in wanted["servers"]:
+        url = f"{wanted['servers_scheme']}://{host_and_port(each['address'], each['port'])}/api"
+        api = Api(url, wanted["auth_string"] or "", wanted["servers_ca_file"] or "", wanted["timeout"])
+        found.append((f"{each['host']}:{each['port']}", api))
+    return [*found, ("balancer", balancer(wanted))] if wanted["url"] else found
 
 
 def main() -> None:
@@ -133,8 +153,11 @@ def main() -> None:
                     "instance": {"type": "int"},
                 },
             },
+            "servers_scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
+            "servers_ca_file": {"type": "path"},
             "url": {"type": "str", "default": ""},
-            "auth_string": {"type": "str", "default": "", "no_log": True},
+            "auth_string": {"type": "str", "no_log": True},
+            "ca_file": {"type": "path"},
             "workers": {"type": "list", "elements": "str", "default": []},
             "database": DATABASE,
             "redis": REDIS,
@@ -145,14 +168,9 @@ def main() -> None:
     )
     wanted = module.params
     use_libraries(module.params["interpreters"], *["asyncpg"] * bool(wanted["database"]), *["redis"] * bool(wanted["redis"]))
-    servers = [
-        (f"{each['host']}:{each['port']}", f"http://{host_and_port(each['address'], each['port'])}/api") for each in wanted["servers"]
-    ]
-    if wanted["url"]:
-        servers.append(("balancer", wanted["url"].rstrip("/")))
-    result: dict[str, Any] = {"servers": [server_report(name, url, wanted["auth_string"], wanted["timeout"]) for name, url in servers]}
+    result: dict[str, Any] = {"servers": [server_report(name, api) for name, api in apis(wanted)]}
     if wanted["workers"] and wanted["url"]:
-        result["workers"] = worker_reports(wanted["workers"], wanted["url"].rstrip("/"), wanted["auth_string"], wanted["timeout"])
+        result["workers"] = worker_reports(wanted["workers"], balancer(wanted))
     if wanted["database"]:
         result["database"] = database_report(connection(wanted["database"]), wanted["timeout"])
     if wanted["redis"]:

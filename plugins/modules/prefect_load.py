@@ -193,8 +193,10 @@ def main() -> None:
         )
     try:
         wanted = options(module.params)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         module.fail_json(msg=f"{error}. Nothing was sent.")
+    except OSError as error:
+        module.fail_json(msg=f"The authorities in {module.params['ca_file']} cannot be read here: {error}. Nothing was sent.")
     if module.check_mode:
         module.exit_json(changed=False)
     try:

@@ -17,6 +17,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
   - selfhosted.prefect.connections.interpreters
+  - selfhosted.prefect.certificates
 options:
   os_families:
     description: Which distributions are supported, as C(ID) or C(ID_LIKE) of C(/etc/os-release). Empty for any.
@@ -148,7 +149,9 @@ options:
         type: str
         default: prefect
       tls:
-        description: TLS settings. With none of them PostgreSQL is spoken to in TLS if it offers that, Redis is not.
+        description:
+          - TLS settings. With none of them, or C(enabled) false, it is asked in plain text.
+          - With TLS the certificate is always verified.
         type: dict
         suboptions:
           enabled:
@@ -258,6 +261,12 @@ found:
     release:
       description: Whether any of O(interpreters) is there.
       type: bool
+    certificates:
+      description: What RV(selfhosted.prefect.prefect_certificate_info#module:certificates) tells of each of O(certificates).
+      type: dict
+    metrics:
+      description: What the file O(metrics) should hold, and does not; empty when it does.
+      type: str
     leftovers:
       description: Those of O(leftovers) that are there.
       type: list
@@ -276,6 +285,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.minimums import POSTGRES, REDIS
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host import preflight as _preflight
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.certificates import CERTIFICATES, Host
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import listeners
 
 ARGUMENTS: dict[str, Any] = {
@@ -313,6 +323,8 @@ ARGUMENTS: dict[str, Any] = {
         },
     },
     "leftovers": {"type": "list", "elements": "path", "default": []},
+    "certificates": CERTIFICATES,
+    "metrics": {"type": "path"},
     "interpreters": INTERPRETERS,
     "connect": {
         "type": "list",
@@ -375,6 +387,8 @@ def main() -> None:
         minimum = wanted["min_version"] or _MINIMUMS.get(wanted["kind"], "")
         more = {"port": port, "min_version": minimum, "username": wanted["user"], "tls": given(wanted["tls"])}
         problems += connector.problems({**wanted, **more})
+    certificates = Host(params["certificates"])
+    problems += certificates.problems
     leftovers = [path for path in params["leftovers"] if Path(path).exists()]
     machine = Path("/etc/machine-id")
     found = {
@@ -384,6 +398,8 @@ def main() -> None:
         "python": python,
         "servers": connector.found,
         "leftovers": leftovers,
+        "certificates": certificates.found,
+        "metrics": certificates.unwritten(params["metrics"]),
         "release": any(os.access(path, os.X_OK) for path in params["interpreters"]),
     }
     module.exit_json(changed=False, problems=problems, found=found)

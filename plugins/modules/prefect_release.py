@@ -21,6 +21,8 @@ description:
     damaged is removed with a warning, and made again.
   - The installing is done by C(uv), which is downloaded once, checked against its pinned hash. The host needs no C(pip) and no C(venv).
   - Programs that the units of the release need are written with it, each under a name of its own for each content.
+  - The release holds its bill of materials, C(sbom.cdx.json) in CycloneDX's form. M(selfhosted.prefect.prefect_release_info) compares it
+    with the files.
   - A release in place is never changed. It is built anew only if its Python has gone, as it does when the system is upgraded.
   - The package index, proxies and certificates are those of the environment (C(UV_DEFAULT_INDEX), C(HTTPS_PROXY), C(SSL_CERT_FILE)),
     for which the keyword C(environment) is the place.
@@ -110,6 +112,7 @@ options:
     default: 600
 seealso:
   - module: selfhosted.prefect.prefect_wheelhouse
+  - module: selfhosted.prefect.prefect_release_info
 """
 
 EXAMPLES = r"""

@@ -22,6 +22,9 @@ options:
     description:
       - What was gathered. C(version) and C(url) are what the deployment should be.
       - C(hosts) is a list of lists, a host's name and what M(selfhosted.prefect.prefect_unit_info) answered there, once or more.
+      - C(releases) is the same of M(selfhosted.prefect.prefect_release_info), without any, no release is shown.
+      - C(certificates) is the same of M(selfhosted.prefect.prefect_certificate_info). One with fewer days left than half of
+        C(renew_days) is a problem.
       - C(servers), C(database) and C(redis) are as M(selfhosted.prefect.prefect_info) returns them, the last two with an C(address).
       - C(groups) are the hosts of each group of the inventory, for the topology on the status page.
       - C(schema) is as M(selfhosted.prefect.prefect_migration) returns it in check mode.

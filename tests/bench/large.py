@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 from database import Rows, ask, fill, pages  # noqa: E402  it is where the scenarios have it
 from lab import NEW, OLD, Lab  # noqa: E402
 
-LAB = Lab("large", 4290, "tests/bench")
+LAB = Lab("large", 4290, "tests/bench", tls=False)
 APIS = ("api1", "api2", "api3")
 DATABASE, SERVICES = "postgres1", "front1"
 CALLERS, CALLS = 2, 20

@@ -26,7 +26,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "molecule" / "shared"))
 
-from lab import NEW, OLD, Lab, direct  # noqa: E402  it is where the scenarios have it
+from lab import NEW, OLD, Lab  # noqa: E402  it is where the scenarios have it
 
 LAB = Lab("upgrade", 4270)
 PORT = 4200
@@ -185,7 +185,7 @@ def restart_to_healthy(host: str) -> float:
     begun = time.monotonic()
     LAB.on(host, f"systemctl restart prefect-api@{PORT}")
     while time.monotonic() < begun + 120:
-        with contextlib.suppress(OSError), direct(f"http://{address}:{PORT}/api/ready", timeout=2):
+        with contextlib.suppress(OSError), LAB.open(f"{LAB.scheme}://{address}:{PORT}/api/ready", timeout=2):
             return time.monotonic() - begun
         time.sleep(0.05)
     raise SystemExit(f"{host} did not get healthy within 120 s of its restart")

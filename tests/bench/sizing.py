@@ -74,7 +74,7 @@ class Bench(Lab):
         return process
 
 
-LAB = Bench("sizing", 4350)
+LAB = Bench("sizing", 4350, tls=False)
 
 
 @dataclass(frozen=True)

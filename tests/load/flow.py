@@ -6,7 +6,7 @@ Prefect's own client is used as any user's is, with its retries. The exit status
 COMPLETED, 1 when not, 2 when it could not start.
 
 It needs an interpreter with `prefect` installed: `tools/client-venv` makes one from a release's lock file. Credentials are Prefect's own
-settings, from the environment: PREFECT_API_AUTH_STRING.
+settings, from the environment: PREFECT_API_AUTH_STRING, PREFECT_API_SSL_CERT_FILE.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--url", required=True, help="address of the service, such as http://127.0.0.1:4200/api")
     parser.add_argument("--auth-env", default="", metavar="NAME", help="environment variable with the credentials, user:password")
+    parser.add_argument("--ca-file", default="", metavar="FILE", help="certificate authorities to trust (those of the system)")
     parser.add_argument("--clients", type=int, default=8, help="clients that send one request after the other over a kept connection (8)")
     parser.add_argument("--fresh", type=int, default=2, help="clients that open a connection for each request (2)")
     parser.add_argument("--pausing", type=int, default=4, help="clients that leave their connection idle between requests (4)")
@@ -74,11 +75,15 @@ def parse(arguments: Sequence[str]) -> tuple[Options, argparse.Namespace]:
     if given.clients + given.fresh + given.pausing < 1:
         parser.error("no client: give --clients, --fresh or --pausing")
     try:
-        target = Target.parse(given.url, os.environ.get(given.auth_env, "") if given.auth_env else "")
+        target = Target.parse(given.url, os.environ.get(given.auth_env, "") if given.auth_env else "", given.ca_file)
     except ValueError as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"{given.ca_file} (--ca-file): {error}")
     values = {
-        key: value for key, value in vars(given).items() if key not in ("url", "auth_env", "max_seconds", "seconds", "max_p99", "report")
+        key: value
+        for key, value in vars(given).items()
+        if key not in ("url", "auth_env", "ca_file", "max_seconds", "seconds", "max_p99", "report")
     }
     return Options(target, seconds=given.max_seconds if given.until_file else given.seconds, **values), given
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
+import select
+import ssl
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -19,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import load as command  # first of all, as it makes the collection importable
 from ansible_collections.selfhosted.prefect.plugins.module_utils._load import load, wire
+
+from tests.authority import Authority
 
 Handler = Callable[["Api", asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 AUTH = "admin:s3cret"
@@ -38,6 +43,7 @@ class Api:
         self.requests = 0
         self.connections = 0
         self.port = 0
+        self.tokens: dict[str, str] | None = None  # with CSRF protection: those that were given, by client
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -48,7 +54,21 @@ class Api:
         finally:
             writer.close()
 
+    def token(self, path: str) -> tuple[int, Any]:
+        client = path.partition("?client=")[2]
+        if self.tokens is None:
+            return 422, {"detail": "CSRF protection is disabled."}
+        self.tokens[client] = f"token of {client}"
+        return 200, {"token": self.tokens[client], "client": client}
+
+    def allows(self, method: str, headers: dict[str, str]) -> bool:
+        if self.tokens is None or method == "GET":
+            return True
+        return self.tokens.get(headers.get("prefect-csrf-client", "")) == headers.get("prefect-csrf-token", "none")
+
     def answer(self, method: str, path: str, content: Any) -> tuple[int, Any]:
+        if path.startswith("/api/csrf-token?"):
+            return self.token(path)
         self.requests += 1
         if path.endswith("/filter"):
             return 200, self.found(path.split("/")[2], content)
@@ -104,7 +124,8 @@ async def healthy(api: Api, reader: asyncio.StreamReader, writer: asyncio.Stream
             await subscription(reader, writer, headers)
             return
         assert headers["authorization"] == "Basic " + base64.b64encode(AUTH.encode()).decode()
-        await reply(writer, *api.answer(method, path, content), chunked=api.requests % 2 == 0)
+        answer = api.answer(method, path, content) if api.allows(method, headers) else (403, {"detail": "Missing CSRF token."})
+        await reply(writer, *answer, chunked=api.requests % 2 == 0)
 
 
 async def subscription(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: dict[str, str]) -> None:
@@ -202,15 +223,17 @@ async def drops_every_tenth(api: Api, reader: asyncio.StreamReader, writer: asyn
         await reply(writer, status, answer)
 
 
-def run(handler: Handler, *, prepare: Callable[[Api], None] = lambda _: None, **options: Any) -> tuple[Api, dict[str, Any]]:
-    """The report of a short load on a server with this handler."""
+def run(
+    handler: Handler, *, prepare: Callable[[Api], None] = lambda _: None, tls: ssl.SSLContext | None = None, ca: str = "", **options: Any
+) -> tuple[Api, dict[str, Any]]:
+    """The report of a short load on a server with this handler. With `tls` it is loaded by https, trusting the authorities in `ca`."""
     api = Api(handler)
     prepare(api)
 
     async def scenario() -> dict[str, Any]:
-        server = await asyncio.start_server(api, "127.0.0.1", 0)
+        server = await asyncio.start_server(api, "127.0.0.1", 0, ssl=tls)
         api.port = server.sockets[0].getsockname()[1]
-        target = wire.Target.parse(f"http://127.0.0.1:{api.port}/api", AUTH)
+        target = wire.Target.parse(f"{'https' if tls else 'http'}://127.0.0.1:{api.port}/api", AUTH, ca)
         defaults: dict[str, Any] = {"clients": 2, "fresh": 1, "pausing": 1, "max_pause": 0.1, "rate": 0, "subscribers": 0}
         defaults |= {"seconds": 0.3, "timeout": 0.15}
         try:
@@ -244,7 +267,44 @@ def test_a_service_that_is_well() -> None:
 def test_connections_are_kept() -> None:
     api, found = run(healthy, fresh=0, pausing=0, timeout=5)
     assert found["requests"] > 50
-    assert api.connections == 4  # two clients, the reading back, and the search for what was carried out twice
+    assert api.connections == 5  # two clients, the reading back, the search for what was carried out twice, and that for a token
+
+
+def test_connections_are_kept_with_tls(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    authority = Authority(tmp_path)
+    api, found = run(healthy, tls=authority.context("127.0.0.1"), ca=str(authority.file), fresh=0, pausing=0, timeout=5)
+    assert found["failures"] == []
+    assert found["requests"] > 50
+    # TLS 1.3 sends tickets at will, which are not the end of an idle connection.
+    assert api.connections == 5
+    assert capfd.readouterr().err == ""
+
+
+def test_a_service_with_tls_that_is_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "SUBSCRIBE_SECONDS", 2)
+    authority = Authority(tmp_path)
+    _api, found = run(healthy, tls=authority.context("127.0.0.1"), ca=str(authority.file), seconds=1, timeout=5, subscribers=1)
+    assert (found["failures"], found["lost"]) == ([], 0)
+    assert found["subscribers"]["events"] > 0
+
+
+@pytest.mark.parametrize(("names", "trusted"), [(["127.0.0.1"], "other"), (["10.0.0.1", "localhost"], "authority")])
+def test_a_certificate_that_is_not_trusted(tmp_path: Path, names: list[str], trusted: str) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    ca = str({"authority": authority, "other": other}[trusted].file)
+    api, found = run(healthy, tls=authority.context(*names), ca=ca, timeout=5, subscribers=1)
+    assert found["failed"] == found["requests"] + 1
+    assert "CERTIFICATE_VERIFY_FAILED" in found["failures"][0]["what"]
+    assert api.requests == 0
+
+
+def test_writes_with_csrf_protection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "RENEW_SECONDS", 0.05)
+    api, found = run(healthy, prepare=lambda api: setattr(api, "tokens", {}), timeout=5, clean=True)
+    assert (found["failures"], found["lost"], found["left"]) == ([], 0, 0)
+    assert found["acknowledged"] > 20
+    assert api.tokens is not None
+    assert len(api.tokens) > 2
 
 
 @pytest.mark.parametrize(
@@ -264,7 +324,7 @@ def test_failures(handler: Handler, what: str) -> None:
     api, found = run(handler, timeout=0.15 if handler is says_nothing else 5)
     assert found["failed"] == found["requests"] > 0
     assert {one["what"][: len(what)] for one in found["failures"]} == {what}
-    assert api.requests <= found["requests"]  # nothing is sent twice
+    assert api.requests <= found["requests"] + 1  # nothing is sent twice; before all a token was looked for
     first = found["failures"][0]
     assert first["method"] in ("GET", "POST")
     assert first["path"].startswith("/")
@@ -307,10 +367,61 @@ def test_idle_connections_that_the_server_closed_are_no_failure() -> None:
     assert api.connections == api.requests == 3
 
 
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def idle(authority: Authority, handler: Talk, *, after: float = 0, **server: Any) -> bool:
+    """Whether a connection with TLS is taken for over when, after so long, there is something to be read that the loop has not seen yet."""
+
+    async def scenario() -> bool:
+        listener = await asyncio.start_server(handler, "127.0.0.1", 0, **server)
+        target = wire.Target.parse(f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}/api", ca_file=str(authority.file))
+        reader, writer = await asyncio.open_connection(target.host, target.port, ssl=target.tls)
+        await asyncio.sleep(after)
+        descriptor = writer.get_extra_info("socket").fileno()
+        while not select.select([descriptor], [], [], 0)[0]:
+            await asyncio.sleep(0)
+        link = wire.Link(reader, writer)
+        try:
+            return await link.is_over()
+        finally:
+            link.close()
+            listener.close()
+
+    return asyncio.run(scenario())
+
+
+def test_tickets_are_not_the_end_of_a_connection(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    context = authority.context("127.0.0.1")
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_side=True)
+        for _flight in range(2):
+            incoming.write(await reader.read(1 << 16))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.do_handshake()
+            writer.write(outgoing.read())
+        await reader.read()
+
+    assert not idle(authority, late)
+
+
+def test_an_end_with_tls_is_seen(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+
+    async def ends(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3)
+        writer.close()
+
+    assert idle(authority, ends, after=0.1, ssl=authority.context("127.0.0.1"))
+
+
 def test_a_server_that_says_close() -> None:
     api, found = run(says_close, fresh=0, pausing=0, timeout=5)
     assert found["failed"] == 0
-    assert api.connections == api.requests
+    assert api.connections == api.requests + 1  # and that for a token
 
 
 @pytest.mark.parametrize("forgotten", [1, 3])
@@ -413,6 +524,7 @@ def test_limits() -> None:
         (["--url=http://here/api", "--seconds=1", "--auth-env=NOT_SET_ANYWHERE"], "NOT_SET_ANYWHERE (--auth-env) is empty or not set"),
         (["--url=http://here/api", "--seconds=1", "--clients=0", "--fresh=0", "--pausing=0"], "no client"),
         (["--url=http://here/api"], "--seconds --until-file"),
+        (["--url=https://here/api", "--seconds=1", "--ca-file=/nowhere"], "/nowhere (--ca-file): "),
     ],
 )
 def test_refusals(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

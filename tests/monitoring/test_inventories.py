@@ -39,17 +39,48 @@ def test_an_inventory_without_the_group(commands: Commands, tmp_path: Path) -> N
     assert all("hosts (7)" in part for part in everywhere)
 
 
-@pytest.mark.parametrize(("off", "left"), [({}, 7), ({"exporters_enabled": False}, 6), ({"exporters_enabled": "no"}, 6)])
-def test_a_host_without_exporters_is_not_asked(commands: Commands, tmp_path: Path, off: dict[str, Any], left: int) -> None:
-    inventory = yaml.safe_load((ROOT / "inventories/ha/hosts.yml").read_text(encoding="utf-8"))
+def scrape_configs(commands: Commands, folder: Path, inventory: Any, *arguments: str) -> list[dict[str, Any]]:
+    """What a Prometheus of one's own is given."""
+    hosts, written = folder / "hosts.yml", folder / "scrape.yml"
     inventory["all"]["vars"] |= {"exporters_enabled": True, "prefect_auth_string": "admin:x", "prefect_redis_host": "x"}
-    inventory["all"]["children"]["redis"]["hosts"]["redis1"] |= off
-    hosts, written = tmp_path / "hosts.yml", tmp_path / "scrape.yml"
     hosts.write_text(yaml.safe_dump(inventory), encoding="utf-8")
     commands.run(
-        ["ansible-playbook", "-i", hosts, "playbooks/scrape_config.yml", "-e", f"scrape_config_file={written}"],
+        ["ansible-playbook", "-i", hosts, "playbooks/scrape_config.yml", "-e", f"scrape_config_file={written}", *arguments],
         env={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
     )
-    jobs = {job["job_name"]: job["static_configs"] for job in yaml.safe_load(written.read_text(encoding="utf-8"))["scrape_configs"]}
+    loaded: list[dict[str, Any]] = yaml.safe_load(written.read_text(encoding="utf-8"))["scrape_configs"]
+    return loaded
+
+
+@pytest.fixture
+def ha() -> Any:
+    return yaml.safe_load((ROOT / "inventories/ha/hosts.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("off", "left"), [({}, 7), ({"exporters_enabled": False}, 6), ({"exporters_enabled": "no"}, 6)])
+def test_a_host_without_exporters_is_not_asked(commands: Commands, tmp_path: Path, ha: Any, off: dict[str, Any], left: int) -> None:
+    ha["all"]["children"]["redis"]["hosts"]["redis1"] |= off
+    jobs = {job["job_name"]: job["static_configs"] for job in scrape_configs(commands, tmp_path, ha)}
     assert len(jobs["node"]) == left
     assert ("redis" in jobs) == (not off)
+
+
+HTTPS = {"scheme": "https"}
+OURS = {**HTTPS, "tls_config": {"ca_file": "/etc/prometheus/prefect-ca.crt"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        pytest.param([], [OURS, OURS, OURS], id="private"),
+        pytest.param(["scrape_config_ca_file=/x.crt"], [{**HTTPS, "tls_config": {"ca_file": "/x.crt"}}] * 3, id="elsewhere"),
+        pytest.param(["tls_mode=provided"], [HTTPS] * 3, id="of the system"),
+        pytest.param(["tls_exporters=false"], [{}, {}, OURS], id="a leg without"),
+        pytest.param(["tls_mode=off"], [{}, {}, {}], id="none"),
+    ],
+)
+def test_each_leg_is_asked_as_it_listens(commands: Commands, tmp_path: Path, ha: Any, given: list[str], expected: list[Any]) -> None:
+    extra = [word for each in given for word in ("-e", each)]
+    jobs = {job["job_name"]: job for job in scrape_configs(commands, tmp_path, ha, *extra)}
+    asked = [jobs[name] for name in ("node", "prefect", "prefect_api")]
+    assert [{key: job[key] for key in ("scheme", "tls_config") if key in job} for job in asked] == expected

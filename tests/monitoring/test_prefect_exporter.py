@@ -271,8 +271,9 @@ def gathered(**opened: Any) -> dict[Any, float]:
 def test_both_answer() -> None:
     samples = gathered()
     assert (samples["exporter_target_up", "database"], samples["exporter_target_up", "redis"]) == (1, 1)
-    # Of nothing that is switched off, and of no worker that has to be there.
+    # Of nothing that is switched off, of no worker that has to be there, and what neither of the two knows.
     absent = {"prefect_switched_off_info", "prefect_worker_online"}
+    absent |= {"prefect_served_certificate_expiry_timestamp_seconds", "prefect_certificate_renew_before_seconds"}
     assert {f"prefect_{name}" for name, *_labels in samples} == set(METRICS) - absent
 
 

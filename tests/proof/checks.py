@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import functools
 import math
+import ssl
 import sys
 import threading
 import time
@@ -40,7 +41,7 @@ from prefect.events.clients import get_events_client, get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.flow_engine import run_flow
 from prefect.logging.clients import get_logs_subscriber
-from prefect.settings import PREFECT_API_AUTH_STRING
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_SSL_CERT_FILE
 from prefect.states import Pending
 from prefect.types._datetime import now
 from workload import background_task, on_schedule, squares
@@ -442,7 +443,8 @@ class Proof:
         credentials = PREFECT_API_AUTH_STRING.value()
         text = credentials.get_secret_value() if hasattr(credentials, "get_secret_value") else credentials
         user, password = (text or "").partition(":")[::2]
-        async with httpx.AsyncClient(auth=(user, password) if text else None, timeout=10, trust_env=False) as client:
+        trusted = ssl.create_default_context(cafile=PREFECT_API_SSL_CERT_FILE.value() or None)
+        async with httpx.AsyncClient(auth=(user, password) if text else None, timeout=10, trust_env=False, verify=trusted) as client:
             yield lambda body: client.post(f"{url}/events/filter", json=body)
 
     async def _watch(self, read: Reader, name: str) -> dict[str, float]:

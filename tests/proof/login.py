@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import importlib
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -30,11 +31,12 @@ asyncio.run(main())
 """
 
 
-def status(url: str, login: str) -> int:
+def status(url: str, login: str, authority: str) -> int:
     """What the API answers to a login, as the login page sends it: the field's content in base64."""
     header = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
     request = urllib.request.Request(f"{url}/api/admin/version", headers=header)  # noqa: S310  the lab's own address
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    handler = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), handler)
     try:
         with opener.open(request, timeout=SECONDS) as answer:
             return int(answer.status)
@@ -69,18 +71,22 @@ def main(settings: Path, python: str) -> int:
     user, password = (next(line for line in lines if line.startswith(name))[10:] for name in ("user ", "password "))
     curl = next(line for line in lines if line.startswith("curl "))
     source = next(line for line in lines if line.startswith(". "))
-    exports = "\n".join(line for line in lines if line.startswith("export "))
+    exports = [line for line in lines if line.startswith("export ")]
+    trusting = [line for line in exports if "PREFECT_API_AUTH_STRING" not in line]
+    authority = next(line for line in lines if line.endswith("-ca.crt") and " " not in line)
     found = {
-        "the login page": status(url, field) == 200,
-        "user and password": status(url, f"{user}:{password}") == 200,
-        "a password that lacks its end": status(url, field[:-1]) == 401,
+        "the login page": status(url, field, authority) == 200,
+        "user and password": status(url, f"{user}:{password}", authority) == 200,
+        "a password that lacks its end": status(url, field[:-1], authority) == 401,
         "curl": subprocess.run(
             ["bash", "-euc", f"{curl} --silent --fail --noproxy '*'"], stdout=subprocess.DEVNULL, check=False, timeout=SECONDS
         ).returncode
         == 0,
         "Prefect's client with the file": in_bash(source, python).endswith("True"),
-        "Prefect's client with the export lines": in_bash(exports, python).endswith("True"),
-        "Prefect's client without them is refused": in_bash(exports.splitlines()[-1], python).startswith("failed"),
+        "Prefect's client with the export lines": in_bash("\n".join(exports), python).endswith("True"),
+        "Prefect's client without the login is refused": in_bash("\n".join(trusting), python).startswith("failed: ") and len(trusting) == 2,
+        "Prefect's client without the authority refuses": "CERTIFICATE_VERIFY_FAILED"
+        in in_bash("\n".join(line for line in exports if "CERT_FILE" not in line), python),
     }
     for name, works in found.items():
         print(f"{'ok' if works else 'FAILED'}  {name}")

@@ -16,7 +16,7 @@ import jinja2
 import yaml
 
 # Settings of the inventory that defaults may read; everything else called ansible_* is a fact or a magic variable.
-INVENTORY_VARIABLES = {"ansible_host"}
+INVENTORY_VARIABLES = {"ansible_host", "ansible_port"}
 
 # Any way of picking one host out of a group: groups['x'][0], groups.x[0], groups['x'] | first, groups.get('x')[0].
 GROUP_INDEX = re.compile(
@@ -312,10 +312,12 @@ def known_names(root: Path) -> dict[str, set[str]]:
     variables = {role.name for role in roles}
     for role in roles:
         variables |= {*spec_options(role), *role_variables(role)}
-    variables |= {name for role in roles for name in metric_names(role)}
+    # Some begin otherwise than the role that documents them, such as tls_mode.
+    own = {role.name for role in roles} | {name for role in roles for name in spec_options(role)}
+    variables |= {name for role in roles for name in metric_names(role)} | module_metric_names(root)
     return {
         "fqcn": plugins | actions | {role.name for role in roles} | {path.stem for path in (root / "playbooks").glob("*.yml")},
-        "prefixes": {role.name.partition("_")[0] for role in roles} or {"prefect"},
+        "prefixes": {name.partition("_")[0] for name in own} or {"prefect"},
         "targets": make_targets(root / "Makefile"),
         "variables": variables,
     }
@@ -326,11 +328,18 @@ METRICS = {
     "files/*.mtail": r"^(?:counter|gauge|histogram) (\w+)",
     "tasks/*.yml": r"# TYPE (\w+)",
     "vars/**/*.yml": r"^  - \{?name: (\w+)",
+    "vars/component.yml": r"\{'name': '(\w+)', 'group'",
 }
 
 
+def module_metric_names(root: Path) -> set[str]:
+    """The metrics that modules write for the node exporter."""
+    paths = (root / "plugins" / "module_utils").rglob("*.py")
+    return {name for path in paths for name in re.findall(r"\"(prefect_\w+_seconds)\"", path.read_text(encoding="utf-8"))}
+
+
 def metric_names(role: Path) -> Iterator[str]:
-    """The metrics that a role's programs expose, and the jobs that scrape them."""
+    """The metrics that a role's programs expose, the jobs that scrape them, and the certificates that they serve with."""
     for pattern, found in METRICS.items():
         for path in sorted(role.glob(pattern)):
             yield from re.findall(found, path.read_text(encoding="utf-8"), re.MULTILINE)

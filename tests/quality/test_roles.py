@@ -104,4 +104,4 @@ def test_every_component_describes_itself() -> None:
     described = {path.parts[-3] for path in (ROOT / "roles").glob("*/vars/component.yml")}
     assert set(shared["common_components"]) <= described
     # What is on hosts of several components.
-    assert described - set(shared["common_components"]) == {"prefect", "exporters"}
+    assert described - set(shared["common_components"]) == {"prefect", "exporters", "firewall"}

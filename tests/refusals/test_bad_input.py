@@ -82,7 +82,7 @@ def test_conditions_of_argument_specs(refusals: Refusals) -> None:
         ROOT / "playbooks" / "preflight.yml",
         GROUPS,
         prefect_workers=[{"name": "x"}, {"pool": "etl", "requirements": ["x"], "virtualenv": "/v"}],
-        postgres_hba_entries=[{"type": "local", "database": "a", "user": "b"}, {"database": "a", "user": "b"}],
+        postgres_hba_entries=[{"type": "local", "database": "a", "user": "b"}, {"type": "host", "database": "a", "user": "b"}],
         nginx_api_servers=[{"address": "api1"}],
         **GIVEN,
     )

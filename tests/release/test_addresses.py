@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import yaml
 
 if TYPE_CHECKING:
@@ -18,11 +19,12 @@ HOSTS = {
 }
 
 
-def test_where_servers_listen_and_are_asked(commands: Commands, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("tls_mode", "scheme"), [("private_ca", "https"), ("off", "http"), (False, "http")])
+def test_where_servers_listen_and_are_asked(commands: Commands, tmp_path: Path, tls_mode: object, scheme: str) -> None:
     state = {"hosts": {"state": {"ansible_host": "fd00::3"}}}
     inventory = {
         "all": {
-            "vars": {"ansible_connection": "local", "prefect_redis_password": "x"},
+            "vars": {"ansible_connection": "local", "prefect_redis_password": "x", "tls_mode": tls_mode, "scheme": scheme},
             "hosts": {"state": {"listens": "::", "asked": "[::1]"}},
             "children": {"nginx": state, "postgres": state, "redis": state, "prefect_api": {"hosts": HOSTS}},
         }

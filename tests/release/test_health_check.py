@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import json
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.authority import Authority
 
 
 def load() -> ModuleType:
@@ -47,8 +50,8 @@ async def frozen(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 @asynccontextmanager
-async def listening(handler: Handler) -> AsyncIterator[int]:
-    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+async def listening(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    server = await asyncio.start_server(handler, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -59,14 +62,54 @@ async def listening(handler: Handler) -> AsyncIterator[int]:
 def test_who_says_something(handler: Handler, said: bool) -> None:
     async def scenario() -> bool:
         async with listening(handler) as port:
-            answered: bool = await health_check.answers("127.0.0.1", port, "/api/health", 0.3)
+            answered: bool = await health_check.answers("127.0.0.1", port, health_check.Options((), timeout=0.3))
             return answered
 
     assert asyncio.run(scenario()) is said
 
 
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.mark.parametrize(("name", "host"), [("prefect-api", "prefect-api"), ("", "127.0.0.1")])
+def test_over_tls_it_asks_whom_it_trusts(authority: Authority, name: str, host: str) -> None:
+    """A certificate of another name is an answer, too, but nothing is asked."""
+    asked: list[str] = []
+
+    async def telling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n")).decode().strip())
+        await healthy(reader, writer)
+
+    async def scenario(certificate: str) -> bool:
+        async with listening(telling, authority.context(certificate)) as port:
+            options = health_check.parse([f"127.0.0.1:{port}", "--ca-file", str(authority.file), "--tls-name", name])
+            answered: bool = await health_check.answers("127.0.0.1", port, options)
+            return answered
+
+    assert asyncio.run(scenario("another")) is True
+    assert asked == []
+    assert asyncio.run(scenario(host)) is True
+    assert asked == ["GET /api/health HTTP/1.1"]
+
+
+def test_a_frozen_process_does_not_shake_hands(authority: Authority) -> None:
+    async def scenario(handler: Handler, tls: ssl.SSLContext | None) -> tuple[bool, float]:
+        async with listening(handler, tls) as port:
+            options = health_check.Options((), timeout=0.3, tls=ssl.create_default_context(cafile=authority.file))
+            began = time.monotonic()
+            return await health_check.answers("127.0.0.1", port, options), time.monotonic() - began
+
+    for handler, tls in ((frozen, None), (frozen, authority.context("127.0.0.1"))):
+        answered, seconds = asyncio.run(scenario(handler, tls))
+        assert not answered
+        assert seconds < 1
+    assert asyncio.run(scenario(broken, None))[0], "it says something, if not in TLS"
+
+
 def test_a_refusal_is_an_answer() -> None:
-    assert asyncio.run(health_check.answers("127.0.0.1", 1, "/", 0.3)) is True
+    assert asyncio.run(health_check.answers("127.0.0.1", 1, health_check.Options(()))) is True
 
 
 def test_patience() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import subprocess
 import threading
 import time
@@ -27,13 +28,15 @@ PLAY = """
   gather_facts: false
   tasks:
     - ansible.builtin.import_role: {name: selfhosted.prefect.nginx, tasks_from: preflight}
-    - ansible.builtin.copy:
-        content: "{{ lookup('ansible.builtin.template', template) }}"
-        dest: "{{ folder }}/prefect.conf"
+    - ansible.builtin.template:
+        src: "{{ templates }}/{{ item }}.j2"
+        dest: "{{ folder }}/{{ item }}"
         mode: "0644"
+      loop: [prefect.conf, users, authorization]
+      when: item != 'users' or __nginx_auth
 """
 MAIN = """
-daemon off; pid {folder}/pid; error_log {folder}/error.log;
+daemon off; user root; pid {folder}/pid; error_log {folder}/error.log;
 events {{}}
 http {{
     client_body_temp_path {folder}/b; proxy_temp_path {folder}/p;
@@ -41,6 +44,7 @@ http {{
     include {folder}/prefect.conf;
 }}
 """
+OPEN = ("GET /api/health", "GET /api/ready", "GET /ui-settings", "GET /", "GET /docs")
 
 
 class Server(ThreadingHTTPServer):
@@ -48,10 +52,15 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, address: str, version: str) -> None:
+    def __init__(self, address: str, version: str, tls: ssl.SSLContext | None = None) -> None:
         self.version = version
+        self.login = ""
         self.asked: list[str] = []
+        self.resumed: list[bool] = []
+        self.versions: list[str] = []
         super().__init__((address, 0), Handler)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
 
@@ -60,8 +69,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(f"{self.command} {self.path}")
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.server.resumed.append(bool(self.connection.session_reused))
+            self.server.versions.append(str(self.connection.version()))
         status, kind, body = 200, "application/json", json.dumps({name.lower(): value for name, value in self.headers.items()})
-        if "assets/" in self.path or self.path.startswith("/api/flows"):
+        if self.server.login and self.headers.get("Authorization") != self.server.login and f"{self.command} {self.path}" not in OPEN:
+            status, body = 401, '{"exception_message":"Unauthorized"}'
+        elif self.path.startswith("/api/status/"):
+            status, body = int(self.path.rpartition("/")[2]), f"of {self.path}"
+        elif self.path == "/ui-settings":
+            body = '{"api_url":"/api","csrf_enabled":false,"auth":"BASIC","flags":[]}'
+        elif "assets/" in self.path or self.path.startswith("/api/flows"):
             status = 200 if self.server.version in self.path else 404
         elif self.path in ("/", "/v2/"):
             kind, body = "text/html; charset=utf-8", f"<html>{self.server.version}"
@@ -86,11 +104,14 @@ class Nginx:
     port: int
     folder: Path
     servers: list[Server]
+    tls: ssl.SSLContext | None = None
     asked: int = 0
 
     def ask(self, path: str, headers: Mapping[str, str] | None = None, method: str = "GET", source: str = "127.0.0.1") -> Any:
         """An answer with its `content`."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, 10, source_address=(source, 0))
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10, source_address=(source, 0))
+        if self.tls:
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=self.tls)
         self.asked += 1
         connection.request(method, path, headers={**(headers or {}), "User-Agent": f"test {self.asked}"})
         answer: Any = connection.getresponse()
@@ -115,18 +136,23 @@ class Nginx:
 
 
 @contextmanager
-def running(commands: Commands, folder: Path, **variables: Any) -> Iterator[Nginx]:
-    """An nginx with the role's configuration, before two servers of an older version and one of a newer one."""
-    servers = [Server("127.0.0.1", version) for version in ("old", "old", "new")]
+def running(
+    commands: Commands, folder: Path, servers: list[Server] | None = None, tls: ssl.SSLContext | None = None, **variables: Any
+) -> Iterator[Nginx]:
+    """An nginx with the role's configuration, by default before two servers of an older version and one of a newer one."""
+    servers = servers or [Server("127.0.0.1", version) for version in ("old", "old", "new")]
     (folder / "play.yml").write_text(PLAY)
     port = free_port()
     given = {
+        "tls_mode": "off",
         "nginx_listen_port": port,
         "nginx_listen_addresses": ["127.0.0.1"],
         "nginx_status_port": 0,
         "nginx_access_log": str(folder / "access.log"),
         "nginx_api_servers": [{"address": "127.0.0.1", "port": server.server_port} for server in servers],
-        "template": str(ROOT / "roles/nginx/templates/prefect.conf.j2"),
+        "templates": str(ROOT / "roles/nginx/templates"),
+        "__nginx_users_file": str(folder / "users"),
+        "__nginx_authorization_file": str(folder / "authorization"),
         "folder": str(folder),
         **variables,
     }
@@ -135,7 +161,7 @@ def running(commands: Commands, folder: Path, **variables: Any) -> Iterator[Ngin
     config.write_text(config.read_text().replace("/var/log/nginx/", f"{folder}/"))
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
     process = subprocess.Popen([ROOT / "tools/nginx", "-p", folder, "-c", folder / "nginx.conf", "-e", folder / "error.log"])
-    nginx = Nginx(port, folder, servers)
+    nginx = Nginx(port, folder, servers, tls)
     try:
         for _attempt in range(100):
             try:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -30,6 +31,8 @@ from selfhosted_prefect.watchdog.metrics import metrics
 from selfhosted_prefect.watchdog.probes import Verdict
 from selfhosted_prefect.watchdog.processes import Process, ProcFs, Snapshot
 from selfhosted_prefect.watchdog.world import RestartPolicy, World
+
+from tests.authority import Authority, Issued
 
 if TYPE_CHECKING:
     from tests.conftest import Commands
@@ -754,10 +757,11 @@ def test_arguments_are_those_of_the_unit() -> None:
     template = (Path(__file__).resolve().parents[2] / "roles/prefect_watchdog/templates/prefect-watchdog.service.j2").read_text()
     words = [word for line in template.splitlines() if line.startswith("    --") for word in line.split() if word.startswith("--")]
     assert "--policy-services" in words
-    values = {"--services": [], "--address": ["127.0.0.1"]}
+    values = {"--services": [], "--tls": [], "--address": ["127.0.0.1"]}
     given = program.parse([part for word in words for part in [word, *values.get(word, ["5"])]])
     assert program.policy(given) == RestartPolicy(**dict.fromkeys(json.loads(json.dumps(vars(RestartPolicy()))), 5.0))
     assert given.services
+    assert given.tls
 
 
 def test_time_is_real() -> None:
@@ -774,9 +778,10 @@ class Answering:
     answers: list[Any]
     sent: list[Any] = field(default_factory=list)
     url: str = ""
+    tls: ssl.SSLContext | None = None
 
-    def __call__(self, url: str, _seconds: float) -> AbstractContextManager[Channel]:
-        self.url = url
+    def __call__(self, url: str, _seconds: float, tls: ssl.SSLContext | None) -> AbstractContextManager[Channel]:
+        self.url, self.tls = url, tls
         return nullcontext(self)
 
     def send(self, message: str) -> None:
@@ -801,12 +806,14 @@ class Posted:
 LOGIN = {"type": "auth_success"}
 
 
-def ask(answers: list[Any], taken: Exception | int = 201, published: bool = True) -> tuple[Any, Answering, list[Posted]]:
+def ask(
+    answers: list[Any], taken: Exception | int = 201, published: bool = True, tls: ssl.SSLContext | None = None
+) -> tuple[Any, Answering, list[Posted]]:
     """Probes a server that answers so; PROBE among the answers is the event that was sent, ``taken`` what becomes of that."""
     channel, posted = Answering(answers), []
 
-    def requests(base: str, timeout: float) -> Any:
-        assert timeout == 2
+    def requests(base: str, timeout: float, given: ssl.SSLContext | None, *, csrf: bool) -> Any:
+        assert (timeout, given, csrf) == (2, tls, True)
 
         def request(method: str, path: str, *, json: Any, headers: Any) -> int:
             assert method == "POST"
@@ -818,9 +825,9 @@ def ask(answers: list[Any], taken: Exception | int = 201, published: bool = True
 
         return request
 
-    settings = Settings({"PREFECT_SERVER_API_AUTH_STRING": "a:b"})
+    settings = Settings({"PREFECT_SERVER_API_AUTH_STRING": "a:b", "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "True"})
     server = probing.ApiServer(
-        "::1", 4200, settings, 2, published=lambda identity: published and bool(identity), requests=requests, channel=channel
+        "::1", 4200, settings, 2, published=lambda identity: published and bool(identity), tls=tls, requests=requests, channel=channel
     )
     return server.probe(), channel, posted
 
@@ -884,3 +891,123 @@ def test_probe_takes_only_its_own_event_and_no_old_ones() -> None:
     assert wanted["filter"]["occurred"]["since"] < event["occurred"] < wanted["filter"]["occurred"]["until"]
     assert posted.url == "http://[::1]:4200/api/events"
     assert posted.headers == {"Authorization": "Basic YTpi"}
+    assert (channel.url, channel.tls) == ("ws://[::1]:4200/api/events/out", None)
+
+
+def test_probe_by_tls() -> None:
+    context = ssl.create_default_context()
+    _seen, channel, [posted] = ask([LOGIN, "PROBE"], tls=context)
+    assert posted.url == "https://[::1]:4200/api/events"
+    assert (channel.url, channel.tls) == ("wss://[::1]:4200/api/events/out", context)
+
+
+# What asks it is a process of its own, with the release's libraries: argv has the module's folder, the port, the CA and the host.
+ASK_BY_TLS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from selfhosted_prefect.connections import http_requests, open_websocket, trusting
+where, tls = f"{sys.argv[4]}:{sys.argv[2]}", trusting(sys.argv[3])
+for csrf in (False, True):
+    try:
+        request = http_requests(f"https://{where}/api", 5, tls, csrf=csrf)
+        print([request(method, "/events", json=[], headers={"Authorization": "x"}) for method in ("GET", "POST", "POST")])
+    except OSError as error:
+        print(type(error).__name__, error)
+"""
+WEBSOCKET_BY_TLS = """
+import ssl, sys, threading
+sys.path.insert(0, sys.argv[1])
+from selfhosted_prefect.connections import open_websocket, trusting
+from websockets.sync.server import serve
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(*sys.argv[3:])
+with serve(lambda client: client.send("well"), "127.0.0.1", 0, ssl=context, subprotocols=["prefect"]) as server:
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = server.socket.getsockname()[1]
+    for host in ("127.0.0.1", "localhost"):
+        try:
+            with open_websocket(f"wss://{host}:{port}/", 5, trusting(sys.argv[2])) as channel:
+                print(channel.recv(5))
+        except OSError as error:
+            print(error)
+    server.shutdown()
+"""
+
+
+@dataclass
+class Guarded:
+    """An API server that speaks TLS and wants a token for what changes something."""
+
+    issued: Issued
+    port: int = 0
+    asked: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Guarded:
+        guarded = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                guarded.asked.append(f"GET {self.path.partition('?')[0]} {self.headers['Authorization']}")
+                client = self.path.partition("client=")[2]
+                self.answer(200, json.dumps({"token": f"for {client}"}).encode() if client else b"")
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                client, token = (self.headers[f"Prefect-Csrf-{part}"] for part in ("Client", "Token"))
+                self.answer(201 if client and token == f"for {client}" else 403, b"")
+
+            def answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                return None
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.socket = self.issued.context.wrap_socket(self._server.socket, server_side=True)
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def by_tls(release: str, program: str, *arguments: object) -> list[str]:
+    command = [release, "-c", program, str(FILES), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+
+
+def test_requests_by_tls_carry_a_token_where_one_is_wanted(release: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with Guarded(authority.issue("127.0.0.1")) as server:
+        assert by_tls(release, ASK_BY_TLS, server.port, authority.file, "127.0.0.1") == ["[200, 403, 403]", "[200, 201, 201]"]
+    assert server.asked.count("GET /api/csrf-token x") == 2
+
+
+def test_requests_by_tls_verify_chain_and_name(release: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    (tmp_path / "another").mkdir()
+    another = Authority(tmp_path / "another")
+    with Guarded(authority.issue("127.0.0.1")) as server:
+        for file, host, why in (
+            (authority.file, "localhost", "mismatch"),
+            (another.file, "127.0.0.1", "verify failed"),
+        ):
+            said = by_tls(release, ASK_BY_TLS, server.port, file, host)
+            assert [why in line and line.startswith("ConnectionError") for line in said] == [True, True], said
+    assert server.asked == []
+
+
+def test_a_websocket_by_tls_verifies_chain_and_name(release: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    issued = authority.issue("127.0.0.1")
+    good, bad = by_tls(release, WEBSOCKET_BY_TLS, authority.file, issued.certificate, issued.key)
+    assert good == "well"
+    assert "mismatch" in bad

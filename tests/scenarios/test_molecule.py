@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,8 +20,10 @@ ansible_venv = importlib.import_module("ansible_venv")
 
 EVERYTHING = bool(os.environ.get("PREFECT_TEST_FULL"))
 # With these `make test` would take more than 50 minutes on two cores, so only `make test-full` has them.
-ONLY_IN_FULL = set[str]() if EVERYTHING else {"drill", "monitoring", "rollback", "support"}
+ONLY_IN_FULL = set[str]() if EVERYTHING else {"drill", "monitoring", "rollback", "rotation", "support"}
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
+# These wait more than they compute and compare no times: two lanes of them run side by side, every other scenario runs alone.
+LANES = (("abort",), ("offline", "refusals", "restore"))
 TIMEOUT = 3600 if EVERYTHING else 1200
 # One scenario runs with the newest ansible-core of requirements/, the others with that of this checkout.
 WITH_NEWEST = "external"
@@ -29,6 +31,12 @@ WITH_NEWEST = "external"
 
 def test_there_are_scenarios() -> None:
     assert {"ha", "single", "external"} <= set(SCENARIOS)
+
+
+def marked(scenario: str) -> Any:
+    """A scenario with its lane, or as one that needs the machine for itself."""
+    lane = next((number for number, lane in enumerate(LANES) if scenario in lane), None)
+    return pytest.param(scenario, marks=pytest.mark.alone if lane is None else pytest.mark.xdist_group(f"lane {lane}"))
 
 
 def environment(commands: Commands, scenario: str) -> dict[str, str]:
@@ -43,7 +51,7 @@ def environment(commands: Commands, scenario: str) -> dict[str, str]:
 
 
 @pytest.mark.containers
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [marked(scenario) for scenario in SCENARIOS])
 def test_scenario(commands: Commands, scenario: str, capsys: pytest.CaptureFixture[str]) -> None:
     logs = ROOT / "build" / "logs"
     env = environment(commands, scenario)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, wants_tls
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import AUTHORITIES
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, Run
 
 PLACE = "/usr/lib/postgresql"
@@ -18,7 +19,6 @@ NAME = "selfhosted.prefect backup"
 """Of the sessions in pg_stat_activity."""
 
 _ZSTD_SINCE = 16
-_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 _TABLE_DATA = re.compile(r"^\d+; \d+ \d+ TABLE DATA (\S+) (\S+) ", re.MULTILINE)
 
 
@@ -60,12 +60,11 @@ def fitting_tools(installed: Sequence[Tools], server: int) -> Tools:
 def libpq_environment(parts: Mapping[str, Any]) -> dict[str, str]:
     """What makes the tools log in as our own client does with the same parts."""
     tls = parts.get("tls") or {}
-    enabled = tls.get("enabled", True if tls else None)
-    mode = "prefer" if enabled is None else "disable" if not enabled else "verify-full" if tls.get("check_hostname", True) else "verify-ca"
-    files = {"PGSSLCERT": tls.get("cert_file"), "PGSSLKEY": tls.get("key_file")}
-    if mode.startswith("verify"):
-        # Without it libpq looks for a file in the home folder.
-        files["PGSSLROOTCERT"] = tls.get("ca_file") or _AUTHORITIES
+    enabled = wants_tls(tls)
+    mode = "disable" if not enabled else "verify-full" if tls.get("check_hostname", True) else "verify-ca"
+    files = {"PGSSLCERT": tls.get("cert_file"), "PGSSLKEY": tls.get("key_file")} if enabled else {}
+    if enabled:
+        files["PGSSLROOTCERT"] = tls.get("ca_file") or AUTHORITIES
     return {
         "PGHOST": str(parts["host"]),
         "PGPORT": str(parts.get("port") or 5432),

@@ -7,14 +7,16 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError, describe, resolve, tls_context, within
 
 _LARGEST_BODY = 1 << 20
+_FORBIDDEN = 403
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,23 @@ def fetch(request: Request, timeout: float) -> Answer:
         raise NetError(f"did not answer in HTTP ({type(error).__name__})") from error
     finally:
         connection.close()
+
+
+def with_token(base: str, ask: Fetch) -> Fetch:
+    """As ``ask``, for Prefect's API at this URL: what it refuses for want of a CSRF token is sent again with one."""
+
+    def asked(request: Request, timeout: float) -> Answer:
+        answer = ask(request, timeout)
+        if answer.status != _FORBIDDEN or b"CSRF" not in answer.body:
+            return answer
+        client = str(uuid.uuid4())
+        got = ask(Request(f"{base}/csrf-token?client={client}", auth_string=request.auth_string, tls=request.tls), timeout).json()
+        if not isinstance(got, dict) or "token" not in got:
+            return answer
+        headers = {**request.headers, "Prefect-Csrf-Token": got["token"], "Prefect-Csrf-Client": client}
+        return ask(replace(request, headers=headers), timeout)
+
+    return asked
 
 
 def _exchange(connection: http.client.HTTPConnection, request: Request, target: str) -> Answer:

@@ -15,6 +15,10 @@ from typing import Any, TypeVar
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
 
+NO_FILES = "cannot be reached over TLS, because of the files"
+_OTHER_NAMES = (62, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
+
 Clock = Callable[[], float]
 Result = TypeVar("Result")
 
@@ -86,15 +90,20 @@ def reach(host: str, port: int, deadline: Deadline) -> None:
         raise NetError(describe(error, deadline)) from error
 
 
+def wants_tls(options: Mapping[str, Any]) -> bool:
+    """Whether TLS is asked for: by anything that is set, unless ``enabled`` is false."""
+    return bool(options) and bool(options.get("enabled", True))
+
+
 def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
-    """What ``options`` ask for: None without TLS.
+    """What ``options`` ask for: None without TLS. The chain is always verified.
 
     Keys: ``enabled`` (true unless the mapping is empty), ``ca_file`` (the system's authorities without it), ``cert_file`` and
-    ``key_file`` (a client certificate), ``check_hostname`` (true), ``verify`` (true).
+    ``key_file`` (a client certificate), ``check_hostname`` (true).
 
     Raises NetError if a file is missing or unreadable.
     """
-    if not options or not options.get("enabled", True):
+    if not wants_tls(options):
         return None
     try:
         context = ssl.create_default_context(cafile=text(options.get("ca_file")) or None)
@@ -102,10 +111,9 @@ def tls_context(options: Mapping[str, Any]) -> ssl.SSLContext | None:
             context.load_cert_chain(text(options["cert_file"]), text(options.get("key_file")) or None)
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(text(options[key]) for key in ("ca_file", "cert_file", "key_file") if options.get(key))
-        raise NetError(f"cannot be reached over TLS, because of the files {files}: {error}") from error
-    verify = bool(options.get("verify", True))
-    context.check_hostname = verify and bool(options.get("check_hostname", True))
-    context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
+        raise NetError(f"{NO_FILES} {files}: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = bool(options.get("check_hostname", True))
     return context
 
 
@@ -117,7 +125,8 @@ def describe(error: BaseException, deadline: Deadline) -> str:
     """A socket's error, or that of a library because of one, in words that complete "HOST:PORT ..."."""
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"has a certificate that is not trusted here: {cause.verify_message}"
+        what = "a certificate for other names" if cause.verify_code in _OTHER_NAMES else "a certificate that is not trusted here"
+        return f"has {what}: {cause.verify_message}"
     if isinstance(cause, (socket.timeout, TimeoutError)):
         return no_answer(deadline)
     if isinstance(cause, ConnectionRefusedError):

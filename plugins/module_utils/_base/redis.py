@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Union
 
@@ -93,12 +94,12 @@ def connect_redis(parts: Mapping[str, Any], timeout: float, db: int | None = Non
 
 def _tls(options: Mapping[str, Any]) -> dict[str, Any]:
     """As redis-py names them. The files have been read already, by :func:`tls_context`."""
-    verify = bool(options.get("verify", True))
     files = {"ssl_ca_certs": "ca_file", "ssl_certfile": "cert_file", "ssl_keyfile": "key_file"}
     return {
         **{name: text(options[key]) for name, key in files.items() if options.get(key)},
-        "ssl_cert_reqs": "required" if verify else "none",
-        "ssl_check_hostname": verify and bool(options.get("check_hostname", True)),
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": bool(options.get("check_hostname", True)),
+        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
     }
 
 

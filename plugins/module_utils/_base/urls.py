@@ -16,6 +16,8 @@ _REDIS_TLS = {
     "key_file": "ssl_keyfile",
     "check_hostname": "ssl_check_hostname",
 }
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+"""Those of the system, which libpq has to be told of: by itself it looks for a file in the home folder."""
 _LIBPQ_TLS = {"ca_file": "sslrootcert", "cert_file": "sslcert", "key_file": "sslkey"}
 
 
@@ -52,13 +54,12 @@ def _database_tls(driver: str, option: Any) -> str:
     enabled, tls = _tls(option)
     if not enabled:
         return ""
-    files = [key for key in _LIBPQ_TLS if tls.get(key)]
-    mode = "require" if not tls.get("ca_file") else "verify-full" if tls.get("check_hostname", True) else "verify-ca"
-    if driver == "postgresql":
-        return _query({"sslmode": mode, **{_LIBPQ_TLS[key]: tls[key] for key in files}})
-    if files:
-        raise ValueError(f"tls.{files[0]} cannot be put in a URL for {driver}: use Prefect's separate TLS settings instead")
-    return _query({"ssl": mode})
+    if driver != "postgresql":
+        # Without the authorities beside it, asyncpg looks for them in a file of the home folder, or verifies nothing.
+        raise ValueError(f"tls cannot be put in a URL for {driver}, and be verified: use Prefect's separate TLS settings instead")
+    mode = "verify-full" if tls.get("check_hostname", True) else "verify-ca"
+    files = {"ca_file": AUTHORITIES, **{key: tls[key] for key in _LIBPQ_TLS if tls.get(key)}}
+    return _query({"sslmode": mode, **{_LIBPQ_TLS[key]: path for key, path in files.items()}})
 
 
 def _authority(parts: Mapping[str, Any], user_key: str, default_port: int) -> str:

@@ -26,7 +26,7 @@ def exporters(variables: Mapping[str, Any]) -> Iterator[str]:
     if not hosts or "redis" in variables["exporters_disabled"]:
         return
     user = text(variables["exporters_redis_username"])
-    taken = {"default", text(variables["prefect_redis_username"]), *map(text, variables["redis_acl_users"])}
+    taken = {"default", "selfhosted-prefect", text(variables["prefect_redis_username"]), *map(text, variables["redis_acl_users"])}
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", user) or user in taken:
         yield (f'exporters_redis_username is "{user}"; it takes letters, digits and . _ -, and none of the users that Redis has already.')
     if not text(variables.get("exporters_redis_password")):

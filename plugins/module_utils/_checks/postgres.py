@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.minimums import POSTGRES
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text, version_number
 
 _OWNED = frozenset({"config_file", "data_directory", "hba_file", "listen_addresses", "max_connections", "password_encryption", "port"})
+_OWNED_WITH_TLS = frozenset({"ssl", "ssl_cert_file", "ssl_key_file"})
 _NAME = re.compile(r"(?![0-9.]+\Z)[.]?[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _UNQUOTABLE = re.compile(r'["\x00-\x1f]')
 
@@ -24,6 +26,12 @@ def postgres(variables: Mapping[str, Any]) -> Iterator[str]:
     if not text(variables.get("prefect_database_password")):
         yield "prefect_database_password is missing or empty; the owner of the database needs one."
     owned = sorted(_OWNED.intersection(variables["postgres_settings"]))
+    tls = sorted(_OWNED_WITH_TLS.intersection(variables["postgres_settings"])) if boolean(variables["tls_postgres"]) else []
+    if tls:
+        yield (
+            f"postgres_settings holds {', '.join(tls)}, which the role sets itself; bring your own certificate with tls_mode: provided"
+            " (tls_certificate, tls_certificate_key), or set tls_postgres: false to do without the role's TLS."
+        )
     if owned:
         yield (
             f"postgres_settings holds {', '.join(owned)}, which the role sets itself; use its own variables (postgres_port,"

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -105,3 +106,47 @@ def upgrade(variables: Mapping[str, Any]) -> Iterator[str]:
         )
     if variables["prefect_upgrade_backup"] == "command" and not variables["prefect_upgrade_backup_command"]:
         yield 'prefect_upgrade_backup is "command", and prefect_upgrade_backup_command is empty; it takes the words of a command.'
+
+
+def rotate(variables: Mapping[str, Any]) -> Iterator[str]:
+    """``__rotate_what`` is what differs between the inventory and the hosts, ``__rotate_left_out`` are hosts outside of this run.
+
+    ``__rotate_users`` are the users with which servers log in to the database that are neither Prefect's role nor the second login.
+    """
+    what, groups = variables["__rotate_what"], variables["groups"]
+    users, left_out = variables["__rotate_users"], variables["__rotate_left_out"]
+    for group, name, secret in (
+        ("postgres", "the password of the database", "prefect_database_password"),
+        ("redis", "the password of Redis", "prefect_redis_password"),
+    ):
+        if name in what and not groups.get(group):
+            yield (
+                f"{secret} has changed, and the group {group} is empty: of a managed service two passwords can be valid at once only if its"
+                f" provider says so. Change it there, then run the playbook site. (docs/rotation.md)"
+            )
+    if users:
+        yield (
+            f"The servers log in to the database as {', '.join(users)}, and prefect_database_user is {variables['prefect_database_user']}."
+            " This playbook changes passwords and not the owner of the database: set prefect_database_user back."
+        )
+    if left_out:
+        yield f"{', '.join(left_out)} would go on with the old secrets, which end. Run this without --limit."
+    if variables["common_rotate_ca"] != "false":
+        yield from _rotate_authority(variables)
+
+
+def _rotate_authority(variables: Mapping[str, Any]) -> Iterator[str]:
+    mode = text(variables["tls_mode"]).lower()
+    if mode != "private_ca":
+        yield (
+            f"prefect_rotate_ca is {variables['common_rotate_ca']}, and tls_mode is {mode}: there is no private authority to replace. Leave"
+            " it out; docs/certificates.md says how certificates of your own are renewed."
+        )
+        return
+    folders = (Path(text(variables[name])).expanduser().parent for name in ("tls_ca_certificate", "tls_ca_key"))
+    certificate, key = (folder / name for folder, name in zip(folders, ("ca-next.crt", "ca-next.key")))
+    if certificate.exists() and not key.exists():
+        yield (
+            f"{certificate} is there, where Ansible runs, and its key {key} is not: the authority to come was made on another machine. Go"
+            " on there, or bring the key here."
+        )

@@ -8,12 +8,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.minimums import REDIS
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text, version_number
 
 _OWNED = frozenset(
     "aclfile appendonly bind include maxmemory maxmemory-policy port protected-mode requirepass save user".split()  # noqa: SIM905  one line
 )
+_OWNED_WITH_TLS = frozenset({"tls-auth-clients", "tls-cert-file", "tls-key-file", "tls-port"})
+_RESERVED = frozenset({"default", "selfhosted-prefect"})
+_NAME = re.compile(r"[A-Za-z0-9_.@-]+")
 _EMPTY_SNAPSHOT = 200  # bytes; one without a key has some 90
 
 
@@ -21,19 +25,39 @@ def redis(variables: Mapping[str, Any]) -> Iterator[str]:
     """``__redis_other`` is the state of the configuration of the package that is not ``redis_package``."""
     yield from _package(variables)
     user = text(variables["prefect_redis_username"])
-    if not re.fullmatch(r"[A-Za-z0-9_.@-]+", user) or user in {"default", *map(text, variables["redis_acl_users"])}:
+    if not _NAME.fullmatch(user) or user in {*_RESERVED, *map(text, variables["redis_acl_users"])}:
         yield (
             f'prefect_redis_username is "{user}"; it takes letters, digits and . _ @ -, and neither the name "default", which has to stay'
-            " switched off, nor one of redis_acl_users."
+            ' switched off, nor "selfhosted-prefect", which is the role\'s own, nor one of redis_acl_users.'
         )
     if not text(variables.get("prefect_redis_password")):
         yield "prefect_redis_password is missing or empty; Redis accepts no client without one."
-    owned = sorted(_OWNED.intersection(text(name).lower() for name in variables["redis_settings"]))
+    yield from _users(variables)
+    with_tls = _OWNED_WITH_TLS if boolean(variables["tls_redis"]) else frozenset()
+    owned = sorted((_OWNED | with_tls).intersection(text(name).lower() for name in variables["redis_settings"]))
     if owned:
         yield (
             f"redis_settings holds {', '.join(owned)}, which the role sets itself; use its own variables (redis_port, redis_bind,"
-            " redis_maxmemory, redis_acl_rules, redis_acl_users)."
+            " redis_maxmemory, redis_acl_keys, redis_acl_rules, redis_acl_users, tls_mode)."
         )
+
+
+def _users(variables: Mapping[str, Any]) -> Iterator[str]:
+    """Those of the inventory, and those of the lock and the watchdog, where they have users of their own."""
+    others = sorted(_RESERVED.intersection(map(text, variables["redis_acl_users"])))
+    if others:
+        yield f"redis_acl_users holds {', '.join(others)}, which the role sets itself; give the user another name."
+    taken = {*_RESERVED, text(variables["prefect_redis_username"]), *map(text, variables["redis_acl_users"])}
+    for name, secret in (
+        ("prefect_redis_lock_username", "prefect_redis_lock_password"),
+        ("prefect_redis_watchdog_username", "prefect_redis_watchdog_password"),
+    ):
+        user, password = text(variables[name]), text(variables[secret])
+        if bool(user) != bool(password):
+            yield f"{name} and {secret} go together, and only one of them is set."
+        elif user and (user in taken or not _NAME.fullmatch(user)):
+            yield f'{name} is "{user}"; it takes letters, digits and . _ @ -, and a name that no other user of Redis has.'
+        taken.add(user)
 
 
 def redis_host(variables: Mapping[str, Any]) -> Iterator[str]:

@@ -27,6 +27,8 @@ except ImportError:  # connect_postgres says so
 
 Row = tuple[Any, ...]
 
+NO_TLS = "does not offer TLS"
+
 _CLOSE_SECONDS = 2.0
 _STRANGE = "did not answer as PostgreSQL does"
 _KEEP_ALIVE = "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
@@ -116,7 +118,7 @@ def connect_postgres(parts: Mapping[str, Any], timeout: float, options: Mapping[
     """Opens a session within ``timeout`` seconds, which bound the queries that follow, too.
 
     Keys of ``parts``: ``host`` (or the folder of a Unix socket), ``port``, ``user``, ``password``, ``dbname``, ``tls`` (as in
-    :func:`tls_context`; without it TLS is used when the server offers it, unverified, and with ``enabled`` false it never is).
+    :func:`tls_context`: either verified or not used at all, as Prefect's units are set up).
     ``options`` are server settings for the session, such as ``application_name``.
 
     Raises PostgresError if the server refuses the login, and NetError if the server cannot be reached.
@@ -136,33 +138,28 @@ def connect_postgres(parts: Mapping[str, Any], timeout: float, options: Mapping[
         # A statement is used once, and a connection pooler may know nothing of prepared ones.
         "statement_cache_size": 0,
     }
-    wanted = parts.get("tls") or {}
-    context = tls_context(wanted)
-    preferred = context is None and wanted.get("enabled") is None
+    context = tls_context(parts.get("tls") or {})
     loop = asyncio.new_event_loop()
     try:
-        return Postgres(_run(loop, _log_in(arguments, context or False, preferred), deadline), loop, deadline)
+        return Postgres(_run(loop, _log_in(arguments, context or False), deadline), loop, deadline)
     except BaseException:
         _close(loop)
         raise
 
 
-async def _log_in(arguments: Mapping[str, Any], tls: ssl.SSLContext | bool, preferred: bool) -> Any:
-    """With TLS where the server offers it, if that is preferred. Unlike asyncpg's own "prefer" never without after a failed handshake."""
+async def _log_in(arguments: Mapping[str, Any], tls: ssl.SSLContext | bool) -> Any:
     try:
-        return await asyncpg.connect(**arguments, ssl=tls_context({"verify": False}) if preferred else tls)
+        return await asyncpg.connect(**arguments, ssl=tls)
     except ConnectionError as error:
         if "SSL exchange" in str(error):
             raise NetError(_STRANGE) from error
         if "rejected SSL upgrade" not in str(error):
             raise
-        if not preferred:
-            raise NetError("does not offer TLS") from error
+        raise NetError(NO_TLS) from error
     except asyncpg.exceptions.ConnectionDoesNotExistError as error:
         raise NetError(f"closed the connection, and {_STRANGE}") from error
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         raise PostgresError(f"the server asks for a way to log in that is not known here ({error.__cause__ or error})") from error
-    return await _log_in(arguments, False, False)
 
 
 def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], deadline: Deadline) -> Any:

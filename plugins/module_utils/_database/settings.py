@@ -11,12 +11,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import port_number
 
 _ARGUMENTS = "SQLALCHEMY_CONNECT_ARGS_"
-# What asyncpg makes of a URL's ?ssl=; without one it prefers TLS and verifies nothing, and so does our own client.
+# By a URL's ?ssl=. Our own client verifies whatever it uses, and uses no TLS unless it is asked to.
 _SSL_MODES: dict[str, dict[str, Any]] = {
     "disable": {"enabled": False},
     "allow": {},
     "prefer": {},
-    "require": {"enabled": True, "verify": False},
+    "require": {"enabled": True},
     "verify-ca": {"enabled": True, "check_hostname": False},
     "verify-full": {"enabled": True},
     "true": {"enabled": True},

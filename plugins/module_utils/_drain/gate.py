@@ -24,6 +24,38 @@ TABLE = keeper_program.TABLE
 FOLDER = Path("/run/prefect-drain")
 UNIT = "prefect-drain-keeper.service"
 
+HARDENING = (
+    # It changes the host's firewall; the folder of the node exporter may be another user's.
+    "CapabilityBoundingSet=CAP_NET_ADMIN CAP_DAC_OVERRIDE",
+    "LockPersonality=true",
+    "MemoryDenyWriteExecute=true",
+    "NoNewPrivileges=true",
+    "PrivateDevices=true",
+    "PrivateMounts=true",
+    "PrivateTmp=true",
+    "ProcSubset=pid",
+    "ProtectClock=true",
+    "ProtectControlGroups=true",
+    # The interpreter that Ansible uses may be in a home folder.
+    "ProtectHome=read-only",
+    "ProtectHostname=true",
+    "ProtectKernelLogs=true",
+    "ProtectKernelModules=true",
+    "ProtectKernelTunables=true",
+    "ProtectProc=invisible",
+    # The folder of the node exporter may come into being later.
+    "ProtectSystem=full",
+    "RestrictAddressFamilies=AF_NETLINK AF_UNIX",
+    "RestrictNamespaces=true",
+    "RestrictRealtime=true",
+    "RestrictSUIDSGID=true",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    "SystemCallErrorNumber=EPERM",
+    "UMask=0077",
+)
+
 _UNIT_SECONDS = 20.0
 _NFT_SECONDS = 20.0
 _NOT_FOUND = 127
@@ -70,10 +102,11 @@ class Keeper:
     def start(self) -> None:
         """Starts it unless it runs."""
         program = self._write("keeper.py", inspect.getsource(keeper_program))
-        options = ["--quiet", "--collect", "--no-block", "--property=Restart=on-failure", "--property=RestartSec=1"]
+        properties = [f"--property={each}" for each in ("Restart=on-failure", "RestartSec=1", *HARDENING)]
         about = "--description=Keeps the rules of drained Prefect API servers in force"
-        argv = ["systemd-run", f"--unit={UNIT}", about, *options, sys.executable or "/usr/bin/python3", str(program), str(self._folder)]
-        ended = self._command([*argv, self._metrics], _UNIT_SECONDS)
+        argv = ["systemd-run", f"--unit={UNIT}", about, "--quiet", "--collect", "--no-block", *properties]
+        keeper = [sys.executable or "/usr/bin/python3", str(program), str(self._folder), self._metrics]
+        ended = self._command([*argv, *keeper], _UNIT_SECONDS)
         if ended.rc and self._command(["systemctl", "is-active", "--quiet", UNIT], _UNIT_SECONDS).rc:
             self.problem = ended.tail(1)
 
@@ -209,15 +242,20 @@ def wait_for_quiet(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
     interval: float = 0.05,
+    settle: float = 0.0,
 ) -> Drained:
-    """Waits until no request is in flight, seen twice in a row, for at most ``timeout`` seconds. New connections are rejected already."""
+    """Waits until no request is in flight, seen twice in a row, for at most ``timeout`` seconds. New connections are rejected already.
+
+    It has to stay so for ``settle`` seconds, for a server whose connections are encrypted: the first bytes that it sends answer no request.
+    """
     begun = clock()
-    quiet = 0
+    quiet, since = 0, 0.0
     while True:
         found = read(port)
         in_flight = sum(each.in_flight() for each in found)
-        quiet = 0 if in_flight else quiet + 1
         elapsed = clock() - begun
-        if quiet > 1 or elapsed >= timeout:
+        since = since if quiet else elapsed
+        quiet = 0 if in_flight else quiet + 1
+        if (quiet > 1 and elapsed - since >= settle) or elapsed >= timeout:
             return Drained(in_flight, len(found) - in_flight, elapsed)
         sleep(min(interval, max(timeout - elapsed, 0.0)))

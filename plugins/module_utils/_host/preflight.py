@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import lacking
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError, reach
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NO_FILES, Deadline, NetError, reach, wants_tls
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import Redis, RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import version_number
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import host_and_port
-from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres, refusal
+from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import (
+    NO_TLS,
+    Postgres,
+    PostgresError,
+    connect_postgres,
+    refusal,
+)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Run, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import Listener, Owner, conflicts, owner
 
@@ -38,6 +44,8 @@ print('.'.join(map(str, sys.version_info[:3])), *missing)
 """
 _DEBIAN_MODULES = "/usr/lib/python3/dist-packages"
 _GIGABYTE = 10**9
+_TLS_VARIABLES = {"postgresql": "prefect_database_tls", "redis": "prefect_redis_tls"}
+_NO_ENTRY = "28000"
 _LIBRARIES = {"postgresql": ["asyncpg"], "redis": ["redis"], "tcp": []}
 
 _POSTGRES_QUESTIONS = """
@@ -242,13 +250,10 @@ class Connector:
             ask = self._tcp  # a bare host: the login is tried once it has a release
         try:
             return [f"{subject} {problem}." for problem in ask(wanted, where)]
-        except NetError as error:
-            remedy = " Check its address, that it runs, and the firewalls between it and this host." if _unreachable(error) else ""
-            return [f"{subject} {error}.{remedy}"]
-        except PostgresError as error:
-            return [f"{subject} {refusal(wanted, error)}.{_remedy(error)}"]
-        except RedisError as error:
-            return [f"{subject} {_redis_refusal(wanted, error)}."]
+        except (NetError, PostgresError, RedisError) as error:
+            failed = error
+        # Out of the handler: the cause of this would otherwise be taken for that of a further question.
+        return [f"{subject} {_explained(wanted, failed)}"]
 
     def _tcp(self, wanted: Mapping[str, Any], where: str) -> list[str]:
         reach(wanted["host"], wanted["port"], Deadline(wanted["timeout"]))
@@ -384,8 +389,74 @@ def _unreachable(error: NetError) -> bool:
     return str(error).startswith(("refused", "did not answer within", "cannot be reached"))
 
 
-def _remedy(error: PostgresError) -> str:
-    return " Check prefect_database_user and prefect_database_password." if error.code == "28P01" else ""
+def _explained(wanted: Mapping[str, Any], error: NetError | PostgresError | RedisError) -> str:
+    if isinstance(error, PostgresError):
+        return _postgres_refusal(wanted, error)
+    if isinstance(error, RedisError):
+        return f"{_redis_refusal(wanted, error)}."
+    return _net_problem(wanted, error)
+
+
+def _net_problem(wanted: Mapping[str, Any], error: NetError) -> str:
+    variable = _TLS_VARIABLES.get(wanted["kind"], "")
+    tls = wanted.get("tls") or {}
+    if _untrusted(error):
+        trusted = f"those of {tls['ca_file']}" if tls.get("ca_file") else "those of the system"
+        return f"{str(error).rstrip('.')}. The authorities that are trusted are {trusted} ({variable}.ca_file)."
+    if str(error).startswith(NO_FILES):
+        return f"{error}. The files of {variable} have to be on this host, and readable."
+    # A Redis that is spoken to in the wrong way hangs up; one without TLS says nothing at all.
+    puzzling = wanted["kind"] == "redis" and not str(error).startswith(("refused", "cannot be reached"))
+    silent = str(error).startswith("did not answer within")
+    if str(error) == NO_TLS or (puzzling and wants_tls(tls) and _plain_redis(wanted)):
+        return f"{NO_TLS}. Turn it on there, or set {variable}: {{enabled: false}} to ask for plain text."
+    if puzzling and not silent and not wants_tls(tls) and _speaks_tls(connect_redis, wanted):
+        return _only_tls(wanted)
+    remedy = " Check its address, that it runs, and the firewalls between it and this host." if _unreachable(error) else ""
+    return f"{error}.{remedy}"
+
+
+def _postgres_refusal(wanted: Mapping[str, Any], error: PostgresError) -> str:
+    if error.code == _NO_ENTRY and not wants_tls(wanted.get("tls") or {}) and _speaks_tls(connect_postgres, wanted):
+        return _only_tls(wanted, f", if any from this host ({error})")
+    remedy = " Check prefect_database_user and prefect_database_password." if error.code == "28P01" else ""
+    return f"{refusal(wanted, error)}.{remedy}"
+
+
+def _only_tls(wanted: Mapping[str, Any], more: str = "") -> str:
+    return (
+        f"takes encrypted connections only{more}. Set {_TLS_VARIABLES[wanted['kind']]}: {{enabled: true}}, with ca_file where its"
+        " certificate is not from an authority that the system knows."
+    )
+
+
+def _speaks_tls(connect: Callable[..., Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a server that refused plain text answers over TLS. A certificate that is not trusted is an answer, too."""
+    try:
+        connect({**wanted, "tls": {"enabled": True}}, wanted["timeout"]).close()
+    except NetError as error:
+        return _untrusted(error)
+    except PostgresError as error:
+        return error.code != _NO_ENTRY
+    except RedisError:
+        return True
+    return True
+
+
+def _plain_redis(wanted: Mapping[str, Any]) -> bool:
+    """Whether a Redis that did not take TLS answers in plain text. It is sent no password."""
+    try:
+        with connect_redis({"host": wanted["host"], "port": wanted["port"]}, wanted["timeout"]) as redis:
+            redis.call("PING")
+    except NetError:
+        return False
+    except RedisError:
+        return True
+    return True
+
+
+def _untrusted(error: NetError) -> bool:
+    return str(error).startswith("has a certificate")
 
 
 def _redis_refusal(wanted: Mapping[str, Any], error: RedisError) -> str:

@@ -69,7 +69,7 @@ def _trusted_proxies(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"{name} is not a list. Give the addresses or networks of the proxies, such as [10.0.0.5, 'fd00::/64']."
         return
     for value in map(text, values):
-        problem = _address_problem(value)
+        problem = address_problem(value)
         if problem:
             yield f"{name} holds {value!r}, {problem}."
         elif ipaddress.ip_network(value).prefixlen == 0:
@@ -79,7 +79,7 @@ def _trusted_proxies(data: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _address_problem(value: str) -> str:
+def address_problem(value: str) -> str:
     """What is wrong with an address or a network; nothing if it is one."""
     try:
         ipaddress.ip_network(value)
@@ -101,7 +101,7 @@ def _forwarded_allow_ips(data: Mapping[str, Any]) -> Iterator[str]:
     name = "prefect_api_forwarded_allow_ips"
     balancers = {text(each) for each in data.get("balancers") or []}
     for value in map(text, data["forwarded_allow_ips"]):
-        problem = "" if value == "*" else _address_problem(value)
+        problem = "" if value == "*" else address_problem(value)
         if problem and value not in balancers:
             yield f"{name} holds {value!r}, {problem}."
         elif problem and data.get("https"):

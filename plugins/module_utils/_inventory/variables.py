@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.forms import form_problems, settings_problems
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.names import nearest_slip
 
 _WHOLE = re.compile(r"-?[0-9]+\Z")
@@ -123,17 +124,22 @@ def _problems(name: str, option: Mapping[str, Any], value: Any) -> Iterator[str]
         if "default" in option and option["default"] is not None:
             yield f"{name} is empty. Leave it out, or set it to {_wanted(kind, option)}."
         return
+    if value is False and "off" in (option.get("choices") or []):  # what YAML makes of the word
+        return
     matches, _words = _TYPES[kind]
     if not matches(value):
         quote = " Put it in quotes." if isinstance(value, (bool, float)) and kind in ("str", "path") else ""
         yield f"{name} must be {_wanted(kind, option)}{_not(name, option, value)}.{quote}"
-    elif option.get("choices") and text(value) not in map(text, option["choices"]):
+    elif option.get("choices") and kind != "list" and text(value) not in map(text, option["choices"]):
         yield f"{name} must be one of {', '.join(map(text, option['choices']))}{_not(name, option, value)}."
     elif kind == "int" and name.endswith("_port") and not _possible_port(option, int(text(value))):
         yield f"{name} must be a TCP port, 1 to 65535{_not(name, option, value)}."
     elif kind in ("int", "float") and float(text(value)) < 0:
         yield f"{name} must be 0 or more{_not(name, option, value)}."
+    elif kind in ("str", "path"):
+        yield from form_problems(name, value)
     elif kind == "dict":
+        yield from settings_problems(name, value)
         yield from _within_dict(name, option, value)
     elif kind == "list":
         for position, each in enumerate(value):

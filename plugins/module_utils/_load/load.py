@@ -24,7 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._load.pages import Browser, Views
-from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import Answer, Connection, FailedError, Target, Websocket
+from ansible_collections.selfhosted.prefect.plugins.module_utils._load.wire import (
+    Answer,
+    Connection,
+    FailedError,
+    Target,
+    Websocket,
+    keep_token,
+)
 
 KINDS = ("variables", "flows", "variables", "flows", "task_runs")
 REPEATABLE = ("flow_runs", "task_runs")
@@ -406,6 +413,17 @@ async def announce(ready_file: Path, tally: Tally) -> None:
 
 async def load(options: Options) -> dict[str, Any]:
     """Run it all and return the report. Raises FailedError if what the load needs could not be made."""
+    begun = asyncio.Event()
+    token = asyncio.create_task(keep_token(options.target, options.timeout, begun))
+    await begun.wait()
+    try:
+        return await _load(options)
+    finally:
+        token.cancel()
+        await asyncio.gather(token, return_exceptions=True)
+
+
+async def _load(options: Options) -> dict[str, Any]:
     run = secrets.token_hex(4)
     flow = await parent(options, run)
     stop = asyncio.Event()

@@ -14,8 +14,9 @@ import json
 import select
 import ssl
 import time
+import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ except ImportError:  # the module prefect_load says so
 LIBRARIES = ("h11", "websockets")
 MAX_HEAD = 1 << 20
 CHUNK = 1 << 16
+RENEW_SECONDS = 30.0  # after so long a new token is got, whatever lifetime the server gives it
 
 
 class FailedError(Exception):
@@ -46,6 +48,8 @@ class Target:
     base: str
     auth: str = ""
     tls: ssl.SSLContext | None = None
+    token: dict[str, str] = field(default_factory=dict, compare=False)
+    """Headers that an API with CSRF protection wants with every write; see :func:`keep_token`."""
 
     @classmethod
     def parse(cls, url: str, auth: str = "", ca_file: str = "") -> Target:
@@ -68,7 +72,7 @@ class Target:
     def headers(self) -> list[tuple[str, str]]:
         """Those of every request."""
         login = "Basic " + base64.b64encode(self.auth.encode()).decode()
-        return [("Host", self.authority), *([("Authorization", login)] if self.auth else [])]
+        return [("Host", self.authority), *([("Authorization", login)] if self.auth else []), *self.token.items()]
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,21 @@ class Link:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self._received = 0
 
-    def is_over(self) -> bool:
-        """Whether an idle connection is over. Nothing is expected on one, so anything to be read is its end."""
-        if self._reader.at_eof() or self._writer.transport.is_closing():
+    async def is_over(self) -> bool:
+        """Whether an idle connection is over. Nothing is expected on one, so anything to be read is its end, unless it is TLS's own."""
+        if self._has_ended():
             return True
-        return bool(select.select([self._writer.get_extra_info("socket").fileno()], [], [], 0)[0])
+        if not select.select([self._writer.get_extra_info("socket").fileno()], [], [], 0)[0]:
+            return False
+        if not self._writer.get_extra_info("ssl_object"):
+            return True
+        # Tickets for later sessions, or the end: in its second turn the loop has read what there is.
+        for _turn in range(2):
+            await asyncio.sleep(0)
+        return self._has_ended()
+
+    def _has_ended(self) -> bool:
+        return self._reader.at_eof() or self._writer.transport.is_closing()
 
     async def exchange(self, request: Any, body: bytes) -> Answer:
         """Send a request and read its answer. Raises FailedError if there was no complete answer."""
@@ -179,7 +193,7 @@ class Connection:
         return await (await self._open()).exchange(request, body)
 
     async def _open(self) -> Link:
-        if self._link and not self._link.is_over():
+        if self._link and not await self._link.is_over():
             self.used = f"kept open, idle for {time.monotonic() - self._last:.3f} s"
             return self._link
         self.close()
@@ -194,6 +208,39 @@ class Connection:
             raise FailedError(f"no connection: {error}") from None
         self.opened += 1
         return self._link
+
+
+async def get_token(target: Target, timeout: float) -> bool:
+    """Get what writes need where the API's CSRF protection is on. False if it is off.
+
+    Each time it is another client's, so that requests under way keep theirs. Raises FailedError if the API does not say.
+    """
+    connection = Connection(target, timeout)
+    name = str(uuid.uuid4())
+    try:
+        answer = await connection.ask("GET", f"/csrf-token?client={name}")
+    finally:
+        connection.close()
+    if answer.status in (404, 422):
+        return False
+    content = answer.json()
+    if answer.status != 200 or not isinstance(content, dict) or "token" not in content:
+        raise FailedError(answer.summary())
+    target.token.update({"Prefect-Csrf-Token": content["token"], "Prefect-Csrf-Client": name})
+    return True
+
+
+async def keep_token(target: Target, timeout: float, begun: asyncio.Event) -> None:
+    """See that there is always a token where the API wants one, until cancelled. `begun` is set when that is known, or could not be."""
+    wanted = True
+    while wanted:
+        try:
+            wanted = await get_token(target, timeout)
+        except FailedError:
+            wanted = True
+        begun.set()
+        if wanted:
+            await asyncio.sleep(RENEW_SECONDS)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redact import redact
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, Run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.bill import write_bill
 from ansible_collections.selfhosted.prefect.plugins.module_utils._release.index import Index, PackageIndexError, index_url
 from ansible_collections.selfhosted.prefect.plugins.module_utils._release.lock import pinned_version
 
@@ -182,10 +183,12 @@ class Builder:
         if self._plan.requirements:
             self._install_requirements(uv, release, options)
             self._prove(release, _IMPORT_WORKER)
+            write_bill(release, self._plan.path.name)
         else:
             self._install_lock(uv, release, options)
             extras = "".join(imports for name, imports in _EXTRAS.items() if pinned_version(self._plan.lock, name))
             self._prove(release, extras + _IMPORT)
+            write_bill(release, self._plan.path.name, self._plan.lock)
         return release
 
     def _install_lock(self, uv: str, release: Path, options: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -74,9 +74,10 @@ PLOTS: Sequence[Plot] = (
 )
 
 
-def history(url: str, auth_string: str, seconds: float, timeout: float, *, ask: Fetch = fetch, now: float | None = None) -> dict[str, Any]:
+def history(prometheus: Request, seconds: float, timeout: float, *, ask: Fetch = fetch, now: float | None = None) -> dict[str, Any]:
     """The plots: for each its ``title``, ``unit`` and ``series``, each with a ``label`` and ``points`` ([seconds since the epoch, value]).
 
+    ``prometheus`` is a request to its address, after which all others are made.
     ``problem`` says why there is none, or what is missing; it is empty otherwise.
     """
     end = math.floor(time.time() if now is None else now)
@@ -87,14 +88,14 @@ def history(url: str, auth_string: str, seconds: float, timeout: float, *, ask: 
             series = [
                 each
                 for name, query in plot.queries.items()
-                for each in _series(ask, Request(_url(url, query, end - seconds, end, step), auth_string=auth_string), name, timeout)
+                for each in _series(ask, replace(prometheus, url=_url(prometheus.url, query, end - seconds, end, step)), name, timeout)
             ]
             found["plots"].append({"title": plot.title, "unit": plot.unit, "series": series[:_MOST_SERIES]})
     except (NetError, ValueError) as error:
-        found["problem"] = f"Prometheus at {url} {error}"
+        found["problem"] = f"Prometheus at {prometheus.url} {error}"
         return found
     if not any(plot["series"] for plot in found["plots"]):
-        found["problem"] = f"Prometheus at {url} has nothing of the deployment"
+        found["problem"] = f"Prometheus at {prometheus.url} has nothing of the deployment"
     return found
 
 

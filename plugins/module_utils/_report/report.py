@@ -18,10 +18,12 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
     """The report of what a playbook has gathered.
 
     ``hosts`` is a list of ``[name, answer, ...]`` with what :mod:`prefect_unit_info` answered there; an answer of a host that was
-    not asked is empty. ``schema`` is what :mod:`prefect_migration` found. Everything else is taken as it is.
+    not asked is empty. ``releases`` has the same of :mod:`prefect_release_info`, and ``certificates`` of :mod:`prefect_certificate_info`.
+    ``schema`` is what :mod:`prefect_migration` found. Everything else is taken as it is.
     """
     hosts = [(str(name), answers) for name, *answers in gathered.get("hosts", [])]
     schema = gathered.get("schema") or {}
+    releases = [{**answer, "host": str(name)} for name, answer in gathered.get("releases", []) if answer.get("release")]
     drained = {f"{name}:{port}" for name, answers in hosts for answer in answers for port in answer.get("drained", [])}
     report = {
         **{key: value for key, value in gathered.items() if key != "hosts"},
@@ -33,6 +35,12 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
             for unit in answer.get("units", [])
         ],
         "servers": [{**server, "drained": server["name"] in drained} for server in gathered.get("servers", [])],
+        "releases": releases,
+        "certificates": [
+            {**each, "host": str(name), "name": key}
+            for name, answer in gathered.get("certificates", [])
+            for key, each in sorted(answer.get("certificates", {}).items())
+        ],
         "unreachable": [name for name, answers in hosts if any(answer.get("unreachable") for answer in answers)],
     }
     return {**report, "problems": problems(report)}
@@ -44,6 +52,9 @@ def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> st
     processes = [_process(unit, now()) for unit in report.get("processes", [])]
     if processes:
         parts.append(columns(("PROCESS", "HOST", "STATE", "RUNNING FOR", "RESTARTS", "MEMORY", "AT BOOT", "SETTINGS"), processes))
+    releases = [_release(release) for release in report.get("releases", [])]
+    if releases:
+        parts.append(columns(("RELEASE", "HOST", "PROVED", "PACKAGES", "FILES"), releases))
     servers = [_server(server) for server in report.get("servers", [])]
     if servers:
         parts.append(columns(("SERVER", "URL", "LIVE", "READY", "IN SERVICE", "VERSION", "READY IN"), servers))
@@ -85,9 +96,10 @@ def _head(report: Mapping[str, Any]) -> str:
     pending = len(schema.get("pending", []))
     standing = f"{pending} revisions behind the release" if pending else "the release's head"
     problems = list(report.get("problems", []))
-    off = switched_off(report)
+    off, ends = switched_off(report), first_to_end(report)
     lines = [f"Prefect {report.get('version', '?')} at {report.get('url', '?')}, schema {revision} ({standing})"]
     lines += [f"  {off}"] if off else []
+    lines += [f"  {ends}"] if ends else []
     lines += [f"  PROBLEM: {problem}" for problem in problems] or ["  no problem found"]
     return "\n".join(lines)
 
@@ -96,6 +108,35 @@ def switched_off(report: Mapping[str, Any]) -> str:
     """What the settings switch off; empty for nothing."""
     names = [str(name) for name in report.get("switched_off", [])]
     return f"switched off by prefect_settings: {', '.join(names)}" if names else ""
+
+
+def first_to_end(report: Mapping[str, Any]) -> str:
+    """Which certificate of which host ends first; empty where none is known."""
+    known = [each for each in report.get("certificates", []) if each["expires"]]
+    if not known:
+        return ""
+    first = min(known, key=lambda each: int(each["expires"]))
+    return f"certificates: {len(known)}; {_certificate(first)} ends first, in {first['days_left']} days ({first['not_after'][:10]})"
+
+
+def _certificate(each: Mapping[str, Any]) -> str:
+    return f"{each['name']} on {each['host']}"
+
+
+def _certificate_problems(report: Mapping[str, Any]) -> list[str]:
+    late = int(report.get("renew_days") or 0) / 2
+    found = [f"{each['host']}: {each['problem']}" for each in report.get("certificates", []) if each["problem"]]
+    return found + [
+        f"the certificate {_certificate(each)} ends in {each['days_left']} days ({each['path']}); {_renewal(each)}"
+        for each in report.get("certificates", [])
+        if each["expires"] and not each["problem"] and each["days_left"] < late
+    ]
+
+
+def _renewal(certificate: Mapping[str, Any]) -> str:
+    if certificate["name"] == "ca":
+        return "replace the authority (docs/certificates.md)"
+    return "run site.yml" if certificate["due"] else "put a new one there, and run site.yml"
 
 
 def _process(unit: Mapping[str, Any], now: float) -> tuple[str, ...]:
@@ -110,6 +151,22 @@ def _process(unit: Mapping[str, Any], now: float) -> tuple[str, ...]:
         "yes" if unit["enabled"] else "NO",
         "OLDER" if unit["stale"] else "current",
     )
+
+
+def _release(release: Mapping[str, Any]) -> tuple[str, ...]:
+    return (release["release"], release["host"], proved(release), str(release.get("packages", "-")), files(release))
+
+
+def proved(release: Mapping[str, Any]) -> str:
+    """Whether servers were started from its lock file before it came to the collection."""
+    return "-" if "proved" not in release else "yes" if release["proved"] else "no"
+
+
+def files(release: Mapping[str, Any]) -> str:
+    """Whether the files are those that were installed."""
+    if not release.get("recorded"):
+        return "not known"
+    return "ALTERED" if release["altered"] else "as installed"
 
 
 def _server(server: Mapping[str, Any]) -> tuple[str, ...]:
@@ -157,6 +214,12 @@ def problems(report: Mapping[str, Any]) -> list[str]:
             found.append(f"{where} does not start at boot")
         if unit.get("drained"):
             found.append(f"{where} is drained: balancers get nothing through to it; site.yml puts it back when it is healthy")
+    for release in report.get("releases", []):
+        what = f"the release {release['release']} on {release['host']}"
+        if release.get("problem"):
+            found.append(f"{what} {release['problem']}")
+        elif release["altered"]:
+            found.append(f"{what} is not as it was installed: {', '.join(release['altered'])}; remove its folder and run site.yml")
     found += [f"{server['name']}: {server['problem']}" for server in report.get("servers", []) if server["problem"]]
     found += [
         f"{server['name']} runs {server['version']}, not {report['version']}"
@@ -174,6 +237,7 @@ def problems(report: Mapping[str, Any]) -> list[str]:
         for worker in report.get("workers", [])
         if not worker["online"]
     ]
+    found += _certificate_problems(report)
     pending = len(report.get("schema", {}).get("pending", []))
     if pending:
         found.append(f"the schema is {pending} revisions behind the release; run site.yml")

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Fetch, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Fetch, Request, fetch, with_token
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import Redis, RedisError, connect_redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import Postgres, PostgresError, connect_postgres
@@ -24,16 +25,39 @@ SELECT current_setting('server_version'), current_setting('max_connections'),
 """
 
 
-def server_report(name: str, url: str, auth_string: str, timeout: float, ask: Fetch = fetch) -> Report:
+@dataclass(frozen=True)
+class Api:
+    """Where an API is, as the module has been told. ``ca_file`` are the authorities to trust, the system's own without it."""
+
+    url: str
+    auth_string: str = ""
+    ca_file: str = ""
+    timeout: float = 5.0
+    ask: Fetch = fetch
+
+    def get(self, path: str, body: Any = None, auth_string: str = "") -> Any:
+        """The answer's value, to a POST if there is a body. Raises NetError unless it is one with status 200."""
+        url = self.url + path
+        tls = {"ca_file": self.ca_file} if self.ca_file else None
+        try:
+            answer = with_token(self.url, self.ask)(Request(url, "GET" if body is None else "POST", auth_string, body, tls), self.timeout)
+        except NetError as error:
+            raise NetError(f"{url} {error}") from error
+        if answer.status != 200:
+            raise NetError(f"{url} answered {answer.summary()}")
+        return answer.json()
+
+
+def server_report(name: str, api: Api) -> Report:
     """An API server, or the balancer: ``live``, ``ready``, ``version``, ``milliseconds`` to be ready, ``problem`` (empty for none)."""
-    report: Report = {"name": name, "url": url, "live": False, "ready": False, "version": "", "milliseconds": 0, "problem": ""}
+    report: Report = {"name": name, "url": api.url, "live": False, "ready": False, "version": "", "milliseconds": 0, "problem": ""}
     try:
-        report["live"] = _asked(ask, f"{url}/health", "", timeout) is True
+        report["live"] = api.get("/health") is True
         start = time.monotonic()
-        _asked(ask, f"{url}/ready", "", timeout)
+        api.get("/ready")
         report["milliseconds"] = round((time.monotonic() - start) * 1000)
         report["ready"] = True
-        report["version"] = str(_asked(ask, f"{url}/admin/version", auth_string, timeout))
+        report["version"] = str(api.get("/admin/version", auth_string=api.auth_string))
     except (NetError, ValueError) as error:
         report["problem"] = str(error)
     return report
@@ -88,15 +112,15 @@ def redis_report(parts: Mapping[str, Any], timeout: float, connect: Callable[...
     return report
 
 
-def worker_reports(names: Iterable[str], url: str, auth_string: str, timeout: float, ask: Fetch = fetch) -> list[Report]:
+def worker_reports(names: Iterable[str], api: Api) -> list[Report]:
     """The workers that are wanted, each POOL/NAME: ``name``, ``pool``, whether it is ``online``, ``problem`` when that is unknown."""
     wanted = [name.rpartition("/") for name in names]
     online: dict[str, set[str]] = {}
     problems: dict[str, str] = {}
     for pool in dict.fromkeys(pool for pool, _slash, _name in wanted):
-        path = f"{url}/work_pools/{quote(pool, safe='')}/workers/filter"
+        path = f"/work_pools/{quote(pool, safe='')}/workers/filter"
         try:
-            answer = _asked(ask, path, auth_string, timeout, {"workers": {"status": {"any_": ["ONLINE"]}}})
+            answer = api.get(path, {"workers": {"status": {"any_": ["ONLINE"]}}}, api.auth_string)
             online[pool] = {each["name"] for each in answer or []}
         except (NetError, ValueError) as error:
             problems[pool] = str(error)
@@ -104,16 +128,6 @@ def worker_reports(names: Iterable[str], url: str, auth_string: str, timeout: fl
         {"name": name, "pool": pool, "online": name in online.get(pool, ()), "problem": problems.get(pool, "")}
         for pool, _slash, name in wanted
     ]
-
-
-def _asked(ask: Fetch, url: str, auth_string: str, timeout: float, body: Any = None) -> Any:
-    try:
-        answer = ask(Request(url, "GET" if body is None else "POST", auth_string, body), timeout)
-    except NetError as error:
-        raise NetError(f"{url} {error}") from error
-    if answer.status != 200:
-        raise NetError(f"{url} answered {answer.summary()}")
-    return answer.json()
 
 
 def _int(value: object) -> int:

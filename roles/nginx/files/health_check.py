@@ -23,6 +23,7 @@ import json
 import pwd
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -49,6 +50,8 @@ class Options:
     timeout: float = 1.0
     failures: int = 3
     path: str = "/api/health"
+    tls: ssl.SSLContext | None = None
+    tls_name: str = ""
     metrics: Path | None = None
     follow: Path | None = None
 
@@ -265,13 +268,17 @@ def metrics(servers: Sequence[Server], firewall: Firewall, now: float) -> str:
     return "\n".join([*lines, ""])
 
 
-async def answers(host: str, port: int, path: str, timeout: float) -> bool:
-    """Whether a server says anything at all within the time; a refusal is an answer, too."""
+async def answers(host: str, port: int, options: Options) -> bool:
+    """Whether a server says anything at all within the time; a refusal is an answer, too.
+
+    So is a certificate that is not trusted: nginx verifies it by itself, and says so. A process that is frozen does not even shake hands.
+    """
     writer = None
+    name = (options.tls_name or host) if options.tls else None
     try:
-        async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(host, port)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        async with asyncio.timeout(options.timeout):
+            reader, writer = await asyncio.open_connection(host, port, ssl=options.tls, server_hostname=name)
+            writer.write(f"GET {options.path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
             await reader.read(1)
             return True
     except TimeoutError:
@@ -280,7 +287,8 @@ async def answers(host: str, port: int, path: str, timeout: float) -> bool:
         return True
     finally:
         if writer:
-            writer.close()
+            # A frozen server would not take part in an orderly end, which takes half a minute to give up.
+            writer.transport.abort()
 
 
 def left_out(servers: Sequence[Server]) -> list[Server]:
@@ -312,7 +320,7 @@ async def watch(options: Options, firewall: Firewall, stop: asyncio.Event, told:
             if alone and options.follow and options.follow.exists():
                 print(f"{options.follow} is there: beginning anew", flush=True)
                 return
-            asked = [answers(server.host, server.port, options.path, options.timeout) for server in servers]
+            asked = [answers(server.host, server.port, options) for server in servers]
             for server, answered in zip(servers, await asyncio.gather(*asked), strict=True):
                 server.saw(answered, options.failures)
             firewall.refuse(await addresses(left_out(servers)))
@@ -344,6 +352,8 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--failures", type=int, default=3, help="how many times in a row it has to be silent, or not (3)")
     parser.add_argument("--metrics", type=Path, help="a file for a node exporter's textfile collector")
     parser.add_argument("--follow", type=Path, help="end when this path appears, so that the unit begins anew")
+    parser.add_argument("--ca-file", type=Path, help="speak TLS with the servers, whose certificates are from these authorities")
+    parser.add_argument("--tls-name", default="", help="the name that their certificates have in common (that of each server)")
     given = parser.parse_args(arguments)
     servers = []
     for text in given.servers:
@@ -351,7 +361,17 @@ def parse(arguments: Sequence[str]) -> Options:
         if not colon or not port.isdigit():
             parser.error(f"{text} is not HOST:PORT")
         servers.append((host.strip("[]"), int(port)))
-    return Options(tuple(servers), given.user, given.interval, given.timeout, given.failures, metrics=given.metrics, follow=given.follow)
+    return Options(
+        tuple(servers),
+        given.user,
+        given.interval,
+        given.timeout,
+        given.failures,
+        tls=ssl.create_default_context(cafile=given.ca_file) if given.ca_file else None,
+        tls_name=given.tls_name,
+        metrics=given.metrics,
+        follow=given.follow,
+    )
 
 
 async def serve(options: Options, firewall: Firewall) -> int:

@@ -7,13 +7,13 @@ They are imported where they are used: a command loads only those that it needs.
 from __future__ import annotations
 
 import ssl
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
-from selfhosted_prefect.settings import Settings
-
-TRUE = ("true", "1")
+from selfhosted_prefect.settings import TRUE, Settings
 
 Command = Callable[..., Awaitable[Any]]
 """Sends a command to one database of Redis; a reply is what Redis sent, decoded."""
@@ -38,14 +38,36 @@ class Channel(Protocol):
         """Raises TimeoutError when nothing has come by then, and an error of the connection when nothing will."""
 
 
+def trusting(ca_file: str, certificate: str = "", key: str = "") -> ssl.SSLContext:
+    """TLS of a client that trusts these authorities, or those of the system, and may have a certificate of its own."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+        if certificate:
+            context.load_cert_chain(certificate, key or None)
+    except OSError as error:
+        # The library says "No such file or directory", and not of which.
+        names = ", ".join(name for name in (ca_file, certificate, key) if name)
+        raise OSError(f"{names} cannot be loaded: {error}") from error
+    return context
+
+
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
     """TLS to the database as Prefect would do it; None for none."""
     if settings.tls("ENABLED").lower() not in TRUE:
         return None
-    context = ssl.create_default_context(cafile=settings.tls("CA_FILE") or None)
-    if certificate := settings.tls("CERT_FILE"):
-        context.load_cert_chain(certificate, settings.tls("KEY_FILE") or None)
+    context = trusting(settings.tls("CA_FILE"), settings.tls("CERT_FILE"), settings.tls("KEY_FILE"))
     context.check_hostname = settings.tls("CHECK_HOSTNAME", "true").lower() in TRUE
+    return context
+
+
+def redis_tls_context(url: str) -> ssl.SSLContext | None:
+    """TLS to Redis as redis-py does it for this URL; None for none."""
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return None
+    given = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    context = trusting(*(given.get(name, "") for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")))
+    context.check_hostname = given.get("ssl_check_hostname", "true").lower() in TRUE
     return context
 
 
@@ -114,15 +136,27 @@ def server_information(redis: Redis) -> dict[str, str]:
     return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
-def http_requests(base_url: str, timeout: float) -> Request:
-    """Requests to a server of this host: each on a connection of its own, and never through a proxy that the environment names."""
+def http_requests(base_url: str, timeout: float, tls: ssl.SSLContext | None = None, *, csrf: bool = False) -> Request:
+    """Requests to a server of this host: each on a connection of its own, and never through a proxy that the environment names.
+
+    With ``csrf``, one that changes something carries a token, which any of the servers has given.
+    """
     import httpx
 
-    client = httpx.Client(base_url=base_url, timeout=timeout, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+    limits = httpx.Limits(max_keepalive_connections=0)
+    client = httpx.Client(base_url=base_url, timeout=timeout, trust_env=False, limits=limits, verify=tls or True)
+    name = str(uuid.uuid4())
+
+    def token(headers: Mapping[str, str]) -> dict[str, str]:
+        answer = client.get("/csrf-token", params={"client": name}, headers=headers)
+        # A server that gives none, since it was started without, asks for none.
+        return {"Prefect-Csrf-Client": name, "Prefect-Csrf-Token": answer.json()["token"]} if answer.is_success else {}
 
     def request(method: str, path: str, *, json: object = None, headers: Mapping[str, str] | None = None) -> int:
+        given = dict(headers or {})
         try:
-            return int(client.request(method, path, json=json, headers=headers).status_code)
+            proof = token(given) if csrf and method != "GET" else {}
+            return int(client.request(method, path, json=json, headers=given | proof).status_code)
         except httpx.HTTPError as error:
             raise ConnectionError(str(error) or type(error).__name__) from error
 
@@ -130,14 +164,14 @@ def http_requests(base_url: str, timeout: float) -> Request:
 
 
 @contextmanager
-def open_websocket(url: str, timeout: float) -> Iterator[Channel]:
+def open_websocket(url: str, timeout: float, tls: ssl.SSLContext | None = None) -> Iterator[Channel]:
     """A websocket of Prefect's. Raises ConnectionError when it cannot be opened or is closed while it is used."""
     from websockets.exceptions import WebSocketException
     from websockets.sync.client import connect
     from websockets.typing import Subprotocol
 
     try:
-        with connect(url, subprotocols=[Subprotocol("prefect")], proxy=None, open_timeout=timeout, close_timeout=1) as connection:
+        with connect(url, ssl=tls, subprotocols=[Subprotocol("prefect")], proxy=None, open_timeout=timeout, close_timeout=1) as connection:
             yield connection
     except WebSocketException as error:
         raise ConnectionError(str(error) or type(error).__name__) from error

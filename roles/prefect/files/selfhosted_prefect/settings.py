@@ -18,6 +18,8 @@ EVENTS = "events"
 DATABASE_LOGIN = tuple(f"{DATABASE}{part}" for part in ("HOST", "PASSWORD", "USER", "NAME"))
 """What a process needs to log in to PostgreSQL, as it needs DOCKET_URL for Redis."""
 MASK = "********"
+TRUE = ("true", "1", "yes", "y", "on", "t")
+"""What Prefect takes for true, in small letters."""
 
 
 class MissingSettingError(Exception):
@@ -79,6 +81,21 @@ class Settings:
     @property
     def api_base_path(self) -> str:
         return self.environment.get("PREFECT_SERVER_API_BASE_PATH", "/api")
+
+    @property
+    def api_url(self) -> str:
+        """Where clients reach the API: the balancer."""
+        return self.environment.get("PREFECT_API_URL", "")
+
+    @property
+    def api_ca_file(self) -> str:
+        """The authorities that the balancer's certificate is from; empty for those of the system."""
+        return self.environment.get("PREFECT_API_SSL_CERT_FILE", "")
+
+    @property
+    def csrf_protection(self) -> bool:
+        """Whether servers take no change without a token of theirs."""
+        return self.environment.get("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "").lower() in TRUE
 
     @property
     def api_auth(self) -> str:

@@ -62,6 +62,7 @@ def test_a_component_describes_itself(more: dict[str, Any], port: int) -> None:
                 {"port": 81, "units": ["web@81.service"], "what": "a worker", "setting": "web_ports"},
                 {"port": 82, "units": ["web@82.service"], "what": "a worker", "setting": "web_ports"},
             ],
+            "certificates": [],
             "disk": [],
             "files": ["/srv/here/*.conf"],
             "environment_files": [],

@@ -22,6 +22,7 @@ def lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     locks.mkdir()
     (locks / "3.8.8.txt").write_text(f"prefect==3.8.8{ENTRY}")
     (locks / "uv.json").write_text('{"version": "1", "wheels": {}}')
+    (locks / "proofs.json").write_text('{"3.7.8": {"lock": "5ba1"}, "3.8.8": {"lock": "5ba2"}}')
     monkeypatch.setattr(prefect_lock, "_LOCKS", locks)
 
     def run(version: str, **options: Any) -> Any:
@@ -40,6 +41,7 @@ def test_the_collections_own_lock(lookup: Any, tmp_path: Path) -> None:
     assert found["path"] == str(path)
     assert found["release"] == f"3.8.8-{hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
     assert found["uv"]["version"] == "1"
+    assert found["proved"] == ["5ba1", "5ba2"]
     assert lookup("3.8.8", problem=True) == ""
 
 

@@ -60,8 +60,21 @@ def test_a_variable_that_may_be_missing() -> None:
         "inventory_hostname": "lb1",
         "nginx_api_servers": [],
         "nginx_access_log": "/a",
-        "nginx_basic_auth_users": {},
+        "nginx_basic_auth_users": {"reader": "geheim"},
+        "nginx_login_rate": "10r/m",
+        "nginx_allowed_addresses": [],
+        "nginx_closed_paths": [],
+        "nginx_auth_request_url": "",
+        "nginx_auth_request_signin_url": "/oauth2/start",
+        "__nginx_own_addresses": [],
         "__nginx_agreed": {},
+        "common_nginx_tls": False,
+        "nginx_listen_port": 4200,
+        "nginx_redirect_port": 0,
+        "nginx_status_port": 0,
+        "nginx_api_tls_name": "prefect-api",
+        "nginx_tls_ciphers": ["A"],
+        "nginx_tls_hsts_max_age": 0,
     }
     assert problems({**more, "nginx_tls_certificate": "", "nginx_tls_certificate_key": ""}, "nginx")[0].startswith(
         "nginx on lb1 has no API"
@@ -71,7 +84,7 @@ def test_a_variable_that_may_be_missing() -> None:
 @pytest.mark.parametrize(
     ("name", "variables", "message"),
     [
-        ("strange", HOST, "there is no check strange; there are exporters, "),
+        ("strange", HOST, "there is no check strange; there are certificates, "),
         ("redis_host", {}, "the variable __redis_installed_version is not defined"),
         ("redis_host", {**HOST, "__redis_installed_version": template("{{ gone }}")}, "'gone' is undefined"),
     ],

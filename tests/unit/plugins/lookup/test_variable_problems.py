@@ -55,14 +55,14 @@ def test_wrong_types_within_dictionaries_and_lists() -> None:
     given = {
         "prefect_database_tls": {"enabled": "perhaps", "cafile": "/ca.pem"},
         "prefect_upgrade_backup_command": ["dump", ["--all"]],
-        "port": 5432,
-        "nginx_tls_protocols": [template("{{ port }}"), {}],
+        "newest": "TLSv1.3",
+        "nginx_tls_protocols": [template("{{ newest }}"), {}],
     }
     assert problems(given, "prefect", "nginx") == [
         "prefect_upgrade_backup_command[1] must be text, not a list.",
         "prefect_database_tls holds cafile, which means nothing there. It takes enabled, ca_file, cert_file, key_file, check_hostname.",
         "prefect_database_tls.enabled must be true or false, not 'perhaps'.",
-        "nginx_tls_protocols[1] must be text, not a dictionary.",
+        "nginx_tls_protocols[1] must be one of TLSv1.2, TLSv1.3, not a dictionary.",
     ]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._release.bill import BILL
 from ansible_collections.selfhosted.prefect.plugins.module_utils._release.build import Builder, BuildError, Host, Plan, Uv
 from ansible_collections.selfhosted.prefect.plugins.module_utils._release.index import Index, PackageIndexError
 
@@ -109,6 +110,7 @@ def test_build(plan: Plan) -> None:
     assert builder.present()
     assert names(plan.path.parent) == [".lock", "3.8.8-abc"], "nothing is left aside"
     assert (plan.path / "requirements.txt").read_text() == LOCK
+    assert json.loads((plan.path / BILL).read_text())["metadata"]["component"]["version"] == "3.8.8-abc"
     assert (plan.tools / "uv-1.2" / "uv").read_text() == "the program"
     assert (plan.tools / "uv-1.2" / "uv").stat().st_mode & 0o777 == 0o755
     _python, venv, sync, proof = machine.ran
@@ -214,6 +216,7 @@ def test_what_one_host_built_another_unpacks(plan: Plan, tmp_path: Path) -> None
     assert Builder(replace(other, programs={program: "print()"}), host(machine, unreachable)).build()
     assert (other.path / "bin" / "python").exists()
     assert (other.path / "requirements.txt").read_text() == LOCK
+    assert (other.path / BILL).read_text() == (plan.path / BILL).read_text()
     assert names(other.path.parent) == [".lock", "3.8.8-abc"], "nothing is left aside"
     assert names(other.tools) == ["watchdog-abc"], "what builds is not needed"
     # Python goes by a source's time to see whether its bytecode is of that source.

@@ -4,17 +4,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import drill, monitoring, nginx, postgres, prefect, redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import drill, firewall, monitoring, nginx, postgres, prefect, redis
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
 
 Change = dict[str, Any]
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
 LIMITS = {"kill_api": {"failed": 3, "lost": 0}, "stop_api": {"failed": 3, "longest": 5}}
+SIGN_ON: Change = {"nginx_basic_auth_users": None, "nginx_auth_request_url": "http://127.0.0.1:4180/oauth2/auth"}
 GOOD: dict[Check, Change] = {
+    firewall.firewall: {
+        "common_components": ["postgres", "nginx", "prefect_api"],
+        "exporters_enabled": "false",
+        "firewall_extra_rules": ["tcp dport 7 accept"],
+        "firewall_revert_after": "120",
+        "firewall_sources": {"nginx": ["10.0.0.0/8"], "exporters": []},
+        "groups": {"nginx": ["lb1"], "prefect_api": ["api1"]},
+    },
     postgres.postgres: {
         "postgres_version": "",
         "postgres_max_connections": "200",
@@ -28,6 +38,7 @@ GOOD: dict[Check, Change] = {
         "prefect_database_name": "prefect",
         "prefect_database_user": "prefect",
         "postgres_settings": {"work_mem": "8MB"},
+        "tls_postgres": True,
         "postgres_client_addresses": [
             "10.0.3.7",
             "10.0.3.0/24",
@@ -60,6 +71,11 @@ GOOD: dict[Check, Change] = {
     redis.redis: {
         "prefect_redis_username": "prefect",
         "prefect_redis_password": "geheim",
+        "prefect_redis_lock_username": "",
+        "prefect_redis_lock_password": "",
+        "prefect_redis_watchdog_username": "watchdog",
+        "prefect_redis_watchdog_password": "geheim",
+        "tls_redis": True,
         "redis_acl_users": {"reader": "geheim"},
         "redis_settings": {"timeout": 5},
         "redis_package": "redis-server",
@@ -81,7 +97,21 @@ GOOD: dict[Check, Change] = {
         "nginx_access_log": "/var/log/nginx/prefect.access.log",
         "nginx_tls_certificate": "/etc/ssl/c.pem",
         "nginx_tls_certificate_key": "/etc/ssl/k.pem",
+        "common_nginx_tls": True,
+        "nginx_listen_port": 4200,
+        "nginx_redirect_port": 80,
+        "nginx_status_port": 9114,
+        "nginx_api_tls_name": "prefect-api",
+        "nginx_tls_ciphers": ["ECDHE-ECDSA-AES128-GCM-SHA256"],
+        "nginx_tls_hsts_max_age": 60,
         "nginx_basic_auth_users": {"admin": "geheim", "reader": "geheim"},
+        "nginx_login_rate": "10r/m",
+        "nginx_allowed_addresses": [],
+        "nginx_closed_paths": [],
+        "nginx_auth_request_url": "",
+        "nginx_auth_request_signin_url": "/oauth2/start",
+        "nginx_auth_request_ca_file": "/etc/ssl/certs/ca-certificates.crt",
+        "__nginx_own_addresses": ["10.0.0.1", "fd00::1"],
         "prefect_auth_string": "admin:geheim",
         "__nginx_agreed": {"settings": {}, "trusted_proxies": []},
     },
@@ -132,6 +162,17 @@ GOOD: dict[Check, Change] = {
         "groups": {"prefect_api": ["api1", "api2"]},
         "ansible_play_hosts_all": ["api1", "api2"],
     },
+    prefect.rotate: {
+        "groups": {"postgres": ["db1"], "redis": ["cache1"]},
+        "prefect_database_user": "prefect",
+        "__rotate_what": ["the password of the database", "the password of Redis", "the auth string"],
+        "__rotate_users": [],
+        "__rotate_left_out": [],
+        "common_rotate_ca": "true",
+        "tls_mode": "private_ca",
+        "tls_ca_certificate": "~/nowhere/ca.crt",
+        "tls_ca_key": "~/nowhere/ca.key",
+    },
     prefect.rollback: {
         "__prefect_rollback": {"problem": "", "release": "/opt/prefect/releases/3.8.7-x", "version": "3.8.7"},
         "__lacking": [],
@@ -171,6 +212,12 @@ def cases(table: dict[Check, list[Any]]) -> list[Any]:
 
 WELL: dict[Check, list[tuple[Change]]] = {
     **{check: [({},)] for check in GOOD},
+    firewall.firewall: [
+        ({},),
+        ({"groups": {"prefect_api": ["api1"]}, "firewall_sources": {"prefect_api": ["10.0.0.9"]}},),
+        ({"exporters_enabled": True, "groups": {"monitoring": ["watch1"]}},),
+        ({"exporters_enabled": True, "firewall_sources": {"exporters": ["10.0.0.9"]}},),
+    ],
     postgres.postgres: [
         *(({"postgres_version": version},) for version in ("", None, "14", "14.9", "15.4", 17)),
         ({"postgres_max_connections": 71},),
@@ -192,6 +239,8 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({},),
         ({"redis_package": "valkey-server", "ansible_facts": {"distribution_major_version": "13"}},),
         ({"ansible_facts": {"distribution_major_version": "sid"}},),
+        ({"prefect_redis_watchdog_username": "", "prefect_redis_watchdog_password": ""},),
+        ({"tls_redis": "false", "redis_settings": {"tls-port": 6380}},),
     ],
     redis.redis_host: [({},), ({"__redis_installed_version": ""},), ({"__redis_installed_version": "6.2"},)],
     redis.redis_data: [
@@ -199,7 +248,25 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"__redis_earlier": {}},),
         ({"__redis_earlier": {"files": [{"path": "/d/dump.rdb", "size": 900}, {"path": "/d/appendonlydir", "size": 4096}]}},),
     ],
-    nginx.nginx: [({},), ({"prefect_auth_string": None},), ({"nginx_tls_certificate": "", "nginx_tls_certificate_key": ""},)],
+    nginx.nginx: [
+        ({},),
+        ({"prefect_auth_string": None},),
+        ({"nginx_tls_certificate": "", "nginx_tls_certificate_key": ""},),
+        ({"nginx_basic_auth_users": None},),
+        *(({"nginx_login_rate": rate},) for rate in ("", "0", 0, "2r/s")),
+        ({"nginx_allowed_addresses": ["10.0.0.5", "10.0.0.0/24", "fd00::/64", "::1"]},),
+        # By name, but no address has to be known.
+        ({"__nginx_own_addresses": ["api1"]},),
+        ({"nginx_closed_paths": ["/api/admin/storage", "/api/admin/versions", "/api/health-x/", "/v2/assets/a.b~c_d"]},),
+        *(
+            ({**SIGN_ON, "nginx_auth_request_url": url},)
+            for url in ("https://sso:8443/oauth2/auth?allowed_groups=a,b".replace(",", "%2C"), "http://[::1]:4180/oauth2/auth")
+        ),
+        *(
+            ({**SIGN_ON, "nginx_auth_request_signin_url": url},)
+            for url in ("/oauth2/sign_in?x=1", "https://sso.example.com", "https://sso/x?y=z")
+        ),
+    ],
     monitoring.exporters: [
         ({},),
         ({"exporters_enabled": "false", "exporters_redis_password": ""},),
@@ -223,6 +290,15 @@ def test_nothing_wrong(check: Check, change: Change) -> None:
 
 
 BAD: dict[Check, list[tuple[Change, str]]] = {
+    firewall.firewall: [
+        ({"firewall_sources": {"redys": []}}, "firewall_sources names redys; there are postgres, nginx, prefect_api, exporters."),
+        ({"firewall_sources": {"nginx": "10.0.0.1"}}, "firewall_sources has for nginx something else than a list of addresses."),
+        ({"firewall_sources": {"nginx": None}}, "firewall_sources has for nginx something else than a list of addresses."),
+        *(({"firewall_extra_rules": [rule]}, "empty or has several lines") for rule in ("", "a\nb")),
+        ({"firewall_revert_after": 29}, "firewall_revert_after is 29; the test of the rules takes 30 s or more."),
+        ({"groups": {"prefect_api": ["api1"]}}, "no host in the group nginx, so no client could reach the API: name your balancer,"),
+        ({"exporters_enabled": "yes"}, "no Prometheus could reach the exporters: name your Prometheus in firewall_sources (exporters)."),
+    ],
     postgres.postgres: [
         (
             {"postgres_version": "14.8"},
@@ -244,6 +320,10 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         (
             {"postgres_settings": {"port": 1, "hba_file": "x", "work_mem": "8MB"}},
             "postgres_settings holds hba_file, port, which the role sets itself; use its own variables (postgres_port,",
+        ),
+        (
+            {"postgres_settings": {"ssl_cert_file": "/c", "ssl": "on", "ssl_ciphers": "HIGH"}},
+            "postgres_settings holds ssl, ssl_cert_file, which the role sets itself; bring your own certificate with tls_mode: provided",
         ),
         *(
             ({"postgres_client_addresses": [address]}, f'hold what pg_hba.conf cannot: "{address}"; an address is an IP address')
@@ -304,15 +384,32 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
                 {"prefect_redis_username": user},
                 f'prefect_redis_username is "{user}"; it takes letters, digits and . _ @ -, and neither the name "default", which'
                 " has to stay"
-                " switched off, nor one of redis_acl_users.",
+                ' switched off, nor "selfhosted-prefect", which is the role\'s own, nor one of redis_acl_users.',
             )
-            for user in ("", "a b", "default", "reader")
+            for user in ("", "a b", "default", "selfhosted-prefect", "reader")
         ),
+        *(
+            (
+                {"prefect_redis_lock_username": user, "prefect_redis_lock_password": "geheim"},
+                f'prefect_redis_lock_username is "{user}"; it takes letters, digits and . _ @ -, and a name that no other user of Redis'
+                " has.",
+            )
+            for user in ("a b", "prefect", "reader", "selfhosted-prefect")
+        ),
+        (
+            {"redis_acl_users": {"selfhosted-prefect": "on"}},
+            "redis_acl_users holds selfhosted-prefect, which the role sets itself; give the user another name.",
+        ),
+        (
+            {"prefect_redis_watchdog_password": ""},
+            "prefect_redis_watchdog_username and prefect_redis_watchdog_password go together, and only one of them is set.",
+        ),
+        ({"redis_settings": {"tls-port": 1}}, "redis_settings holds tls-port, which the role sets itself"),
         ({"prefect_redis_password": None}, "prefect_redis_password is missing or empty; Redis accepts no client without one."),
         (
             {"redis_settings": {"Port": 1, "appendonly": "no", "timeout": 5}},
             "redis_settings holds appendonly, port, which the role sets itself; use its own variables (redis_port, redis_bind,"
-            " redis_maxmemory, redis_acl_rules, redis_acl_users).",
+            " redis_maxmemory, redis_acl_keys, redis_acl_rules, redis_acl_users, tls_mode).",
         ),
         (
             {"redis_package": "valkey-server", "ansible_facts": {"distribution": "Debian", "distribution_major_version": "12"}},
@@ -358,6 +455,30 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             for name in ("nginx_tls_certificate", "nginx_tls_certificate_key")
         ),
         (
+            {"nginx_status_port": 0},
+            "nginx_status_port is 0, and with TLS nginx tells only there which configuration it serves. Give it a port.",
+        ),
+        (
+            {"common_nginx_tls": "False"},
+            "nginx_redirect_port is 80, and nginx speaks no TLS that it could redirect to. Leave it out, or leave TLS on.",
+        ),
+        (
+            {"nginx_redirect_port": "4200"},
+            "nginx_redirect_port is 4200, as is nginx_listen_port, where plain HTTP is redirected anyway. Leave it out.",
+        ),
+        *(
+            (
+                {"nginx_api_tls_name": name},
+                f'nginx_api_tls_name is "{name}"; it has to be a name that the certificates of all API servers have, and no address.',
+            )
+            for name in ("", "10.0.0.1", "fd00::1", "a b", "a;", "$host", "a\n", "-a", "a.")
+        ),
+        *(
+            ({"nginx_tls_ciphers": given}, f"nginx_tls_ciphers holds {said}; it takes names such as ECDHE-ECDSA-AES128-GCM-SHA256.")
+            for given, said in (([], "nothing"), (["A B", "OK", "!aNULL", "A;"], "'A B', '!aNULL', 'A;'"))
+        ),
+        ({"nginx_tls_hsts_max_age": -1}, "nginx_tls_hsts_max_age is -1; it has to be 0, for no such header, or more."),
+        (
             {"nginx_basic_auth_users": {"a:b": "geheim", "#c": "geheim", "d e": "geheim", "f": ""}},
             "nginx_basic_auth_users: a:b, #c, d e, f cannot log in. A name must have neither colon nor space, and a password"
             " must not be empty.",
@@ -365,6 +486,74 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         (
             {"nginx_basic_auth_users": {"admin": "other"}},
             "nginx_basic_auth_users has the user of prefect_auth_string, with another password. Leave it out: that user may log in anyway.",
+        ),
+        ({"nginx_basic_auth_users": {}}, "nginx_basic_auth_users names no user."),
+        *(
+            ({"nginx_login_rate": rate}, f"nginx_login_rate is {rate!r}; it has to be a number of logins in a second or a minute")
+            for rate in ("10", "10/m", "0r/m", "10r/h", "-1r/s", "10r/m;", "10r/m\n", "off")
+        ),
+        ({"nginx_allowed_addresses": ["10.0.0.5/24"]}, "nginx_allowed_addresses holds '10.0.0.5/24', which has bits beyond its network"),
+        ({"nginx_allowed_addresses": ["office.example.com"]}, "nginx_allowed_addresses holds 'office.example.com', which is neither an IP"),
+        ({"nginx_allowed_addresses": ["::/0"]}, "nginx_allowed_addresses holds '::/0', which is every address there is."),
+        (
+            {"nginx_allowed_addresses": ["10.0.0.5"], "__nginx_own_addresses": ["10.0.0.1", "localhost", "api1"]},
+            "nginx_allowed_addresses is set, and the balancer would refuse api1 of this deployment,",
+        ),
+        *(
+            ({"nginx_closed_paths": [path]}, f"nginx_closed_paths holds {path!r}; a path begins with /")
+            for path in ("docs", "/a b", "/a//b", "/a%2fb", "/a;", "/a\n", '/"', "/$x", "/{", "")
+        ),
+        *(
+            ({"nginx_closed_paths": [path]}, f"nginx_closed_paths holds {path!r}, which closes {needed} to ")
+            for path, needed in (
+                ("/", "/nginx-health"),
+                ("/api", "/api/health"),
+                ("/api/", "/api/health"),
+                ("/api/admin", "/api/admin/version"),
+                ("/api/admin/version/", "/api/admin/version"),
+                ("/ui-settings", "/ui-settings"),
+            )
+        ),
+        *(
+            ({**SIGN_ON, "nginx_auth_request_ca_file": path}, f"nginx_auth_request_ca_file is {path!r}; it has to be the absolute path")
+            for path in ("", "ca.crt", "/a b", "/a;", "/a\n")
+        ),
+        ({**SIGN_ON, "prefect_auth_string": ""}, "nginx_auth_request_url is set, and prefect_auth_string is not"),
+        (
+            {**SIGN_ON, "nginx_basic_auth_users": {"reader": "geheim"}},
+            "nginx_auth_request_url and nginx_basic_auth_users are both set: people have to log in at one place.",
+        ),
+        *(
+            ({**SIGN_ON, "nginx_auth_request_url": url}, f"nginx_auth_request_url is {url!r}; it has to be http:// or https://, a host,")
+            for url in (
+                "sso",
+                "https://sso",
+                "ftp://sso/x",
+                "http://s so/x",
+                "http://sso/x;y",
+                "http://sso/$x",
+                "http://sso/x\n",
+                "http:///x",
+            )
+        ),
+        (
+            {**SIGN_ON, "nginx_auth_request_url": "https://me:geheim@sso.example.com/x"},
+            "nginx_auth_request_url is 'https://...@sso.example.com/x'; it has to be",
+        ),
+        *(
+            (
+                {**SIGN_ON, "nginx_auth_request_url": f"http://sso{path}"},
+                f"nginx_auth_request_url is in the folder {folder}, which is Prefect's own",
+            )
+            for path, folder in (("/auth", "/"), ("/api/auth", "/api/"), ("/v2/x/auth", "/v2/x/"))
+        ),
+        *(
+            ({**SIGN_ON, "nginx_auth_request_signin_url": path}, f"nginx_auth_request_signin_url is {path!r}, which is not in /oauth2/,")
+            for path in ("/login", "/oauth2", "/oauth2//x", "/oauth2/a b", "/oauth2/$x")
+        ),
+        *(
+            ({**SIGN_ON, "nginx_auth_request_signin_url": url}, f"nginx_auth_request_signin_url is {url!r}; it has to be a path, such as")
+            for url in ("", "sso.example.com", "javascript:alert(1)", "https://sso/x y", "https://sso/x\n")
         ),
         (
             {"__nginx_agreed": {"trusted_proxies": ["0.0.0.0/0"]}},
@@ -378,7 +567,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
                 {"exporters_redis_username": user},
                 f'exporters_redis_username is "{user}"; it takes letters, digits and . _ -, and none of the users that Redis has already.',
             )
-            for user in ("", "a b", "default", "prefect", "reader")
+            for user in ("", "a b", "default", "selfhosted-prefect", "prefect", "reader")
         ),
         (
             {"exporters_redis_password": ""},
@@ -447,6 +636,13 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ({"prefect_remove_host": "db"}, "prefect_remove_host is db, which is not in the group prefect_api (api1, api2)."),
         ({"groups": {"prefect_api": ["api2"]}}, "api2 is the last API host; without it the API has no server."),
         ({"ansible_play_hosts_all": ["api1"]}, "api2 is left out by --limit."),
+    ],
+    prefect.rotate: [
+        ({"groups": {"postgres": ["db1"]}}, "prefect_redis_password has changed, and the group redis is empty: of a managed service"),
+        ({"groups": {"redis": ["cache1"]}}, "prefect_database_password has changed, and the group postgres is empty: of a managed"),
+        ({"__rotate_users": ["other"]}, "The servers log in to the database as other, and prefect_database_user is prefect. This playbook"),
+        ({"__rotate_left_out": ["api2"]}, "api2 would go on with the old secrets, which end. Run this without --limit."),
+        ({"tls_mode": "provided"}, "prefect_rotate_ca is true, and tls_mode is provided: there is no private authority to replace."),
     ],
     prefect.rollback: [
         ({"__prefect_rollback": {"problem": "No host has a release before"}}, "No host has a release before"),
@@ -522,6 +718,17 @@ def test_one_problem(check: Check, change: Change, said: str) -> None:
     (problem,) = check({**GOOD[check], **change})
     assert said in problem
     assert "geheim" not in problem
+
+
+def test_an_authority_to_come_of_another_machine(tmp_path: Path) -> None:
+    paths = {name: str(tmp_path / f"ca.{suffix}") for name, suffix in (("tls_ca_certificate", "crt"), ("tls_ca_key", "key"))}
+    variables = {**GOOD[prefect.rotate], **paths}
+    (tmp_path / "ca-next.crt").touch()
+    (problem,) = prefect.rotate(variables)
+    assert f"{tmp_path}/ca-next.crt is there, where Ansible runs, and its key {tmp_path}/ca-next.key is not" in problem
+    assert list(prefect.rotate({**variables, "common_rotate_ca": "false"})) == []
+    (tmp_path / "ca-next.key").touch()
+    assert list(prefect.rotate(variables)) == []
 
 
 def test_every_check_is_tried() -> None:

@@ -151,8 +151,6 @@ def test_refusals(serve: Any, answer: bytes, kind: type[Exception], text: str, c
         ({"enabled": True}, b"N", "does not offer TLS"),
         ({"check_hostname": False}, b"N", "does not offer TLS"),
         ({"enabled": True}, b"E", "did not answer as PostgreSQL does"),
-        # Whatever follows the S is no TLS here, and the password must not go out in clear.
-        ({}, b"S-", "did not answer as PostgreSQL does"),
         ({"enabled": True}, b"S-", "does not offer TLS"),
     ],
 )
@@ -164,11 +162,11 @@ def test_tls_refused(serve: Any, tls: Any, answer: bytes, text: str) -> None:
     assert server.messages == []
 
 
-@pytest.mark.parametrize(("tls", "asks"), [({}, True), (None, True), ({"enabled": False}, False)])
-def test_tls_is_preferred_unless_switched_off(serve: Any, tls: Any, asks: bool) -> None:
+@pytest.mark.parametrize("tls", [{}, None, {"enabled": False}, {"enabled": False, "ca_file": "/nowhere"}])
+def test_without_tls_it_is_plain_text_as_for_the_units(serve: Any, tls: Any) -> None:
     server = Server(serve, LOGIN_OK + READY)
     connect_postgres({**server.parts, "tls": tls}, 2).close()
-    assert server.asked_for_tls is asks
+    assert not server.asked_for_tls
 
 
 class Connection:

@@ -46,7 +46,7 @@ TLS = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_"
                 "password": "p",
                 "dbname": "x y",
                 "options": {},
-                "tls": {"enabled": True, "verify": False},
+                "tls": {"enabled": True},
             },
         ),
     ],

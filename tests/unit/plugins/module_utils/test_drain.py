@@ -300,3 +300,19 @@ def test_wait_for_quiet(looks: list[list[Connection]], ended: tuple[int, int, fl
     )
     assert (result.in_flight, result.open_connections) == ended[:2]
     assert result.elapsed == pytest.approx(ended[2])
+
+
+@pytest.mark.parametrize(("waits", "elapsed"), [(0.0, 1.0), (0.25, 1.25), (1.5, 2.5), (9.0, 5.0)])
+def test_requests_follow_their_handshake(waits: float, elapsed: float) -> None:
+    """It has to be quiet for as long as that may take, from the last connection on that was not accepted yet."""
+    now = [0.0]
+
+    def read(_port: int) -> list[Connection]:
+        return [WAITS if now[0] < waits else WEBSOCKET]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    result = wait_for_quiet(4200, 5, read=read, clock=lambda: now[0], sleep=sleep, interval=0.125, settle=1.0)
+    assert result.elapsed == pytest.approx(elapsed)
+    assert result.in_flight == (elapsed == 5.0)

@@ -36,7 +36,7 @@ class Prometheus:
 def test_plots() -> None:
     values = [[1000, "1"], [1030, "NaN"], [1060, "2.5"], [1090, "+Inf"]]
     prometheus = Prometheus(success({"metric": {"instance": "api1", "stream": "events"}, "values": values}))
-    found = history(f"{URL}/", "me:secret", 3600, 1, ask=prometheus, now=4600.7)
+    found = history(Request(f"{URL}/", auth_string="me:secret", tls={"ca_file": "/ca"}), 3600, 1, ask=prometheus, now=4600.7)
     assert (found["start"], found["end"], found["problem"]) == (1000, 4600, "")
     assert [plot["title"] for plot in found["plots"]] == [plot.title for plot in PLOTS]
     assert found["plots"][0]["series"][0] == {"label": "all", "points": [[1000, 1], [1060, 2.5]]}
@@ -51,6 +51,7 @@ def test_plots() -> None:
         "step": "30",
     }
     assert {request.auth_string for request in prometheus.asked} == {"me:secret"}
+    assert all(request.tls == {"ca_file": "/ca"} for request in prometheus.asked)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_plots() -> None:
     ],
 )
 def test_nothing_to_plot(answer: Answer | Exception, problem: str) -> None:
-    found = history(URL, "", 3600, 1, ask=Prometheus(answer), now=4600)
+    found = history(Request(URL), 3600, 1, ask=Prometheus(answer), now=4600)
     assert found["problem"].startswith(f"Prometheus at {URL} ")
     assert problem in found["problem"]
     assert not any(plot["series"] for plot in found["plots"])
@@ -72,5 +73,5 @@ def test_nothing_to_plot(answer: Answer | Exception, problem: str) -> None:
 
 def test_many_lines_are_no_plot() -> None:
     many = [{"metric": {"instance": f"api{number}"}, "values": [[1000, "1"]]} for number in range(40)]
-    found = history(URL, "", 3600, 1, ask=Prometheus(success(*many)), now=4600)
+    found = history(Request(URL), 3600, 1, ask=Prometheus(success(*many)), now=4600)
     assert max(len(plot["series"]) for plot in found["plots"]) == 12

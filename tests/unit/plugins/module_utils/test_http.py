@@ -8,9 +8,10 @@ import time
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Request, fetch
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer, Request, fetch, with_token
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
 
+URL = "http://10.0.0.1:4200/api"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue"
 
 
@@ -123,3 +124,39 @@ def test_no_url(url: str) -> None:
 )
 def test_answer(answer: Answer, value: Any, summary: str) -> None:
     assert (answer.json(), answer.summary()) == (value, summary)
+
+
+class Protected:
+    """Prefect's API with CSRF protection, unless it is off. A token is good for its own client alone."""
+
+    def __init__(self, on: bool = True) -> None:
+        self.on = on
+        self.asked: list[Request] = []
+
+    def __call__(self, request: Request, _timeout: float) -> Answer:
+        self.asked.append(request)
+        path, _mark, client = request.url.removeprefix(URL).partition("?client=")
+        if path == "/csrf-token":
+            return Answer(200, json.dumps({"token": f"of {client}"}).encode()) if self.on else Answer(422, b'{"detail": "off"}')
+        name = request.headers.get("Prefect-Csrf-Client")
+        if request.method != "GET" and (self.on or path == "/odd") and request.headers.get("Prefect-Csrf-Token") != f"of {name}":
+            return Answer(403, b'{"detail": "Missing CSRF token."}')
+        return Answer(201, json.dumps(dict(request.headers)).encode())
+
+
+def test_a_write_gets_a_token_where_the_api_wants_one() -> None:
+    api = Protected()
+    request = Request(f"{URL}/x", "POST", "user:pass", {"a": 1}, {"ca_file": "/ca"}, {"X-Probe": "1"})
+    answer = with_token(URL, api)(request, 1)
+    assert (answer.status, answer.json()["X-Probe"]) == (201, "1")
+    assert [one.method for one in api.asked] == ["POST", "GET", "POST"]
+    assert {(one.auth_string, one.tls["ca_file"]) for one in api.asked if one.tls} == {("user:pass", "/ca")}
+    assert with_token(URL, api)(Request(f"{URL}/x"), 1).status == 201
+    assert len(api.asked) == 4
+
+
+@pytest.mark.parametrize(("path", "status", "asked"), [("/x", 201, 1), ("/odd", 403, 2)])
+def test_a_write_where_there_is_no_token(path: str, status: int, asked: int) -> None:
+    api = Protected(on=False)
+    assert with_token(URL, api)(Request(URL + path, "DELETE"), 1).status == status
+    assert len(api.asked) == asked

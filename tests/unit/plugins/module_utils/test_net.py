@@ -78,17 +78,13 @@ def test_the_second_address_is_tried(serve: Any, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("options", "verifies", "checks"),
-    [
-        ({"enabled": True}, ssl.CERT_REQUIRED, True),
-        ({"check_hostname": False}, ssl.CERT_REQUIRED, False),
-        ({"verify": False}, ssl.CERT_NONE, False),
-    ],
+    ("options", "checks"), [({"enabled": True}, True), ({"check_hostname": False}, False), ({"verify": False, "cafile": ""}, True)]
 )
-def test_tls_context(options: Any, verifies: int, checks: bool) -> None:
+def test_tls_is_always_verified(options: Any, checks: bool) -> None:
     context = tls_context(options)
     assert context
-    assert (context.verify_mode, context.check_hostname) == (verifies, checks)
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, checks)
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
 
 
 @pytest.mark.parametrize("options", [{}, {"enabled": False, "ca_file": "/nowhere"}])
@@ -118,6 +114,20 @@ def test_tls_names_the_missing_file() -> None:
     ],
 )
 def test_describe(error: OSError, message: str) -> None:
+    assert message in _net.describe(error, Deadline(1))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (10, "has a certificate that is not trusted here: certificate has expired"),
+        (62, "has a certificate for other names: certificate has expired"),
+        (64, "has a certificate for other names"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate(code: int, message: str) -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = code, "certificate has expired"
     assert message in _net.describe(error, Deadline(1))
 
 

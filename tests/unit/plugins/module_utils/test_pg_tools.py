@@ -71,8 +71,9 @@ def test_tools_that_are_too_old(installed: list[Tools], have: str) -> None:
 @pytest.mark.parametrize(
     ("tls", "mode", "authorities"),
     [
-        (None, "prefer", None),
-        ({}, "prefer", None),
+        (None, "disable", None),
+        ({}, "disable", None),
+        ({"enabled": False, "ca_file": "/ca"}, "disable", None),
         ({"enabled": False}, "disable", None),
         ({"enabled": True}, "verify-full", "/etc/ssl/certs/ca-certificates.crt"),
         ({"ca_file": "/ca"}, "verify-full", "/ca"),

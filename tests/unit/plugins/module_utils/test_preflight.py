@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -346,3 +347,101 @@ def test_on_a_bare_host_only_whether_it_accepts(serve: Any, monkeypatch: pytest.
     problems, connector = asked(serve, Silent(), kind=kind, port=port)
     assert "refused the connection" in problems[0] and "Check its address" in problems[0]
     assert connector.found == {}
+
+
+class Encrypted:
+    """A server that takes encrypted connections only, as PostgreSQL (hostssl) or Redis (port 0) is then."""
+
+    def __init__(self, server: Any, context: ssl.SSLContext) -> None:
+        self._server = server
+        self._context = context
+
+    def talk(self, peer: socket.socket) -> None:
+        first = peer.recv(8, socket.MSG_PEEK)
+        if first[4:] == SSL_REQUEST:
+            peer.recv(8)
+            peer.sendall(b"S")
+        elif isinstance(self._server, Postgres):
+            peer.recv(65536)
+            peer.sendall(message(b"E", b"SFATAL\0C28000\0Mno pg_hba.conf entry, no encryption\0\0"))
+            return
+        with self._context.wrap_socket(peer, server_side=True) as connection:
+            self._server.talk(connection)
+
+
+SSL_REQUEST = b"\x04\xd2\x16\x2f"
+HERE = "IP:127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "server", "variable"),
+    [("postgresql", Postgres(), "prefect_database_tls"), ("redis", Redis(), "prefect_redis_tls")],
+)
+@pytest.mark.parametrize(
+    ("names", "trusted", "tls", "said"),
+    [
+        (HERE, 0, {}, ""),
+        ("IP:10.9.9.9", 0, {"check_hostname": False}, ""),
+        (HERE, None, {}, "takes encrypted connections only"),
+        (HERE, None, {"enabled": False}, "takes encrypted connections only"),
+        (HERE, 1, {}, "has a certificate that is not trusted here"),
+        (HERE, None, {"enabled": True}, "The authorities that are trusted are those of the system ("),
+        ("IP:10.9.9.9", 0, {}, "has a certificate for other names: IP address mismatch"),
+    ],
+)
+def test_a_server_that_takes_tls_only(
+    serve: Any,
+    question: Any,
+    authorities: Any,
+    server_tls: Any,
+    *,
+    kind: str,
+    server: Any,
+    variable: str,
+    names: str,
+    trusted: int | None,
+    tls: Any,
+    said: str,
+) -> None:
+    question(Postgres())
+    given = {**tls, **({} if trusted is None else {"ca_file": authorities[trusted].certificate})}
+    problems, _seen = asked(serve, Encrypted(server, server_tls(names)), kind=kind, username="prefect", tls=given)
+    assert (said in "".join(problems), bool(problems)) == (True, bool(said))
+    assert not problems or variable in problems[0]
+
+
+@pytest.mark.parametrize(("kind", "server"), [("postgresql", Postgres()), ("redis", Redis(PING=b"-NOAUTH no\r\n"))])
+def test_a_server_without_tls(serve: Any, kind: str, server: Any) -> None:
+    problems, _seen = asked(serve, PlainOnly(server), kind=kind, username="prefect", tls={"enabled": True})
+    variable = {"postgresql": "prefect_database_tls", "redis": "prefect_redis_tls"}[kind]
+    assert f"does not offer TLS. Turn it on there, or set {variable}: {{enabled: false}} to ask for plain text." in problems[0]
+
+
+class PlainOnly:
+    """Hangs up on what it does not understand, as Redis does."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def talk(self, peer: socket.socket) -> None:
+        if peer.recv(1, socket.MSG_PEEK) != b"\x16":
+            self._server.talk(peer)
+
+
+def test_no_password_goes_over_an_unverified_connection(serve: Any) -> None:
+    heard: list[bytes] = []
+
+    class Listening(PlainOnly):
+        def talk(self, peer: socket.socket) -> None:
+            heard.append(peer.recv(65536, socket.MSG_PEEK))
+            super().talk(peer)
+
+    asked(serve, Listening(Redis()), kind="redis", username="prefect", tls={"enabled": True})
+    assert len(heard) > 1
+    assert not any(b"geheim" in each for each in heard)
+
+
+def test_the_file_that_is_missing_is_named(serve: Any) -> None:
+    problems, _seen = asked(serve, Postgres(), tls={"ca_file": "/nowhere"})
+    assert "because of the files /nowhere: " in problems[0]
+    assert problems[0].endswith(" The files of prefect_database_tls have to be on this host, and readable.")

@@ -104,7 +104,7 @@ def test_a_server_without_tls(serve: Any, answer: bytes) -> None:
         peer.sendall(answer)
 
     with pytest.raises(NetError, match=r"does not speak TLS as expected|dropped the connection"):
-        connect_redis({"host": "127.0.0.1", "port": serve(talk), "tls": {"verify": False}}, 1)
+        connect_redis({"host": "127.0.0.1", "port": serve(talk), "tls": {"enabled": True}}, 1)
 
 
 def test_a_missing_file_is_named(serve: Any) -> None:

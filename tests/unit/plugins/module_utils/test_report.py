@@ -40,8 +40,17 @@ def report(**changes: Any) -> dict[str, Any]:
         "servers": [server()],
         "database": database,
         "redis": {**redis, "appends": True, "problem": ""},
+        "renew_days": 30,
         **changes,
     }
+
+
+RELEASE = {"release": "3.8.8-abc", "host": "api1", "problem": "", "proved": True, "packages": 107, "recorded": True, "altered": []}
+
+
+def certificate(**changes: Any) -> dict[str, Any]:
+    state = {"name": "nginx", "host": "lb1", "path": "/etc/nginx.crt", "expires": 9, "days_left": 300, "not_after": "2027-08-01T12:00:00Z"}
+    return {**state, "problem": "", "due": False, **changes}
 
 
 WORKER = {"name": "etl@w1", "pool": "etl", "online": True, "problem": ""}
@@ -66,6 +75,32 @@ WORKER = {"name": "etl@w1", "pool": "etl", "online": True, "problem": ""}
         pytest.param({"servers": [server(version="3.7.8")]}, ["api1 runs 3.7.8, not 3.8.8"], id="a server was left behind"),
         pytest.param({"database": {**report()["database"], "problem": "refused"}}, ["PostgreSQL at db:5432: refused"], id="no database"),
         pytest.param({"redis": {**report()["redis"], "problem": "WRONGPASS"}}, ["Redis at r:6379: WRONGPASS"], id="no Redis"),
+        pytest.param({"releases": [RELEASE, {**RELEASE, "proved": False, "recorded": False}]}, [], id="a lock file of one's own"),
+        pytest.param(
+            {"releases": [{**RELEASE, "altered": ["a.py was changed"]}]},
+            ["the release 3.8.8-abc on api1 is not as it was installed: a.py was changed; remove"],
+            id="a release was altered",
+        ),
+        pytest.param(
+            {"releases": [{"release": "x", "host": "api1", "problem": "cannot be read: no"}]},
+            ["the release x on api1 cannot be read: no"],
+            id="a release that is none",
+        ),
+        pytest.param({"certificates": [certificate(), certificate(days_left=15)]}, [], id="certificates with time left"),
+        pytest.param(
+            {"certificates": [certificate(days_left=14), certificate(days_left=3, due=True), certificate(days_left=9, name="ca")]},
+            [
+                "the certificate nginx on lb1 ends in 14 days (/etc/nginx.crt); put a new one there, and run site.yml",
+                "ends in 3 days (/etc/nginx.crt); run site.yml",
+                "the certificate ca on lb1 ends in 9 days (/etc/nginx.crt); replace the authority (docs/certificates.md)",
+            ],
+            id="certificates that are not renewed",
+        ),
+        pytest.param(
+            {"certificates": [certificate(days_left=-1, problem="/etc/nginx.crt has expired.")]},
+            ["lb1: /etc/nginx.crt has expired."],
+            id="a certificate that clients refuse",
+        ),
         pytest.param({"workers": [WORKER]}, [], id="a worker"),
         pytest.param(
             {"workers": [{**WORKER, "online": False}, {**WORKER, "online": False, "problem": "refused"}]},
@@ -79,6 +114,18 @@ def test_problems(changes: dict[str, Any], words: list[str]) -> None:
     found = problems(report(**changes))
     assert len(found) == len(words)
     assert all(word in problem for word, problem in zip(words, found, strict=True))
+
+
+def test_the_certificate_that_ends_first() -> None:
+    answers = {"nginx": {**certificate(expires=7), "name": "", "host": ""}, "unread": certificate(expires=0, problem="x")}
+    gathered = {
+        **report(),
+        "hosts": [],
+        "certificates": [["lb1", {"certificates": answers}], ["api1", {"certificates": {"a": certificate()}}], ["gone", {}]],
+    }
+    words = table(assemble(gathered), lambda: NOW)
+    assert "\n  certificates: 2; nginx on lb1 ends first, in 300 days (2027-08-01)\n" in words
+    assert "certificates:" not in table(assemble({**gathered, "certificates": []}), lambda: NOW)
 
 
 def test_what_is_switched_off() -> None:
@@ -105,6 +152,15 @@ def test_table() -> None:
     assert [row.split()[4] for row in rows if row.startswith(("api1", "balancer"))] == ["DRAINED", "-"]
     rows = table({**report(workers=[WORKER, {**WORKER, "name": "etl@w2", "online": False}]), "problems": []}, lambda: NOW).splitlines()
     assert [row.split()[1:] for row in rows if row.startswith("etl@")] == [["etl", "yes"], ["etl", "NO"]]
+    others = [{**RELEASE, "proved": False, "recorded": False}, {**RELEASE, "altered": ["x"]}, {"release": "x", "host": "a", "problem": "y"}]
+    rows = table({**report(releases=[RELEASE, *others]), "problems": []}, lambda: NOW).splitlines()
+    first = next(number for number, row in enumerate(rows) if row.startswith("RELEASE"))
+    assert [row.split()[2:] for row in rows[first + 1 : first + 5]] == [
+        ["yes", "107", "as", "installed"],
+        ["no", "107", "not", "known"],
+        ["yes", "107", "ALTERED"],
+        ["-", "-", "not", "known"],
+    ]
     assert "PROBLEM: it burns" in table({**report(), "problems": ["it burns"]}, lambda: NOW)
 
 
@@ -123,8 +179,15 @@ def test_assemble() -> None:
         "version": "3.8.8",
         "hosts": [["api1", {"units": [here]}, {"units": []}], ["api2", {"unreachable": True}, {}], ["api3", {}, {}]],
         "schema": {"before": "a", "head": "b", "pending": ["b"]},
+        "releases": [
+            ["api1", {key: value for key, value in RELEASE.items() if key != "host"}],
+            ["api2", {"unreachable": True}],
+            ["api3", {"release": ""}],
+            ["lb1", {"skipped": True}],
+        ],
     }
     found = assemble(gathered)
+    assert found["releases"] == [RELEASE]
     assert found["processes"] == [unit()]
     assert found["unreachable"] == ["api2"]
     assert found["schema"] == {"current": "a", "head": "b", "pending": ["b"]}

@@ -12,6 +12,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net impor
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.redis import RedisError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._database.session import PostgresError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report.status import (
+    Api,
     database_report,
     redis_report,
     server_report,
@@ -57,13 +58,14 @@ def refusing(error: Exception) -> Any:
 def server(answers: dict[str, Answer]) -> Any:
     def ask(request: Request, _timeout: float) -> Answer:
         path = request.url.removeprefix(URL)
+        assert request.tls == {"ca_file": "/ca"}
         if path not in answers:
             raise NetError("refused the connection")
         if path == "/admin/version" and request.auth_string != "me:secret":
             return Answer(401, b"no")
         return answers[path]
 
-    return server_report("api1", URL, "me:secret", 1, ask)
+    return server_report("api1", Api(URL, "me:secret", "/ca", 1, ask))
 
 
 WELL = {
@@ -152,7 +154,7 @@ def test_workers() -> None:
             return Answer(404, b"no")
         return Answer(200, json.dumps([{"name": "a@w1"}, {"name": "other"}]).encode())
 
-    assert worker_reports(["my pool/a@w1", "my pool/a@w2", "gone/b@w1"], URL, "me:secret", 5, ask) == [
+    assert worker_reports(["my pool/a@w1", "my pool/a@w2", "gone/b@w1"], Api(URL, "me:secret", ask=ask)) == [
         {"name": "a@w1", "pool": "my pool", "online": True, "problem": ""},
         {"name": "a@w2", "pool": "my pool", "online": False, "problem": ""},
         {"name": "b@w1", "pool": "gone", "online": False, "problem": f"{URL}/work_pools/gone/workers/filter answered HTTP 404 no"},
@@ -161,3 +163,4 @@ def test_workers() -> None:
         (f"{URL}/work_pools/my%20pool/workers/filter", "POST", "me:secret"),
         (f"{URL}/work_pools/gone/workers/filter", "POST", "me:secret"),
     ]
+    assert {request.tls for request in asked} == {None}

@@ -41,8 +41,11 @@ DATABASE = {"host": "db", "name": "prefect", "user": "prefect"}
         ({}, "postgresql+asyncpg://prefect@db:5432/prefect"),
         ({"password": "p@ss"}, "postgresql+asyncpg://prefect:p%40ss@db:5432/prefect"),
         ({"name": "a/b"}, "postgresql+asyncpg://prefect@db:5432/a%2Fb"),
-        ({"tls": True}, "postgresql+asyncpg://prefect@db:5432/prefect?ssl=require"),
-        ({"tls": True, "driver": "postgresql"}, "postgresql://prefect@db:5432/prefect?sslmode=require"),
+        ({"tls": {"enabled": False}}, "postgresql+asyncpg://prefect@db:5432/prefect"),
+        (
+            {"tls": True, "driver": "postgresql"},
+            "postgresql://prefect@db:5432/prefect?sslmode=verify-full&sslrootcert=%2Fetc%2Fssl%2Fcerts%2Fca-certificates.crt",
+        ),
         (
             {"tls": {"ca_file": "/ca", "cert_file": "/c", "key_file": "/k"}, "driver": "postgresql"},
             "postgresql://prefect@db:5432/prefect?sslmode=verify-full&sslrootcert=%2Fca&sslcert=%2Fc&sslkey=%2Fk",
@@ -76,6 +79,7 @@ def test_any_password_survives(build: Any) -> None:
         (database_url, {**DATABASE, "user": ""}, "user is missing"),
         (database_url, {**DATABASE, "name": None}, "name is missing"),
         (database_url, {**DATABASE, "tls": {"ca_file": "/ca"}}, "cannot be put in a URL for postgresql\\+asyncpg"),
+        (database_url, {**DATABASE, "tls": True}, "cannot be put in a URL for postgresql\\+asyncpg, and be verified"),
     ],
 )
 def test_refusals(build: Any, parts: Any, message: Any) -> None:

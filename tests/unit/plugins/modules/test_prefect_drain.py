@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.http_client import Answer
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.confirm import Confirmed
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import Drained, DrainError, Keeper
 from ansible_collections.selfhosted.prefect.plugins.module_utils._health import Condition, Outcome, RetryPolicy
@@ -44,7 +45,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate = Gate()
     monkeypatch.setattr(prefect_drain, "NftablesGate", gate)
     monkeypatch.setattr(prefect_drain, "connections", lambda _port: [])
-    monkeypatch.setattr(prefect_drain, "wait_for_quiet", lambda _port, _timeout: Drained(0, 2, 0.25))
+    monkeypatch.setattr(prefect_drain, "wait_for_quiet", lambda _port, _timeout, settle: Drained(0, 2, 0.25 + settle))
     return gate
 
 
@@ -74,7 +75,7 @@ def test_check_mode(run_module: Any, gate: Gate, closed: bool, state: str, chang
 
 
 def test_requests_that_never_end(run_module: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefect_drain, "wait_for_quiet", lambda _port, _timeout: Drained(3, 0, 10.0))
+    monkeypatch.setattr(prefect_drain, "wait_for_quiet", lambda _port, _timeout, settle: Drained(3, 0, 10.0 + settle))
     result = run_module(prefect_drain.main, port=4200, timeout=10)
     assert (result.get("failed"), result["in_flight"], gate.is_closed) == (None, 3, True)
     assert "3 requests to port 4200 had no answer after 10 s" in result["warnings"][0]
@@ -108,7 +109,7 @@ def test_failures_leave_the_gate_open(gate: Gate, request: pytest.FixtureRequest
 
 
 def test_a_failure_after_the_gate_says_so(run_module: Any, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **_options: Any) -> None:
         raise OSError(2, "No such file")
 
     monkeypatch.setattr(prefect_drain, "wait_for_quiet", fail)
@@ -143,6 +144,32 @@ def test_no_connection_is_accepted_before_it_is_healthy(
         )
         assert result["journal"] == ["journal of ['prefect-api@4200.service']"]
         assert "secret" not in result["msg"]
+
+
+@pytest.mark.usefixtures("gate")
+@pytest.mark.parametrize(("tls", "elapsed"), [(False, 0.25), (True, 1.25)])
+def test_requests_over_tls_are_given_time_to_arrive(run_module: Any, tls: bool, elapsed: float) -> None:
+    assert run_module(prefect_drain.main, port=4200, tls=tls)["elapsed"] == elapsed
+
+
+@pytest.mark.usefixtures("gate")
+def test_a_server_and_a_balancer_have_authorities_of_their_own(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trusted: list[Any] = []
+
+    def wait_until(conditions: list[Condition], _policy: RetryPolicy) -> Outcome:
+        trusted.append(conditions[1].check.__self__.tls)  # type: ignore[attr-defined]
+        return Outcome(True, 1, 0.1)
+
+    def ask(url: str, _auth_string: str, tls: Any, _timeout: float) -> Answer:
+        trusted.append((url, tls))
+        return Answer(200)
+
+    monkeypatch.setattr(prefect_drain, "wait_until", wait_until)
+    monkeypatch.setattr(prefect_drain, "ask", ask)
+    server = {**HEALTHY, "url": "https://127.0.0.1:4200", "ca_file": "/api.crt"}
+    balancers = {"balancers": ["https://lb1:4200"], "ca_file": "/public.crt", "confirm_timeout": 0}
+    run_module(prefect_drain.main, port=4200, state="active", healthy=server, **balancers)
+    assert trusted == [{"ca_file": "/api.crt"}, ("https://lb1:4200/api", {"ca_file": "/public.crt"})]
 
 
 @pytest.mark.usefixtures("gate")

@@ -117,6 +117,12 @@ def history(**changes: Any) -> dict[str, Any]:
     return {"start": NOW - 3600, "end": NOW, "plots": plots, "problem": "", **changes}
 
 
+def test_the_certificate_that_ends_first() -> None:
+    found = {"nginx": {"path": "/a.crt", "expires": 9, "days_left": 300, "not_after": "2027-08-01T12:00:00Z", "problem": "", "due": False}}
+    words = Page(page(gathered(certificates=[["lb1", {"certificates": found}]]), history(), NOW)).words
+    assert "Certificates: 1; nginx on lb1 ends first, in 300 days (2027-08-01)" in words
+
+
 def test_what_is_switched_off() -> None:
     assert "Switched off by prefect_settings: scheduler" in Page(page(gathered(switched_off=["scheduler"]), history(), NOW)).words
 

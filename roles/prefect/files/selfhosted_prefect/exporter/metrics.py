@@ -30,6 +30,8 @@ METRICS: dict[str, tuple[str, tuple[str, ...]]] = {
     "prefect_work_pool_slots_used": ("Flow runs of a work pool that are pending, running or being cancelled.", ("work_pool",)),
     "prefect_work_pool_slots": ("How many a work pool may have; left out when it has no limit.", ("work_pool",)),
     "prefect_retention_seconds": ("How long this kind is kept; left out when it is kept for ever.", ("kind",)),
+    "prefect_served_certificate_expiry_timestamp_seconds": ("When the certificate ends that a server shows.", ("target",)),
+    "prefect_certificate_renew_before_seconds": ("How long before their end a deployment renews certificates.", ()),
     "prefect_retention_oldest_seconds": ("Age of the oldest row of a kind that its retention deletes.", ("kind",)),
 }
 

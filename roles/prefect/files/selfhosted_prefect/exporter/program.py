@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from selfhosted_prefect.connections import Command, open_database, open_redis
+from selfhosted_prefect.exporter.certificates import ServedCertificates, finders
 from selfhosted_prefect.exporter.database import DatabaseCollectors, Query, Rows, Schema, read_schema
 from selfhosted_prefect.exporter.metrics import METRICS, Refused, Sample, merged
 from selfhosted_prefect.exporter.redis import RedisCollectors
+from selfhosted_prefect.exporter.serving import Server, certified
 from selfhosted_prefect.settings import DATABASE_LOGIN, DOCKET_URL, Settings
 
 NAME = "prefect-exporter"
 LIMIT = 5.0  # seconds for each of the two, less than a scrape may take
 ATTEMPT = 3.0
+DAY = 86400.0
 FRESH = 2.0  # seconds for which an answer serves several Prometheus servers
 # Metrics that are left out while their part of Prefect is switched off.
 OF_PARTS = {"scheduler": "prefect_scheduler_heartbeat_age_seconds", "event_persister": "prefect_background_lag_seconds"}
@@ -145,21 +148,31 @@ def main(arguments: Sequence[str], settings: Settings) -> int:
     parser.add_argument("--budget", type=int, default=0, help="the connections that all processes of Prefect may open together")
     parser.add_argument("--size-limit", type=int, default=0, help="the bytes that the database may take; 0 for no limit")
     parser.add_argument("--worker", action="append", default=[], metavar="POOL/NAME", help="a worker that has to be online")
+    parser.add_argument("--certificate", default="", help="serve TLS with this certificate and its chain")
+    parser.add_argument("--key", default="", help="the key of the certificate")
+    parser.add_argument("--renew-days", type=int, default=0, help="how long before their end certificates are renewed; 0 for never")
     parser.add_argument("--release", type=Path, default=Path(sys.prefix), help="the release whose schema is wanted")
     options = parser.parse_args(arguments)
     settings.require(*DATABASE_LOGIN, DOCKET_URL)
 
-    from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server  # noqa: PLC0415  only a release has it
+    from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app  # noqa: PLC0415  only a release has it
+
+    certificates = ServedCertificates(finders(settings), settings.explain)
+    renewal = [Sample("prefect_certificate_renew_before_seconds", options.renew_days * DAY)] if options.renew_days else []
+
+    async def answers(schema: Schema) -> list[Sample]:
+        asked = gather(settings, schema, options.budget, options.size_limit, options.worker)
+        return [*renewal, *(sample for found in await asyncio.gather(asked, certificates.samples()) for sample in found)]
 
     def ask() -> list[Sample]:
         # A symlink that may have been turned to another release since.
-        schema = read_schema(options.release.resolve())
-        return asyncio.run(gather(settings, schema, options.budget, options.size_limit, options.worker))
+        return asyncio.run(answers(read_schema(options.release.resolve())))
 
     registry = CollectorRegistry()
     registry.register(Collector(ask))
     ProcessCollector(registry=registry)
-    _server, thread = start_http_server(options.port, addr=options.address, registry=registry)
-    print(f"serving on {options.address}:{options.port}", flush=True)
-    thread.join()
+    tls = certified(options.certificate, options.key) if options.certificate else None
+    with Server(options.address, options.port, make_wsgi_app(registry), tls) as server:
+        print(f"serving {'TLS ' if tls else ''}on {options.address}:{options.port}", flush=True)
+        server.serve_forever()
     return 0

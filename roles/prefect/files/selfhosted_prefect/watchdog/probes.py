@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from http import HTTPStatus
+from ssl import SSLContext
 from typing import Any
 
 from selfhosted_prefect.connections import Channel, Redis, Request, http_requests, open_websocket
@@ -42,12 +43,15 @@ class ApiServer:
         timeout: float,
         *,
         published: Callable[[str], bool],
-        requests: Callable[[str, float], Request] = http_requests,
-        channel: Callable[[str, float], AbstractContextManager[Channel]] = open_websocket,
+        tls: SSLContext | None = None,
+        requests: Callable[..., Request] = http_requests,
+        channel: Callable[..., AbstractContextManager[Channel]] = open_websocket,
     ) -> None:
         host = f"[{address}]" if ":" in address else address
-        self._base = f"{host}:{port}{settings.api_base_path}"
-        self._request = requests(f"http://{self._base}", timeout)
+        self._tls = tls
+        base = f"{'s' if tls else ''}://{host}:{port}{settings.api_base_path}"
+        self._events = f"ws{base}/events/out"
+        self._request = requests(f"http{base}", timeout, tls, csrf=settings.csrf_protection)
         self._auth = settings.api_auth
         self._resource = f"selfhosted-prefect.watchdog.{socket.gethostname()}.{port}"
         self._timeout = timeout
@@ -65,7 +69,7 @@ class ApiServer:
     def probe(self) -> tuple[Verdict, str]:
         """Subscribes to an event, sends it, and waits for it."""
         try:
-            with self._channel(f"ws://{self._base}/events/out", self._timeout) as channel:
+            with self._channel(self._events, self._timeout, self._tls) as channel:
                 channel.send(json.dumps({"type": "auth", "token": self._auth}))
                 if json.loads(channel.recv(self._timeout)).get("type") != "auth_success":
                     return Verdict.UNKNOWN, "the login was refused"

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from selfhosted_prefect import await_state
-from selfhosted_prefect.connections import Redis, connect_redis
+from selfhosted_prefect.connections import Redis, connect_redis, trusting
 from selfhosted_prefect.requeue import TIMEOUT, Queue, connect, this_host
 from selfhosted_prefect.settings import Settings
 from selfhosted_prefect.watchdog.decisions import Watchdog
@@ -30,6 +30,8 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--services", action="store_true", help="this host runs the background services")
     parser.add_argument("--api", type=int, action="append", default=[], help="the port of an API server of this host")
     parser.add_argument("--address", default="127.0.0.1", help="where they listen")
+    parser.add_argument("--tls", action="store_true", help="they speak TLS")
+    parser.add_argument("--ca-file", default="", help="the authorities that their certificates are from (default: those of the system)")
     parser.add_argument("--folder", type=Path, required=True, help="for figures and memory")
     parser.add_argument("--follow", type=Path, action="append", default=[], help="begin anew when this file is another one")
     parser.add_argument("--metrics", type=Path, required=True, help="the node exporter's folder: begin anew when it appears")
@@ -60,11 +62,12 @@ def real_world(given: argparse.Namespace, settings: Settings) -> World:
     def in_redis(event: str) -> bool:
         return published(connect_redis(settings.messaging_url, TIMEOUT), event)
 
+    tls = trusting(given.ca_file) if given.tls else None
     return World(
         # The session tells hosts of one name apart.
         host=f"{host.name}/{host.session}",
         processes=ProcFs(),
-        servers={port: ApiServer(given.address, port, settings, given.probe_timeout, published=in_redis) for port in given.api},
+        servers={port: ApiServer(given.address, port, settings, given.probe_timeout, published=in_redis, tls=tls) for port in given.api},
         redis=lambda: connect(settings),
         workers=host.workers,
         requeue=requeue,
