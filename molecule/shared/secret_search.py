@@ -188,9 +188,9 @@ def readable(roots: Sequence[str]) -> Iterator[str]:
         if Path(root).is_file():
             yield root
         for folder, folders, names in os.walk(root):
-            folders[:] = [name for name in folders if not os.path.join(folder, name).startswith(VIRTUAL)]  # noqa: PTH118  for every file
-            for path in (os.path.join(folder, name) for name in names):  # noqa: PTH118  for every file
-                if not os.path.islink(path) and os.path.isfile(path) and os.access(path, os.R_OK):  # noqa: PTH113, PTH114  for every file
+            folders[:] = [name for name in folders if not os.path.join(folder, name).startswith(VIRTUAL)]  # noqa: PTH118  faster, over every file of a host
+            for path in (os.path.join(folder, name) for name in names):  # noqa: PTH118  faster, over every file of a host
+                if not os.path.islink(path) and os.path.isfile(path) and os.access(path, os.R_OK):  # noqa: PTH113, PTH114  faster, over every file of a host
                     yield path
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+# It makes the imports of the collection below work.
 from tests.load import collection  # noqa: F401  # pylint: disable=unused-import
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._drain.gate import HARDENING  # isort: skip

@@ -71,7 +71,7 @@ def test_with_tls_it_is_what_that_command_runs(commands: Commands, tmp_path: Pat
     found = options(words)
     assert re.fullmatch("/opt/prefect/tools/program-[0-9a-f]+", found.pop("--app-dir"))
     assert found == {
-        "--host": "0.0.0.0",  # noqa: S104
+        "--host": "0.0.0.0",  # noqa: S104  compared, and not listened on
         "--port": "%i",
         "--workers": "1",
         "--timeout-keep-alive": "75",
