@@ -19,7 +19,7 @@ PUBLIC = {
     r"textfile_directory|certificate_metrics": "the node exporter reads what others write",
     r"health_check_program|mtail_program": "a program without settings",
     r"scrape_config_file|status_page": "pages where Ansible runs, for others",
-    r"\{\{ tls_directory \}\}|common_tls_ca_file|client_settings_ca|\.crt$": "for all users, with the way to them; keys are not",
+    r"^\{\{ tls_directory \}\}|common_tls_ca_file|client_settings_ca|\.crt$": "for all users, with the way to them; keys are not",
 }
 
 
