@@ -31,6 +31,7 @@ class Server(ThreadingMixIn, WSGIServer):
     """Serves an application of WSGI on a port."""
 
     daemon_threads = True
+    request_queue_size = 128  # with 5, the library's, a client beside 20 others waits a second for its connection
 
     def __init__(self, address: str, port: int, application: Any, tls: ssl.SSLContext | None = None) -> None:  # noqa: ANN401  of the library
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
