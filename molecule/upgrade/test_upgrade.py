@@ -1,7 +1,8 @@
-"""From each version that has a lock file to the next, under load."""
+"""From the oldest version that has a lock file to the newest, under load; in `make test-full` by each step between them."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import time
@@ -28,6 +29,7 @@ def through(version: str):
         time.sleep(0.5)
     time.sleep(8)
 """
+STEPS = [(OLD, PREVIOUS, ""), (PREVIOUS, NEW, "newest")] if os.environ.get("PREFECT_TEST_FULL") else [(OLD, NEW, "newest")]
 MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also run everything else
 
 
@@ -108,7 +110,7 @@ def runs_from(version: str) -> bool:
     return f"/opt/prefect/releases/{version}-" in LAB.on("worker1", f"systemctl show -P ExecStart {WORKER}")
 
 
-@pytest.mark.parametrize(("old", "new", "core"), [(OLD, PREVIOUS, ""), (PREVIOUS, NEW, "newest")])
+@pytest.mark.parametrize(("old", "new", "core"), STEPS)
 def test_upgrade_at_noon(old: str, new: str, core: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dumps = LAB.on("state1", "ls /var/backups/prefect/*.dump || true").split()
     assert runs_from(old)
@@ -230,7 +232,9 @@ def test_every_certificate_is_renewed_at_noon(tmp_path: Path, capsys: pytest.Cap
     assert [LAB.started(["state1"], unit) for unit in ("postgresql@15-main", "redis-server", "nginx")] == kept
     assert not set(LAB.started(APIS)) & set(rolled)
     assert (load.report["failed"], load.report["lost"], load.report["twice"]) == (0, 0, 0), load.report
-    assert (load.report["pages"]["broken"], load.report["pages"]["later_missing"]) == (0, 0), load.report
+    # Why an answer ends early, nginx alone knows.
+    seen = load.report["pages"]
+    assert (seen["broken"], seen["later_missing"]) == (0, 0), (seen, LAB.on("state1", "tail -n 40 /var/log/nginx/error.log"))
     assert load.flow["completed"], load.flow
 
 
