@@ -37,6 +37,7 @@ _PROPERTIES = (
     "InactiveExitTimestamp",
 )
 _MARKS = re.compile(r"[\s^~|]*$")  # what Python draws below a line of code
+_TRACEBACK = "Traceback (most recent call last)"
 _ENDED_WELL = ("success", "")
 _BY_SIGNAL = ("2", "3")  # of ExecMainCode: killed, dumped
 
@@ -207,9 +208,13 @@ def _masked(entries: Sequence[Entry], secrets: list[str]) -> list[Entry]:
 
 
 def _lines(entries: Sequence[Entry], most: int) -> list[str]:
-    """The last lines, each text once."""
+    """The last lines, each text once. A long traceback keeps its head, which says that what follows is one."""
     last = {one.text.strip(): one for one in entries if not _MARKS.fullmatch(one.text)}
-    kept = [one for one in entries if last.get(one.text.strip()) is one][-most:]
+    every = [one for one in entries if last.get(one.text.strip()) is one]
+    kept = every[-most:]
+    heads = [one for one in every if one.text.lstrip().startswith(_TRACEBACK)]
+    if heads and most > 1 and not any(one in heads for one in kept):
+        kept = [heads[-1], *every[-most + 1 :]]
     return [f"{datetime.fromtimestamp(one.at).strftime('%H:%M:%S')} {_cut(one.text)}" for one in kept]
 
 

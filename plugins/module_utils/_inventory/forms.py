@@ -25,6 +25,8 @@ _PATH: _Form = (re.compile(r"(/[A-Za-z0-9._@+-]+)+/?"), "an absolute path, of le
 _PATH_OR_NONE: _Form = (re.compile(rf"({_PATH[0].pattern})?"), _PATH[1])
 _ANY_PATH: _Form = (re.compile(r"[-+]*(/[^/\"\\$]+)+/?"), 'an absolute path without any of " \\ $')
 _ADDRESS: _Form = (re.compile(r"[A-Za-z0-9_.:%/*\[\]-]*"), "an address or a name, without spaces or quotes")
+# Letters beyond ASCII are named with the host by a later check, which knows where they come from.
+_HOST_ADDRESS: _Form = (re.compile(r"[\w.:%/*\[\]-]*"), _ADDRESS[1])
 _SIZE: _Form = (re.compile(r"[0-9]+([kKmMgG][bB]?)?"), "a number with a unit, such as 512mb")
 _DURATION: _Form = (re.compile(r"([0-9]+(ms|[smhdwy]))+"), "a time such as 15s")
 _VERSION: _Form = (re.compile(r"[A-Za-z0-9.+!_-]*"), "a version such as 3.8.8")
@@ -48,9 +50,10 @@ FORMS: Mapping[str, _Form] = {
     **dict.fromkeys(("prefect_watchdog_metrics_directory", "tls_directory"), _PATH),
     **dict.fromkeys(("nginx_tls_certificate", "nginx_tls_certificate_key", "tls_certificate", "tls_certificate_key"), _PATH_OR_NONE),
     **dict.fromkeys(("tls_ca_file", "prefect_api_ca_file", "nginx_auth_request_ca_file"), _PATH_OR_NONE),
-    **dict.fromkeys(("prefect_address", "prefect_database_host", "prefect_redis_host", "prefect_api_listen_address"), _ADDRESS),
+    **dict.fromkeys(("prefect_address", "nginx_api_servers.address"), _HOST_ADDRESS),
+    **dict.fromkeys(("prefect_database_host", "prefect_redis_host", "prefect_api_listen_address"), _ADDRESS),
     **dict.fromkeys(("exporters_listen_address", "monitoring_listen_address", "nginx_listen_addresses", "nginx_trusted_proxies"), _ADDRESS),
-    **dict.fromkeys(("prefect_api_forwarded_allow_ips", "redis_bind", "postgres_listen_addresses", "nginx_api_servers.address"), _ADDRESS),
+    **dict.fromkeys(("prefect_api_forwarded_allow_ips", "redis_bind", "postgres_listen_addresses"), _ADDRESS),
     **dict.fromkeys(("nginx_client_max_body_size", "redis_maxmemory"), _SIZE),
     **dict.fromkeys(("monitoring_retention", "monitoring_scrape_interval"), _DURATION),
     **dict.fromkeys(("prefect_version", "nginx_tls_protocols"), _VERSION),

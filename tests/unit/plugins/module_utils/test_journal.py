@@ -70,6 +70,14 @@ def test_the_cause_and_each_line_once() -> None:
     assert not found.active
 
 
+@pytest.mark.parametrize(
+    ("most", "shown"),
+    [(2, [CRASH[0], CRASH[4]]), (3, [CRASH[0], CRASH[2], CRASH[4]]), (4, CRASH[:3] + CRASH[4:5]), (1, [CRASH[4]])],
+)
+def test_a_long_traceback_keeps_its_head(most: int, shown: list[str]) -> None:
+    assert texts(asked(FAILED, [line("new", text) for text in ["before", *CRASH]], most)) == shown
+
+
 def test_a_unit_that_is_started_again_and_again() -> None:
     """The start under way says nothing yet; those before it, since its last start on request, do."""
     journal = [line("before", "KeyError: 'before'"), *(line(start, text) for start in ("first", "second") for text in CRASH)]
