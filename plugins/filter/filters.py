@@ -13,6 +13,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environme
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import database_url, redis_url
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.balancer import balancer_problems
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.client_certificates import client_certificates
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.firewall import firewall_openings
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.inventory import host_problems, inventory_problems
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.proxy_exceptions import proxy_exceptions
@@ -51,6 +52,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "api_servers": api_servers,
     "balancer_problems": balancer_problems,
     "canonical_settings": canonical_settings,
+    "client_certificates": client_certificates,
     "connection_budget": connection_budget,
     "database_url": database_url,
     "firewall_openings": firewall_openings,

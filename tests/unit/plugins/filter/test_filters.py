@@ -43,6 +43,7 @@ def test_each_filter_is_documented_in_a_file_of_its_name() -> None:
         ("host_problems", ({"a": ["x"], "b": []},), ["a: x"]),
         ("switched_off", ({"PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": False},), ["scheduler"]),
         ("proxy_exceptions", ({}, ["10.0.0.1"]), {}),
+        ("client_certificates", ({"prefect_redis_tls": {}, "prefect_database_tls": {"enabled": "false"}},), []),
         ("workers", (["a"], {"a": {}}), []),
     ],
 )
