@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     ],
 )
 def test_linter(commands: Commands, arguments: list[str]) -> None:
-    commands.run(arguments)
+    # ansible-lint has Ansible read every playbook by itself, with all that it imports.
+    commands.run(arguments, timeout=900)
 
 
 @pytest.mark.parametrize("folder", ["plugins", "roles/prefect/files", "tests", "tools"])
