@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ssl
 import subprocess
+import time
 import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,14 +96,14 @@ def test_a_secret_on_the_command_line_is_refused() -> None:
 def test_no_request_fails_and_the_old_secrets_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     auth_string = LAB.auth_string
     with undisturbed(), LAB.load(tmp_path) as load:
-        former = {secret: change(secret, f"another-{secret}") for secret in SECRETS}
+        former = {secret: change(secret, f"{secret}-of-{time.time_ns()}") for secret in SECRETS}
         # Clients are told of the new one later.
         (FILES / "auth.former").write_text(former["auth"].removesuffix(SUFFIX))
         played = LAB.play("rotate")
     with capsys.disabled():
         print(summary("rotate", load.report), f"{played.seconds:.0f} s")
     assert (load.report["failed"], load.report["lost"]) == (0, 0), load.report
-    assert played.says("Rotates the password of the database, the password of Redis, the auth string")
+    assert played.says("Rotates the password of the database, the password of Redis, the auth string"), played.output[:5000]
     assert not [secret for secret in (*former.values(), *map(password, SECRETS)) if secret in played.output]
     assert "prefect" in logged_in(DATABASE, password("database"))
     assert "password authentication failed" in logged_in(DATABASE, former["database"])
