@@ -55,7 +55,7 @@ options:
   tls:
     description:
       - Whether the server speaks TLS. Then what goes on over a connection cannot be seen, and requests in flight are those that are not
-        accepted yet, or whose answer is being sent.
+        accepted or not read yet, or whose answer is being sent.
       - All others have arrived a second after new connections are refused, which is waited for. The server finishes them when it is told to
         stop.
     type: bool

@@ -46,8 +46,8 @@ class Owner:
 class Connection:
     """One connection from the server's side.
 
-    ``received`` and ``answered`` are bytes that came in and that the peer has; ``unsent`` are those it has not yet. ``quiet`` is how
-    many milliseconds ago something last came in.
+    ``received`` and ``answered`` are bytes that came in and that the peer has; ``unsent`` are those it has not yet, and ``unread`` those
+    that the server has not taken. ``quiet`` is how many milliseconds ago something last came in.
     """
 
     established: bool
@@ -55,11 +55,13 @@ class Connection:
     answered: int
     unsent: int
     quiet: int
+    unread: int = 0
 
     def in_flight(self) -> bool:
         """Whether a client waits for an answer. Once one has begun and all of it so far is delivered, none does: what stays open
-        then is a websocket. A connection over which nothing ever came waits only while its request may be on the way."""
-        if not self.established or self.unsent:
+        then is a websocket. A connection over which nothing ever came waits only while its request may be on the way. What the server has
+        not read may be one, also after an answer: with TLS, what it sends first belongs to the handshake, and a busy server reads late."""
+        if not self.established or self.unsent or self.unread:
             return True
         if self.answered:
             return False
@@ -93,10 +95,10 @@ def _listener(line: str) -> Listener:
 
 
 def _connection(line: str) -> Connection:
-    state, _received, unsent = line.split()[:3]
+    state, unread, unsent = line.split()[:3]
     values = dict(re.findall(r"(bytes_received|bytes_acked|lastrcv):(\d+)", line))
     received, answered, quiet = (int(values.get(name, 0)) for name in ("bytes_received", "bytes_acked", "lastrcv"))
-    return Connection(state == "ESTAB", received, answered, int(unsent), quiet)
+    return Connection(state == "ESTAB", received, answered, int(unsent), quiet, int(unread))
 
 
 def conflicts(listeners: Iterable[Listener], port: int, address: str = "") -> list[Listener]:

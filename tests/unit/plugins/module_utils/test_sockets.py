@@ -70,7 +70,7 @@ def test_sockets_that_cannot_be_listed(listed: Any) -> None:
             "ESTAB 0      7      10.0.0.1:4200 10.0.0.9:40112 cubic bytes_sent:107 bytes_acked:100 bytes_received:200 lastrcv:40",
             Connection(True, 200, 100, 7, 40),
         ),
-        ("ESTAB 7      0      [fd00::1]:4200 [fd00::9]:40112 cubic bytes_received:7", Connection(True, 7, 0, 0, 0)),
+        ("ESTAB 7      0      [fd00::1]:4200 [fd00::9]:40112 cubic bytes_received:7", Connection(True, 7, 0, 0, 0, 7)),
         ("SYN-RECV 0   0      10.0.0.1:4200 10.0.0.9:40112", Connection(False, 0, 0, 0, 0)),
     ],
 )
@@ -87,6 +87,7 @@ def test_connections(line: str, connection: Connection) -> None:
         (Connection(established=True, received=300, answered=0, unsent=0, quiet=60000), True),  # waits for its answer
         (Connection(established=True, received=300, answered=1000, unsent=9000, quiet=60000), True),  # its answer is on the way
         (Connection(established=True, received=300, answered=160, unsent=0, quiet=5), False),  # a websocket
+        (Connection(established=True, received=300, answered=160, unsent=0, quiet=5, unread=77), True),  # a request after the handshake
     ],
 )
 def test_in_flight(connection: Connection, in_flight: bool) -> None:
@@ -119,6 +120,8 @@ def test_the_life_of_a_connection(address: str) -> None:
                 client.sendall(b"request")
                 until(port, lambda found: found.received == 7 and found.in_flight())
                 server.sendall(b"answer")
+                until(port, lambda found: found.answered == 6 and found.unread == 7 and found.in_flight())
+                server.recv(7)
                 until(port, lambda found: found.answered == 6 and not found.in_flight())
         assert connections(port) == []
 
