@@ -12,6 +12,8 @@ export ANSIBLE_HOME := $(CURDIR)/build/ansible-home
 playbook := ansible-playbook -i inventories/lab
 # A file's tests stay in one process, since they share what they start. In the order of the folders the longest begin first.
 side_by_side := pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+# A test that hangs prints where, and ends its process; the other one goes on.
+side_by_side += --max-worker-restart=0 -o faulthandler_timeout=1200 -o faulthandler_exit_on_timeout=true
 
 .PHONY: help
 help: ## List these commands

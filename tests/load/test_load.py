@@ -333,6 +333,32 @@ def test_failures(handler: Handler, what: str) -> None:
     assert command.problems(found, 0) == [f"{found['failed']} failed"]
 
 
+def subscriber(outcome: asyncio.Future[Any]) -> Awaitable[Any]:
+    one = load.Subscriber(wire.Target("127.0.0.1", 1, "/api"))
+    vars(one)["_subscribe"] = lambda: outcome
+    return one.follow()
+
+
+def request(outcome: asyncio.Future[Any]) -> Awaitable[Any]:
+    connection = wire.Connection(wire.Target("127.0.0.1", 1, "/api"), 5)
+    vars(connection)["_ask"] = lambda *_request: outcome
+    return connection.ask("GET", "/flows/1")
+
+
+@pytest.mark.parametrize("kind", [subscriber, request])
+def test_it_ends_when_cancelled_in_the_moment_of_a_failure(kind: Callable[[asyncio.Future[Any]], Awaitable[Any]]) -> None:
+    async def scenario() -> bool:
+        outcome = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(kind(outcome))
+        await asyncio.sleep(0)
+        outcome.set_exception(wire.FailedError("refused"))
+        task.cancel()
+        await asyncio.wait({task}, timeout=2)
+        return task.cancelled()
+
+    assert asyncio.run(scenario())
+
+
 def test_a_port_without_a_listener() -> None:
     target = wire.Target("127.0.0.1", 1, "/api")
     found = asyncio.run(load.load(load.Options(target, clients=1, fresh=0, pausing=0, seconds=0.1, subscribers=1)))

@@ -162,10 +162,15 @@ async def _log_in(arguments: Mapping[str, Any], tls: ssl.SSLContext | bool) -> A
         raise PostgresError(f"the server asks for a way to log in that is not known here ({error.__cause__ or error})") from error
 
 
+async def _within(work: Coroutine[Any, Any, Any], deadline: Deadline) -> Any:
+    async with asyncio.timeout(deadline.left()):
+        return await work
+
+
 def _run(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], deadline: Deadline) -> Any:
     try:
-        return loop.run_until_complete(asyncio.wait_for(work, deadline.left()))
-    except asyncio.TimeoutError as error:
+        return loop.run_until_complete(_within(work, deadline))
+    except TimeoutError as error:
         raise NetError(no_answer(deadline)) from error
     except OSError as error:
         raise NetError(describe(error, deadline)) from error

@@ -212,8 +212,9 @@ async def client(options: Options, sort: str, source: Iterator[Request], tally: 
     connection = Connection(options.target, options.timeout)
     while not stop.is_set():
         if sort == "pausing":
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(stop.wait(), random.uniform(0, options.max_pause))  # noqa: S311 - no secret
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(random.uniform(0, options.max_pause)):  # noqa: S311 - no secret
+                    await stop.wait()
         await tally.pace.turn()
         if stop.is_set():
             break
@@ -246,9 +247,10 @@ class Subscriber:
         while True:
             socket = None
             try:
-                socket = await asyncio.wait_for(self._subscribe(), SUBSCRIBE_SECONDS)
+                async with asyncio.timeout(SUBSCRIBE_SECONDS):
+                    socket = await self._subscribe()
                 await self._count(socket)
-            except (OSError, EOFError, FailedError, asyncio.TimeoutError, ValueError) as error:
+            except (OSError, EOFError, FailedError, TimeoutError, ValueError) as error:
                 self.attempts_failed += 1
                 self.last_problem = str(error) or type(error).__name__
             finally:
@@ -390,8 +392,9 @@ async def stopped(options: Options, stop: asyncio.Event) -> str:
         left = until - time.monotonic()
         if left <= 0:
             return "time"
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(stop.wait(), min(left, 0.2))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(left, 0.2)):
+                await stop.wait()
     return "signal"
 
 
@@ -399,8 +402,9 @@ async def settle(subscribers: Sequence[Subscriber], tally: Tally) -> None:
     """Let subscribers that are just connecting do so; the others have failed."""
     for number, one in enumerate(subscribers, start=1):
         try:
-            await asyncio.wait_for(one.connected.wait(), SUBSCRIBE_SECONDS)
-        except asyncio.TimeoutError:
+            async with asyncio.timeout(SUBSCRIBE_SECONDS):
+                await one.connected.wait()
+        except TimeoutError:
             tally.failed("GET", "/events/out", f"subscriber {number} is not connected; last problem: {one.last_problem or 'none'}")
 
 

@@ -91,8 +91,9 @@ class Browser:
             if left:
                 await self.go_on(left.pop(random.randrange(len(left))))  # noqa: S311 - no secret
             number += 1
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(stop.wait(), PAUSE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE):
+                    await stop.wait()
 
     async def load(self, path: str) -> list[str]:
         """Loads a page with all that it names. Returns what it would load later."""

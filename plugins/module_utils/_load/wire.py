@@ -172,11 +172,12 @@ class Connection:
         headers += [("Accept", accept)] if accept else []
         request = h11.Request(method=method, target=f"{self.target.base}{path}", headers=headers)
         try:
-            answer = await asyncio.wait_for(self._ask(request, body), self.timeout)
+            async with asyncio.timeout(self.timeout):
+                answer = await self._ask(request, body)
         except FailedError:
             self.close()
             raise
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             self.close()
             raise FailedError(f"no answer within {self.timeout:g} s") from None
         self._last = time.monotonic()

@@ -328,7 +328,8 @@ async def watch(options: Options, firewall: Firewall, stop: asyncio.Event, told:
                 with contextlib.suppress(OSError):
                     write(options.metrics, metrics(servers, firewall, time.time()))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), options.interval)
+                async with asyncio.timeout(options.interval):
+                    await stop.wait()
     finally:
         guarding.cancel()
         await asyncio.gather(guarding, return_exceptions=True)

@@ -41,7 +41,8 @@ async def wait(name: str, probe: Probe, settings: Settings, end: float) -> str:
     """Try until it answers, or the time is over: the last error, empty when it answered."""
     while True:
         try:
-            await asyncio.wait_for(probe(settings), ATTEMPT)
+            async with asyncio.timeout(ATTEMPT):
+                await probe(settings)
         except Exception as error:
             if time.monotonic() + PAUSE >= end:
                 reason = f"no answer within {ATTEMPT:g} s" if isinstance(error, TimeoutError) else settings.explain(error)

@@ -101,7 +101,8 @@ class ServedCertificates:
         kept, before = KEPT, self._ends.pop(name, None)
         try:
             if target := self.find[name]():
-                self._ends[name] = await asyncio.wait_for(self.handshake(target), LIMIT)
+                async with asyncio.timeout(LIMIT):
+                    self._ends[name] = await self.handshake(target)
         except Exception as error:
             kept = AGAIN
             if getattr(error, "verify_code", 0) == EXPIRED:

@@ -162,7 +162,8 @@ class DatabaseCollectors:
         samples = [Sample("prefect_retention_seconds", seconds, (kind,)) for kind, seconds in kept.items()]
         for kind in kept:
             try:
-                age = (await asyncio.wait_for(self.query(OLDEST[kind]), EXPENSIVE))[0][0]
+                async with asyncio.timeout(EXPENSIVE):
+                    age = (await self.query(OLDEST[kind]))[0][0]
             except TimeoutError as error:
                 raise Refused(f"the oldest of {kind} is not found within {EXPENSIVE:g} s") from error
             samples.append(Sample("prefect_retention_oldest_seconds", max(0.0, float(age or 0)), (kind,)))

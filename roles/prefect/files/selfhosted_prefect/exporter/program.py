@@ -94,7 +94,8 @@ async def gather(
 
     async def ask(target: str, question: Callable[[], Awaitable[list[Sample]]]) -> list[Sample]:
         try:
-            return [Sample("prefect_exporter_target_up", 1, (target,)), *await asyncio.wait_for(question(), LIMIT)]
+            async with asyncio.timeout(LIMIT):
+                return [Sample("prefect_exporter_target_up", 1, (target,)), *await question()]
         except Exception as error:
             print(f"{target} does not answer: {settings.explain(error)}", file=sys.stderr, flush=True)
             return [Sample("prefect_exporter_target_up", 0, (target,))]

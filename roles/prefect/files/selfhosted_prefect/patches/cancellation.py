@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 T = TypeVar("T")
-_before = asyncio.wait_for
+_before = asyncio.wait_for  # noqa: TID251  what is replaced
 
 
 async def wait_for(fut: Awaitable[T], timeout: float | None) -> T:
@@ -25,4 +25,4 @@ async def wait_for(fut: Awaitable[T], timeout: float | None) -> T:
 
 def install() -> None:
     """Replaces ``asyncio.wait_for``."""
-    asyncio.wait_for = asyncio.tasks.wait_for = wait_for  # type: ignore[assignment]
+    asyncio.wait_for = asyncio.tasks.wait_for = wait_for  # type: ignore[assignment]  # noqa: TID251  it replaces this one
