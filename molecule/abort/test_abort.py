@@ -16,6 +16,7 @@ from lab import NEW, OLD, Lab, summary
 
 LAB = Lab("abort", 4280)
 APIS = ("api1", "api2", "api3")
+LONG = pytest.mark.skipif(not os.environ.get("PREFECT_TEST_FULL"), reason="takes minutes: make test-full")
 # Whatever a migration does to the schema meets this first.
 TRIGGER = """
 CREATE FUNCTION public.interfere() RETURNS event_trigger LANGUAGE plpgsql AS \\$\\$ BEGIN {deed}; END \\$\\$;
@@ -80,6 +81,7 @@ def test_a_setting_that_the_release_does_not_take_reaches_no_server() -> None:
     assert not LAB.refusing(APIS)
 
 
+@LONG
 def test_the_cause_is_in_the_first_line_and_each_line_is_there_once() -> None:
     """The settings are valid, and with them a server ends as soon as it starts, again and again."""
     played = LAB.play(
@@ -104,7 +106,7 @@ def test_the_cause_is_in_the_first_line_and_each_line_is_there_once() -> None:
     assert not LAB.refusing(APIS)
 
 
-@pytest.mark.skipif(not os.environ.get("PREFECT_TEST_FULL"), reason="takes five minutes: make test-full")
+@LONG
 def test_a_migration_that_fails_or_lasts_too_long_leaves_the_servers_alone(tmp_path: Path) -> None:
     before = LAB.started(APIS)
     LAB.play("site", "--tags", "install", prefect_version=NEW)
