@@ -6,9 +6,10 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,85 @@ CASES = {
 }
 
 
+# All problems are reported together, so those that are found at the same point share a run. In `make test-full` each has its own.
+TOGETHER = (
+    (
+        "SQLite",
+        "no database",
+        "no Redis",
+        "no balancer",
+        "one address twice",
+        "the role's own setting",
+        "the role's own setting by an older name",
+        "one setting by two names",
+        "a group of settings",
+        "a retention of nothing, and one that is no duration",
+        "a retention in two places",
+        "every host in one batch",
+        "port taken",
+        "clones",
+        "disk full",
+        "another system",
+        "old Python",
+    ),
+    (
+        "characters that do not work",
+        "no services host",
+        "a retention that is too short",
+        "an empty batch",
+        "database that swallows packets",
+        "Redis that refuses",
+        "a balancer by its name",
+        "unknown version",
+    ),
+    ("PostgreSQL 14.8", "too few connections"),
+    ("a trusted proxy by its name", "every address trusted", "websockets that would be cut", "log batches that would be refused"),
+    ("missing secret", "empty secret", "auth string without a password"),
+    ("variables of the wrong type", "workers of the wrong type", "a number that is a word"),
+)
+
+
+def merged(one: Any, other: Any) -> Any:
+    """Both of two dictionaries or lists; of anything else the second, which has to be the only one."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {**one, **other, **{name: merged(one[name], other[name]) for name in one.keys() & other.keys()}}
+    assert isinstance(one, list) and isinstance(other, list), f"{one} and {other} cannot be had at once"
+    return one + other
+
+
+def together(cases: Sequence[Case]) -> Case:
+    """Several bad inputs at once."""
+
+    def inventory(changed: Inventory) -> None:
+        for case in cases:
+            case.inventory(changed)
+
+    @contextmanager
+    def on_host() -> Iterator[None]:
+        with ExitStack() as stack:
+            for case in cases:
+                stack.enter_context(case.on_host())
+            yield
+
+    return Case(
+        tuple(words for case in cases for words in case.says),
+        reduce(merged, (case.variables for case in cases)),
+        inventory,
+        on_host,
+        tuple(words for case in cases for words in case.silent),
+    )
+
+
+def runs() -> Iterator[Any]:
+    shared = [name for names in TOGETHER for name in names]
+    assert len(set(shared)) == len(shared)
+    if os.environ.get("PREFECT_TEST_FULL"):
+        yield from (pytest.param(case, id=name) for name, case in CASES.items())
+        return
+    yield from (pytest.param(together([CASES[name] for name in names]), id=", ".join(names)) for names in TOGETHER)
+    yield from (pytest.param(case, id=name) for name, case in CASES.items() if name not in shared)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_changes() -> Iterator[None]:
     """What the hosts are like before the first refusal is what they are like after the last."""
@@ -386,9 +466,8 @@ def nothing_changes() -> Iterator[None]:
     assert fingerprint() == before
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_refused(name: str, tmp_path: Path) -> None:
-    case = CASES[name]
+@pytest.mark.parametrize("case", list(runs()))
+def test_refused(case: Case, tmp_path: Path) -> None:
     inventory = yaml.safe_load((HERE / "inventory" / "hosts.yml").read_text())
     case.inventory(inventory)
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump(inventory))

@@ -191,7 +191,11 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+# The others are found by the same code, of which there are unit tests, and each takes a run.
+IN_SHORT = ("truncated, with a manifest to match", "of a newer Prefect")
+
+
+@pytest.mark.parametrize("name", BAD if os.environ.get("PREFECT_TEST_FULL") else IN_SHORT)
 def test_bad_dumps_are_refused_before_anything_stops(name: str) -> None:
     good = f"{FOLDER}/{dumps()[0]}"
     on_host(f"rm -f /srv/bad.dump*; cp {good} /srv/good.dump; cp {good}.json /srv/good.dump.json")

@@ -30,6 +30,7 @@ def through(version: str):
     time.sleep(8)
 """
 STEPS = [(OLD, PREVIOUS, ""), (PREVIOUS, NEW, "newest")] if os.environ.get("PREFECT_TEST_FULL") else [(OLD, NEW, "newest")]
+LONG = pytest.mark.skipif(not os.environ.get("PREFECT_TEST_FULL"), reason="takes minutes: make test-full")
 MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also run everything else
 
 
@@ -38,12 +39,18 @@ MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also ru
     [
         pytest.param((), {"prefect_upgrade_to": "9.9.9"}, ("9.9.9", "make lock VERSION=9.9.9"), id="unknown version"),
         pytest.param((), {"prefect_upgrade_to": OLD}, (f"prefect_upgrade_to is {OLD}", "runs that already"), id="where it is"),
-        pytest.param(("-e", f"prefect_version={NEW}"), {"prefect_upgrade_to": "3.9.0"}, ("and wins",), id="two versions at once"),
-        pytest.param((), {"prefect_api_serial": 0}, ("prefect_api_serial", "at least 1"), id="an empty batch"),
-        pytest.param((), {"prefect_api_serial": "100%"}, ("prefect_api_serial", "all 3"), id="every host in one batch"),
-        pytest.param((), {"prefect_upgrade_backup": "no"}, ("prefect_upgrade_backup", "skip"), id="a backup that is neither"),
         pytest.param(
-            (), {"prefect_upgrade_backup": "command"}, ("prefect_upgrade_backup_command is empty",), id="a command that is not given"
+            ("-e", f"prefect_version={NEW}"), {"prefect_upgrade_to": "3.9.0"}, ("and wins",), id="two versions at once", marks=LONG
+        ),
+        pytest.param((), {"prefect_api_serial": 0}, ("prefect_api_serial", "at least 1"), id="an empty batch", marks=LONG),
+        pytest.param((), {"prefect_api_serial": "100%"}, ("prefect_api_serial", "all 3"), id="every host in one batch", marks=LONG),
+        pytest.param((), {"prefect_upgrade_backup": "no"}, ("prefect_upgrade_backup", "skip"), id="a backup that is neither", marks=LONG),
+        pytest.param(
+            (),
+            {"prefect_upgrade_backup": "command"},
+            ("prefect_upgrade_backup_command is empty",),
+            id="a command that is not given",
+            marks=LONG,
         ),
         pytest.param(
             (),
@@ -52,7 +59,9 @@ MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also ru
             id="a command that fails",
         ),
         pytest.param((), {"prefect_upgrade_backup": "require"}, ("no backup younger than 3600 s",), id="a backup that is not there"),
-        pytest.param(("--skip-tags", "backup"), {}, ("prefect_upgrade_backup=skip",), id="a backup passed over without saying so"),
+        pytest.param(
+            ("--skip-tags", "backup"), {}, ("prefect_upgrade_backup=skip",), id="a backup passed over without saying so", marks=LONG
+        ),
         pytest.param(
             (),
             {"prefect_retention": {"events": "2d", "logs": "forever"}},
@@ -223,6 +232,7 @@ def served() -> dict[tuple[str, str], str]:
     }
 
 
+@LONG
 def test_every_certificate_is_renewed_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """By an ordinary run for which all of them have too few days left. Only servers that cannot read a new one are restarted, in turn."""
     before = renewable()

@@ -22,8 +22,8 @@ EVERYTHING = bool(os.environ.get("PREFECT_TEST_FULL"))
 # With these `make test` would take more than 50 minutes on two cores, so only `make test-full` has them.
 ONLY_IN_FULL = set[str]() if EVERYTHING else {"drill", "monitoring", "rollback", "rotation", "support"}
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
-# These wait more than they compute and compare no times: three lanes of them run side by side, every other scenario runs alone.
-LANES = (("abort", "offline"), ("external", "single"), ("refusals", "restore"))
+# These wait more than they compute and compare no times: two lanes of them run side by side, every other scenario runs alone.
+LANES = (("abort", "offline"), ("external", "refusals", "restore"))
 TIMEOUT = 5400 if EVERYTHING else 1800
 # One scenario runs with the newest ansible-core of requirements/, the others with that of this checkout.
 WITH_NEWEST = "external"
