@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
@@ -19,6 +20,7 @@ ETCD3 = "3.0.3"
 _CLOCKS = 1.0
 _ELECTION = 5
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_TIME = re.compile(r"[0-9]+[hms]?")
 _WAY = "docs/high-availability.md has both ways."
 
 
@@ -32,6 +34,9 @@ def etcd(variables: Mapping[str, Any]) -> Iterator[str]:
             f"etcd_election_timeout is {election} and etcd_heartbeat_interval is {beat}; a member that is late once would be taken for"
             f" dead. Make the first {_ELECTION} times the second, or more."
         )
+    kept = text(variables["etcd_auto_compaction_retention"])
+    if not _TIME.fullmatch(kept):
+        yield f'etcd_auto_compaction_retention is "{kept}"; it takes a time, such as 1h or 30m.'
     if not _NAME.fullmatch(text(variables["etcd_initial_cluster_token"])):
         yield f'etcd_initial_cluster_token is "{variables["etcd_initial_cluster_token"]}"; it takes letters, digits and . _ -.'
 
@@ -60,7 +65,13 @@ def patroni(variables: Mapping[str, Any]) -> Iterator[str]:
     if not _NAME.fullmatch(text(variables["patroni_scope"])):
         yield f'patroni_scope is "{variables["patroni_scope"]}"; it takes letters, digits and . _ -.'
     roles = [text(variables[name]) for name in ("patroni_replication_username", "patroni_rewind_username", "prefect_database_user")]
-    if len(set(roles)) < len(roles) or "postgres" in roles:
+    strange = [name for name in roles[:2] if not _NAME.fullmatch(name)]
+    if strange:
+        yield (
+            f"patroni_replication_username and patroni_rewind_username take letters, digits and . _ -, unlike"
+            f" {', '.join(map(json.dumps, strange))}."
+        )
+    elif len(set(roles)) < len(roles) or "postgres" in roles:
         yield (
             "patroni_replication_username, patroni_rewind_username and prefect_database_user have to be three roles, and none of them"
             " postgres."

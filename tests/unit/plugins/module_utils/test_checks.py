@@ -60,6 +60,7 @@ GOOD: dict[Check, Change] = {
         "etcd_heartbeat_interval": 100,
         "etcd_election_timeout": "1000",
         "etcd_initial_cluster_token": "prefect",
+        "etcd_auto_compaction_retention": "1h",
     },
     patroni.etcd_start: {"__etcd_left_out": [], "__etcd_with_data": []},
     patroni.patroni: {
@@ -395,6 +396,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
     patroni.etcd: [
         ({"etcd_metrics_port": 2380}, "etcd_client_port, etcd_peer_port and etcd_metrics_port have to differ."),
         ({"etcd_election_timeout": 300}, "a member that is late once would be taken for dead. Make the first 5 times the second, or more."),
+        ({"etcd_auto_compaction_retention": "long"}, 'etcd_auto_compaction_retention is "long"; it takes a time, such as 1h or 30m.'),
         ({"etcd_initial_cluster_token": "a b"}, 'etcd_initial_cluster_token is "a b"; it takes letters, digits and . _ -.'),
     ],
     patroni.etcd_start: [
@@ -409,6 +411,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ({"tls_postgres": False}, "patroni_restapi_password is missing or empty; without tls_postgres nothing else protects"),
         ({"patroni_scope": "a/b"}, 'patroni_scope is "a/b"; it takes letters, digits and . _ -.'),
         ({"patroni_rewind_username": "replicator"}, "have to be three roles, and none of them postgres."),
+        ({"patroni_rewind_username": 'a"b'}, r'take letters, digits and . _ -, unlike "a\"b".'),
         ({"patroni_rewind_username": "postgres"}, "have to be three roles, and none of them postgres."),
         ({"patroni_retry_timeout": 10}, "patroni_ttl is 20, and patroni_loop_wait + 2 * patroni_retry_timeout is 25; a primary would lose"),
     ],
