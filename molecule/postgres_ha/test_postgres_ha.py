@@ -312,11 +312,11 @@ def test_bad_input() -> None:
     replica = next(host for host in HOSTS if host != leader())
     LAB.on(replica, "systemctl stop patroni")
     identifier = f"{DATA}/global/pg_control"
-    LAB.on(replica, f"cp -p {identifier} /root/control; printf 'xxxxxxxx' | dd of={identifier} conv=notrunc status=none")
+    LAB.on(replica, f"cp -p {identifier} /var/tmp/control; printf 'xxxxxxxx' | dd of={identifier} conv=notrunc status=none")
     try:
         refused(f"{replica}: has data of another PostgreSQL (8680820740569200760)")
     finally:
-        LAB.on(replica, f"cp -p /root/control {identifier}; systemctl start patroni")
+        LAB.on(replica, f"cp -p /var/tmp/control {identifier}; systemctl start patroni")
     wait(whole, WHOLE_SECONDS, "the cluster is whole")
 
 
