@@ -336,3 +336,25 @@ def test_the_way_back() -> None:
     assert before <= numbers("db1")
     assert LAB.on("db1", f"systemctl is-active postgresql@{MAJOR}-main").strip() == "active"
     assert play("converge.yml", inventory="single").changed == 0
+
+
+def test_a_new_cluster(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    """On hosts that have nothing."""
+    for host in HOSTS:
+        LAB.on(
+            host,
+            "systemctl stop patroni etcd 'postgresql@*' || true; export DEBIAN_FRONTEND=noninteractive;"
+            " apt-get purge --yes --quiet 'postgresql-*' patroni etcd-server etcd-client >/dev/null;"
+            " rm -rf /var/lib/postgresql /var/lib/etcd /etc/postgresql /etc/postgresql-common /etc/patroni /etc/default/etcd",
+        )
+    begun = time.monotonic()
+    play("converge.yml")
+    with capsys.disabled():
+        print(f"\na new cluster: {time.monotonic() - begun:.0f} s")
+    wait(whole, WHOLE_SECONDS, "the cluster is whole")
+    assert play("converge.yml").changed == 0
+    LAB.on(leader(), f"{PSQL} 'CREATE TABLE drill (id bigint PRIMARY KEY)'")
+    LAB.on(leader(), f"{PSQL} 'ALTER TABLE drill OWNER TO prefect'")
+    writer.acknowledged.clear()
+    with drill(writer, "planned switchover of a new cluster", 8, capsys):
+        play("play.yml", "-e", "tasks=switchover")

@@ -62,6 +62,11 @@ def patroni(variables: Mapping[str, Any]) -> Iterator[str]:
             "patroni_restapi_password is missing or empty; without tls_postgres nothing else protects Patroni's API. Set it, in a file"
             " encrypted with ansible-vault."
         )
+    if boolean(variables["tls_postgres"]) and not text(variables["common_tls_ca_file"]):
+        yield (
+            "tls_ca_file is not set, so that Patroni and etcd would take orders from any client with a certificate of an authority that the"
+            " system trusts. Set it to the authority that the hosts' certificates are from."
+        )
     if not _NAME.fullmatch(text(variables["patroni_scope"])):
         yield f'patroni_scope is "{variables["patroni_scope"]}"; it takes letters, digits and . _ -.'
     roles = [text(variables[name]) for name in ("patroni_replication_username", "patroni_rewind_username", "prefect_database_user")]

@@ -73,6 +73,7 @@ GOOD: dict[Check, Change] = {
         "patroni_ttl": "20",
         "patroni_loop_wait": 5,
         "patroni_retry_timeout": 5,
+        "common_tls_ca_file": "/etc/prefect-tls/ca.crt",
         "tls_postgres": True,
     },
     patroni.patroni_host: {"inventory_hostname": "db1", "common_patroni_version": "3.0.2", "patroni_etcd_api": ""},
@@ -294,7 +295,7 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"groups": {}},),
     ],
     patroni.etcd_start: [({},), ({"__etcd_left_out": ["db3"], "__etcd_with_data": ["db1"]},)],
-    patroni.patroni: [({},), ({"tls_postgres": "no", "patroni_restapi_password": "geheim"},)],
+    patroni.patroni: [({},), ({"tls_postgres": "no", "patroni_restapi_password": "geheim", "common_tls_ca_file": ""},)],
     patroni.patroni_host: [
         ({},),
         ({"common_patroni_version": "", "patroni_etcd_api": "v3"},),
@@ -409,6 +410,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
     patroni.patroni: [
         ({"patroni_replication_password": None}, "patroni_replication_password is missing or empty; the members"),
         ({"tls_postgres": False}, "patroni_restapi_password is missing or empty; without tls_postgres nothing else protects"),
+        ({"common_tls_ca_file": ""}, "would take orders from any client with a certificate of an authority that the system trusts."),
         ({"patroni_scope": "a/b"}, 'patroni_scope is "a/b"; it takes letters, digits and . _ -.'),
         ({"patroni_rewind_username": "replicator"}, "have to be three roles, and none of them postgres."),
         ({"patroni_rewind_username": 'a"b'}, r'take letters, digits and . _ -, unlike "a\"b".'),
