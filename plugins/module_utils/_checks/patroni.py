@@ -114,7 +114,7 @@ def postgres_cluster(variables: Mapping[str, Any]) -> Iterator[str]:
 
 def _members(hosts: Mapping[str, Mapping[str, Any]], group: list[str]) -> Iterator[str]:
     """Whether the hosts of the inventory are enough of the members that etcd has."""
-    known = max((found["etcd"]["members"] for found in hosts.values()), key=len, default=[])
+    known: list[dict[str, Any]] = max((found["etcd"]["members"] for found in hosts.values()), key=len, default=[])
     members = [text(each["name"]) for each in known if each["name"]]
     left = [name for name in members if name in group]
     if members and len(left) < quorum(len(members)):
