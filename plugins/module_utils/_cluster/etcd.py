@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Run, run
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, Run, run
 
 _CLIENT = "etcdctl"
 
@@ -83,7 +83,7 @@ class Etcd:
             raise EtcdError(ended.tail(1) or f"{_CLIENT} ended with {ended.rc}")
         return answer
 
-    def _run(self, *words: str) -> Any:
+    def _run(self, *words: str) -> Finished:
         names = {"ca_file": "--cacert", "cert_file": "--cert", "key_file": "--key"}
         files = [f"{option}={self.tls[name]}" for name, option in names.items() if self.tls.get(name)]
         limits = [f"--dial-timeout={self.timeout:g}s", f"--command-timeout={self.timeout:g}s"]

@@ -277,7 +277,7 @@ def _member(values: Mapping[str, Any]) -> Member:
 
 def _same(one: Any, other: Any) -> bool:
     """As PostgreSQL and Patroni take them: 200 is "200", and true is "on"."""
-    return _plain(one) == _plain(other)
+    return bool(_plain(one) == _plain(other))
 
 
 def _plain(value: Any) -> Any:
