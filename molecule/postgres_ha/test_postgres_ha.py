@@ -235,7 +235,7 @@ def test_exposure(host: str) -> None:
 
 def test_planned_switchover(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     with drill(writer, "planned switchover", 8, capsys) as facts:
-        play("play.yml", "-e", "tasks=switchover")
+        play("play.yml", "-e", "what=switchover")
         assert takes_over(facts["leader"])()
 
 
@@ -295,7 +295,7 @@ def test_a_member_that_has_lost_everything(writer: Writer, capsys: pytest.Captur
 def test_the_data_of_a_replica_are_copied_anew(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     replica = next(host for host in HOSTS if host != leader())
     with drill(writer, "a replica reinitialized", 8, capsys):
-        play("play.yml", "-e", "tasks=reinitialize", "--limit", replica)
+        play("play.yml", "-e", "what=reinitialize", "--limit", replica)
 
 
 def test_a_host_that_is_gone_for_good() -> None:
@@ -303,8 +303,8 @@ def test_a_host_that_is_gone_for_good() -> None:
     gone = next(host for host in HOSTS if host != leader())
     LAB.on(gone, "systemctl stop patroni etcd")
     limit = f"postgres:!{gone}"
-    play("play.yml", "-e", "role=etcd tasks=remove", "-e", f"etcd_remove_member={gone}", "--limit", limit)
-    play("play.yml", "-e", "tasks=remove", "-e", f"patroni_remove_member={gone}", "--limit", limit)
+    play("play.yml", "-e", "role=etcd what=remove", "-e", f"etcd_remove_member={gone}", "--limit", limit)
+    play("play.yml", "-e", "what=remove", "-e", f"patroni_remove_member={gone}", "--limit", limit)
     assert gone not in [each["name"] for each in members()]
     LAB.on(gone, "rm -rf /var/lib/etcd/default /var/lib/etcd/initial.env")
     play("converge.yml")
@@ -355,7 +355,7 @@ def test_the_way_back() -> None:
     scripts = [block.partition("\n")[2] for block in section.partition("\n### ")[0].split("```")[1::2]]
     others = [host for host in HOSTS if host != "db1"]
     if leader() != "db1":
-        play("play.yml", "-e", "tasks=switchover", "-e", "patroni_switchover_to=db1")
+        play("play.yml", "-e", "what=switchover", "-e", "patroni_switchover_to=db1")
     before = numbers("db1")
     for host in others:
         LAB.on(host, scripts[0])
@@ -385,4 +385,4 @@ def test_a_new_cluster(writer: Writer, capsys: pytest.CaptureFixture[str]) -> No
     LAB.on(leader(), f"{PSQL} 'ALTER TABLE drill OWNER TO prefect'")
     writer.acknowledged.clear()
     with drill(writer, "planned switchover of a new cluster", 8, capsys):
-        play("play.yml", "-e", "tasks=switchover")
+        play("play.yml", "-e", "what=switchover")

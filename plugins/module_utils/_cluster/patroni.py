@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ _SYNCHRONOUS = ("sync_standby", "quorum_standby")
 # Patroni 4 says that a replica streams, Patroni 3 only that it runs.
 _RUNNING = ("running", "streaming")
 _PAUSE = 0.5
+_CONFIRMING = "synchronous_node_count"
 _OK, _ACCEPTED = 200, 202
 
 
@@ -227,20 +229,37 @@ def switch(patroni: Patroni, candidate: str, seconds: float, most_lag: int, *, d
         raise PatroniError(f"There is no primary to switch from. The cluster: {shown(found)}")
     if candidate == leader.name:
         return False, found
-    possible = [each.name for each in (found.synchronous or found.members) if found.follows(each.name, most_lag)]
+    possible = [each.name for each in (*found.synchronous, *found.members) if found.follows(each.name, most_lag)]
     if (candidate and candidate not in possible) or not possible:
         which = f"{candidate} cannot" if candidate else "No replica can"
         raise PatroniError(f"{which} take over without loss: it has to be in step with the primary. The cluster: {shown(found)}")
     chosen = candidate or possible[0]
     if dry:
         return True, found
-    patroni.tell(leader.name, "POST", "/switchover", {"leader": leader.name, "candidate": chosen}, seconds)
+    with _synchronous(patroni, found, chosen, seconds):
+        patroni.tell(leader.name, "POST", "/switchover", {"leader": leader.name, "candidate": chosen}, seconds)
     done = patroni.wait(
         lambda now: now.leader is not None and now.leader.name == chosen and now.follows(leader.name, most_lag),
         seconds,
         f"{chosen} took over from {leader.name}, and the two are not in step",
     )
     return True, done
+
+
+@contextmanager
+def _synchronous(patroni: Patroni, found: Cluster, chosen: str, seconds: float) -> Iterator[None]:
+    """As long as it lasts the replica confirms each write, where others do: of a synchronous cluster only such a one may take over."""
+    synchronous = [each.name for each in found.synchronous]
+    if not synchronous or chosen in synchronous:
+        yield
+        return
+    before = patroni.config().get(_CONFIRMING)
+    patroni.tell(_any(patroni), "PATCH", "/config", {_CONFIRMING: len(found.members) - 1})
+    try:
+        patroni.wait(lambda now: chosen in [each.name for each in now.synchronous], seconds, f"{chosen} does not confirm writes")
+        yield
+    finally:
+        patroni.tell(_any(patroni), "PATCH", "/config", {_CONFIRMING: before})
 
 
 def reinitialize(patroni: Patroni, name: str, seconds: float, most_lag: int) -> None:

@@ -194,6 +194,27 @@ def test_switch(candidate: str, chosen: str) -> None:
     assert server.told == [("db1", "POST", "/switchover", {"leader": "db1", "candidate": chosen})]
 
 
+def test_switch_to_a_replica_that_does_not_confirm_writes() -> None:
+    """It does for as long as it takes, because no other may take over."""
+    confirming = [leader("db1"), member("db2", "sync_standby"), member("db3", "sync_standby")]
+    switched = [member("db1", timeline=2), member("db2", "sync_standby", timeline=2), leader("db3", timeline=2)]
+    server = Server(WHOLE, WHOLE, WHOLE, confirming, confirming, switched, config={"synchronous_node_count": 1})
+    changed, found = patroni.switch(server.patroni, "db3", 60, 100)
+    assert changed and found.leader and found.leader.name == "db3"
+    assert [(path, body) for _name, _method, path, body in server.told] == [
+        ("/config", {"synchronous_node_count": 2}),
+        ("/switchover", {"leader": "db1", "candidate": "db3"}),
+        ("/config", {"synchronous_node_count": 1}),
+    ]
+
+
+def test_what_was_changed_for_a_switch_is_reverted() -> None:
+    server = Server(WHOLE, config={"ttl": 20})
+    with pytest.raises(patroni.PatroniError, match="db3 does not confirm writes within 10 s"):
+        patroni.switch(server.patroni, "db3", 10, 100)
+    assert [body for _name, _method, _path, body in server.told] == [{"synchronous_node_count": 2}, {"synchronous_node_count": None}]
+
+
 def test_switch_to_the_one_that_is_the_primary() -> None:
     server = Server(WHOLE)
     assert patroni.switch(server.patroni, "db1", 60, 100)[0] is False
@@ -204,8 +225,7 @@ def test_switch_to_the_one_that_is_the_primary() -> None:
 @pytest.mark.parametrize(
     ("members", "candidate", "said"),
     [
-        # Of a synchronous cluster only the synchronous ones have everything.
-        (WHOLE, "db3", "db3 cannot take over without loss"),
+        ([leader("db1"), WHOLE[1], member("db3", state="stopped")], "db3", "db3 cannot take over without loss"),
         ([leader("db1"), member("db2", lag=5000)], "", "No replica can take over without loss"),
         ([member("db1"), member("db2")], "", "There is no primary to switch from"),
     ],
