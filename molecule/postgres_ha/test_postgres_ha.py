@@ -41,6 +41,13 @@ except urllib.error.HTTPError as error:
 except OSError:
     print("refused")
 """
+ASK_PLAIN = """
+import sys, urllib.error, urllib.request as request
+try:
+    print(request.build_opener(request.ProxyHandler({})).open(request.Request(sys.argv[1], method="POST"), timeout=5).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 # What the writer has to have done for a drill to count, and how long everything may take to be whole again.
 AT_STAKE = 1000
 WHOLE_SECONDS = 180.0
@@ -366,8 +373,8 @@ def test_the_way_back() -> None:
     assert play("converge.yml", inventory="single").changed == 0
 
 
-def test_a_new_cluster(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    """On hosts that have nothing."""
+def purge() -> None:
+    """Nothing is left on the hosts but their certificates."""
     for host in HOSTS:
         LAB.on(
             host,
@@ -375,14 +382,36 @@ def test_a_new_cluster(writer: Writer, capsys: pytest.CaptureFixture[str]) -> No
             " apt-get purge --yes --quiet 'postgresql-*' patroni etcd-server etcd-client >/dev/null;"
             " rm -rf /var/lib/postgresql /var/lib/etcd /etc/postgresql /etc/postgresql-common /etc/patroni /etc/default/etcd",
         )
-    begun = time.monotonic()
-    play("converge.yml")
+
+
+def test_a_new_cluster(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    """On hosts that have nothing."""
+    purge()
+    assert play("converge.yml", "--check").code == 0
+    began = play("converge.yml")
     with capsys.disabled():
-        print(f"\na new cluster: {time.monotonic() - begun:.0f} s")
+        print(f"\na new cluster: {began.seconds:.0f} s")
     wait(whole, WHOLE_SECONDS, "the cluster is whole")
-    assert play("converge.yml").changed == 0
+    second = play("converge.yml")
+    assert second.changed == 0, second.output[-6000:]
     LAB.on(leader(), f"{PSQL} 'CREATE TABLE drill (id bigint PRIMARY KEY)'")
     LAB.on(leader(), f"{PSQL} 'ALTER TABLE drill OWNER TO prefect'")
     writer.acknowledged.clear()
     with drill(writer, "planned switchover of a new cluster", 8, capsys):
         play("play.yml", "-e", "what=switchover")
+
+
+def test_a_new_cluster_in_plain_text() -> None:
+    purge()
+    plain = ("-e", "tls_mode=off")
+    play("converge.yml", *plain)
+    second = play("converge.yml", *plain)
+    assert second.changed == 0, second.output[-6000:]
+    shown = LAB.on("db1", "patronictl -c /etc/patroni/config.yml list --format=json")
+    before = next(each["Member"] for each in json.loads(shown) if each["Role"] == "Leader")
+    # What changes something takes the password.
+    told = LAB.on(before, shlex.join(["python3", "-c", ASK_PLAIN, f"http://{HOSTS[before]}:8008/reload"]))
+    assert told.strip() == "401"
+    play("play.yml", "-e", "what=switchover", *plain)
+    shown = LAB.on("db1", "patronictl -c /etc/patroni/config.yml list --format=json")
+    assert next(each["Member"] for each in json.loads(shown) if each["Role"] == "Leader") != before
