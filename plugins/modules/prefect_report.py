@@ -26,6 +26,8 @@ options:
       - C(certificates) is the same of M(selfhosted.prefect.prefect_certificate_info). One with fewer days left than half of
         C(renew_days) is a problem.
       - C(servers), C(database) and C(redis) are as M(selfhosted.prefect.prefect_info) returns them, the last two with an C(address).
+      - C(postgres_cluster) has C(answers), the same of M(selfhosted.prefect.prefect_cluster_info), and whether the cluster is
+        C(synchronous).
       - C(groups) are the hosts of each group of the inventory, for the topology on the status page.
       - C(schema) is as M(selfhosted.prefect.prefect_migration) returns it in check mode.
     type: dict

@@ -29,6 +29,8 @@ DISTRIBUTION = {
     "nginx.service": "[Service]\nExecStart=/usr/sbin/nginx\n",
     "postgresql@15-main.service": "[Service]\nExecStart=-/usr/bin/pg_ctlcluster --skip-systemctl-redirect %i start\n",
     "redis-server.service": "[Service]\nUser=redis\n",
+    "etcd.service": "[Service]\nUser=etcd\nExecStart=/usr/bin/etcd\n",
+    "patroni.service": "[Service]\nUser=postgres\nExecStart=/usr/bin/patroni /etc/patroni/config.yml\n",
 }
 KEEPER = "prefect-drain-keeper.service"
 UNITS = {

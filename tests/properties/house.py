@@ -22,6 +22,8 @@ ADDRESS = "10.0.0.1"
 FOUND: Mapping[str, Any] = {
     "__nginx_found": {"files": [{"path": "/proc/net/if_inet6"}, {"path": "/usr/sbin/nginx"}]},
     "__postgres_packages": {"stdout": "installed postgresql-15 15.18-0+deb12u1"},
+    "__common_cluster_packages": {"stdout": "installed etcd-server 3.4.23-4+b4\ninstalled patroni 3.0.2-1"},
+    "__patroni_device": {"stat": {"exists": True}},
     "__redis_packages": {"stdout": "installed 7.0.15"},
     "__redis_other": {"stat": {"exists": False}},
     "__firewall_found": {"files": []},
@@ -44,6 +46,8 @@ GIVEN: Mapping[str, Any] = {
     "prefect_auth_string": "admin:secret-of-the-api",
     "prefect_database_password": "secret-of-the-database",
     "prefect_redis_password": "secret-of-redis",
+    "patroni_replication_password": "secret-of-the-replicas",
+    "patroni_restapi_password": "secret-of-patroni",
     "prefect_redis_lock_password": "secret-of-the-lock",
     "prefect_redis_watchdog_password": "secret-of-the-watchdog",
     "nginx_allowed_addresses": ["10.0.0.0/8"],
@@ -64,7 +68,10 @@ GIVEN: Mapping[str, Any] = {
 }
 # Checks of what a playbook was asked to do, or of what a host has already.
 OF_A_HOST = (
+    "etcd_start",
     "monitoring_host",
+    "patroni_host",
+    "postgres_cluster",
     "postgres_host",
     "prefect_drill",
     "prefect_restore",

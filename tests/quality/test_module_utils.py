@@ -13,6 +13,7 @@ SUBJECTS = (
     "_base",
     "_database",
     "_host",
+    "_cluster",
     "_settings",
     "_inventory",
     "_checks",

@@ -17,11 +17,13 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text impo
 _OWNED = frozenset({"config_file", "data_directory", "hba_file", "listen_addresses", "max_connections", "password_encryption", "port"})
 _OWNED_WITH_TLS = frozenset({"ssl", "ssl_cert_file", "ssl_key_file"})
 _NAME = re.compile(r"(?![0-9.]+\Z)[.]?[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
+_PAIR = 2
 _UNQUOTABLE = re.compile(r'["\x00-\x1f]')
 
 
 def postgres(variables: Mapping[str, Any]) -> Iterator[str]:
     yield from _version(text(variables["postgres_version"]))
+    yield from _members(len(variables["groups"].get("postgres") or []))
     yield from _connections(variables)
     if not text(variables.get("prefect_database_password")):
         yield "prefect_database_password is missing or empty; the owner of the database needs one."
@@ -89,6 +91,16 @@ def _version(wanted: str) -> Iterator[str]:
     # A major version alone stands for its newest release.
     elif wanted and version_number(wanted) < version_number(POSTGRES)[: len(version_number(wanted))]:
         yield f'postgres_version is "{wanted}", but several Prefect servers need PostgreSQL {POSTGRES} or newer; ask for a newer one.'
+
+
+def _members(hosts: int) -> Iterator[str]:
+    if hosts > 1 and hosts % 2 == 0:
+        why = (
+            "the loss of either would leave one that cannot know which of the two is cut off"
+            if hosts == _PAIR
+            else f"it survives the loss of no more hosts than {hosts - 1} would"
+        )
+        yield (f"The group postgres has {hosts} hosts: {why}. Use one host, as a single server, or three, five and so on, as a cluster.")
 
 
 def _needed(wanted: str) -> str:

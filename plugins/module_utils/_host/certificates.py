@@ -38,6 +38,7 @@ CERTIFICATES: dict[str, Any] = {
         "authority": {"type": "str"},
         "names": {"type": "list", "elements": "str", "default": []},
         "purpose": {"type": "str", "choices": ["server", "client"], "default": "server"},
+        "client": {"type": "bool", "default": False},
         "required": {"type": "bool", "default": True},
         "renew_days": {"type": "int", "default": 0},
     },
@@ -50,7 +51,7 @@ _PEM_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICAT
 # OpenSSL's, which the module ssl names only since Python 3.10, or not at all.
 _PARTIAL_CHAIN = 0x80000
 _NO_CHECK_TIME = 0x200000
-_NOT_YET_VALID, _EXPIRED, _SELF_SIGNED = 9, 10, 18
+_NOT_YET_VALID, _EXPIRED, _SELF_SIGNED, _OTHER_PURPOSE = 9, 10, 18, 26
 _UNKNOWN_ISSUER = (_SELF_SIGNED, 19, 20, 21)
 _METRIC, _BEFORE = "prefect_certificate_expiry_timestamp_seconds", "prefect_certificate_renew_before_seconds"
 
@@ -259,6 +260,27 @@ class _Served:
             other = self._wanted.get("names_what") or ""
             remedy = f"Use one that does{f', or set {other} to a name that it has' if other else ''}."
             yield f"{self._certificate} does not name {', '.join(missing)}, which clients ask for: {has}. {remedy}"
+        if self._wanted.get("client"):
+            yield from self._client_refusals(authority)
+
+    def _client_refusals(self, authority: _Authority) -> Iterator[str]:
+        """Why other servers will not take it from their client."""
+        asking = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=authority.certificates)
+        asking.verify_mode = ssl.CERT_REQUIRED
+        asking.load_cert_chain(*self._files)
+        if self._out_of_time:
+            asking.verify_flags |= _NO_CHECK_TIME
+        if authority.certificates is None:
+            asking.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        client.check_hostname = False
+        client.verify_mode = ssl.CERT_NONE
+        client.load_cert_chain(*self._files)
+        try:
+            handshake(asking, client)
+        except ssl.SSLError as error:
+            remedy = " Use one with the extended key usage clientAuth." if getattr(error, "verify_code", 0) == _OTHER_PURPOSE else ""
+            yield f"{self._certificate} is refused by servers that it is shown to as a client's: {_reason(error)}.{remedy}"
 
     def _distrust(self, authority: _Authority, error: ssl.SSLCertVerificationError) -> str:
         if error.verify_code in _UNKNOWN_ISSUER:

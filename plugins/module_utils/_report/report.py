@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 BALANCER = "balancer"
@@ -19,7 +19,8 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
 
     ``hosts`` is a list of ``[name, answer, ...]`` with what :mod:`prefect_unit_info` answered there; an answer of a host that was
     not asked is empty. ``releases`` has the same of :mod:`prefect_release_info`, and ``certificates`` of :mod:`prefect_certificate_info`.
-    ``schema`` is what :mod:`prefect_migration` found. Everything else is taken as it is.
+    ``schema`` is what :mod:`prefect_migration` found, ``postgres_cluster`` has ``answers`` of :mod:`prefect_cluster_info` by host.
+    Everything else is taken as it is.
     """
     hosts = [(str(name), answers) for name, *answers in gathered.get("hosts", [])]
     schema = gathered.get("schema") or {}
@@ -41,6 +42,7 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
             for name, answer in gathered.get("certificates", [])
             for key, each in sorted(answer.get("certificates", {}).items())
         ],
+        "postgres_cluster": _postgres_cluster(gathered.get("postgres_cluster") or {}),
         "unreachable": [name for name, answers in hosts if any(answer.get("unreachable") for answer in answers)],
     }
     return {**report, "problems": problems(report)}
@@ -65,7 +67,25 @@ def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> st
     state += [_redis(report["redis"])] if report.get("redis") else []
     if state:
         parts.append(columns(("STATE", "ADDRESS", "VERSION", "USED", "MORE"), state))
+    members = [_member(member) for member in (report.get("postgres_cluster") or {}).get("members", [])]
+    if members:
+        parts.append(columns(("POSTGRESQL ON", "ROLE", "STATE", "BEHIND", "TIMELINE", "RESTART"), members))
     return "\n\n".join(parts)
+
+
+def _postgres_cluster(gathered: Mapping[str, Any]) -> dict[str, Any]:
+    """The cluster as the first member sees it that knows a primary, or else that knows anything; empty where there is no cluster."""
+    answers = [answer.get("patroni", {}).get("cluster") or {} for _name, answer in gathered.get("answers", [])]
+    if not answers:
+        return {}
+    seen = [answer for answer in answers if answer.get("leader")] or [answer for answer in answers if answer] or [{}]
+    return {
+        "leader": seen[0].get("leader", ""),
+        "paused": seen[0].get("paused", False),
+        "members": list(seen[0].get("members", [])),
+        "hosts": [str(name) for name, _answer in gathered["answers"]],
+        "synchronous": bool(gathered.get("synchronous")),
+    }
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -201,6 +221,33 @@ def _redis(redis: Mapping[str, Any]) -> tuple[str, ...]:
     return ("Redis", redis["address"], redis["version"] or "-", f"{size(redis['memory_bytes'])} of {limit}", more)
 
 
+def _member(member: Mapping[str, Any]) -> tuple[str, ...]:
+    behind = "-" if member["role"] == "leader" else "?" if member["lag"] is None else size(member["lag"]).replace("-", "0")
+    role = {"leader": "primary", "sync_standby": "replica, synchronous", "quorum_standby": "replica, synchronous"}.get(
+        member["role"], member["role"]
+    )
+    return (member["name"], role, member["state"], behind, str(member["timeline"] or "?"), "WAITS" if member["pending_restart"] else "-")
+
+
+def _cluster_problems(found: Mapping[str, Any]) -> Iterator[str]:
+    if not found:
+        return
+    members = found["members"]
+    if not found["leader"]:
+        yield "the PostgreSQL cluster has no primary, or none of its members knows it"
+    there = {member["name"] for member in members}
+    yield from (f"PostgreSQL on {host} is no member of its cluster" for host in found["hosts"] if members and host not in there)
+    for member in members:
+        if member["state"] not in ("running", "streaming"):
+            yield f"PostgreSQL on {member['name']} is {member['state'] or 'in an unknown state'}"
+        if member["pending_restart"]:
+            yield f"PostgreSQL on {member['name']} has to be restarted for a changed setting; run site.yml"
+    if found["leader"] and found["synchronous"] and not any(member["role"] in ("sync_standby", "quorum_standby") for member in members):
+        yield "no replica of PostgreSQL confirms what the primary writes"
+    if found["paused"]:
+        yield "Patroni is paused, so that no other host takes over from the primary: patronictl -c /etc/patroni/config.yml resume"
+
+
 def problems(report: Mapping[str, Any]) -> list[str]:
     """What a person should look at, each in one sentence."""
     found = [f"{host} cannot be reached by Ansible" for host in report.get("unreachable", [])]
@@ -238,6 +285,7 @@ def problems(report: Mapping[str, Any]) -> list[str]:
         if not worker["online"]
     ]
     found += _certificate_problems(report)
+    found += _cluster_problems(report.get("postgres_cluster") or {})
     pending = len(report.get("schema", {}).get("pending", []))
     if pending:
         found.append(f"the schema is {pending} revisions behind the release; run site.yml")

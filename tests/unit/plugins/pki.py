@@ -49,7 +49,7 @@ class Authority:
         passphrase: str = "",
         chain: bool = False,
     ) -> tuple[str, str]:
-        """A certificate and its key, of RSA if it has ``bits``."""
+        """A certificate and its key, of RSA if it has ``bits``. ``usage`` are words, of USAGES."""
         key = rsa.generate_private_key(65537, bits) if bits else ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "leaf")])
         leaf = _signed(_leaf(_begun(subject, self.name, key, begins, ends), names, usage), key, self._key)
@@ -73,7 +73,7 @@ def _begun(subject: x509.Name, issuer: x509.Name, key: Any, begins: float, ends:
 
 def _leaf(builder: x509.CertificateBuilder, names: Sequence[str], usage: str) -> x509.CertificateBuilder:
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([USAGES[usage]]), critical=False)
+    builder = builder.add_extension(x509.ExtendedKeyUsage([USAGES[each] for each in usage.split()]), critical=False)
     return builder.add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), critical=False) if names else builder
 
 

@@ -232,6 +232,26 @@ def test_a_client_certificate(place: Place, leaf: dict[str, Any], change: Callab
     assert bool(problem) is bool(said)
 
 
+@pytest.mark.parametrize(
+    ("leaf", "said"),
+    [
+        ({"usage": "server client"}, ""),
+        ({"usage": "server"}, "is refused by servers that it is shown to as a client's: unsuitable certificate purpose. Use one with"),
+        ({"usage": "server", "begins": -20, "ends": -1}, "unsuitable certificate purpose"),
+    ],
+)
+def test_a_server_that_is_a_client_too(place: Place, leaf: dict[str, Any], said: str) -> None:
+    signed = CA.sign(NAMES, **leaf)
+    problem = examine(place(signed, client=True))["problem"]
+    assert said in problem
+    assert bool(problem) is bool(said)
+    assert "unsuitable" not in examine(place(signed))["problem"]
+
+
+def test_a_client_of_the_authorities_of_the_system(place: Place) -> None:
+    assert "not by an authority that the system trusts" in examine(place(client=True, ca_file=""))["problem"]
+
+
 def test_an_authority_by_itself(place: Place, tmp_path: Path) -> None:
     place()
     entry = {"name": "ca", "purpose": "client", "required": True, "renew_days": 0, "names": [], "ca_what": "tls_ca_file"}

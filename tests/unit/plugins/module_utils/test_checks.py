@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import drill, firewall, monitoring, nginx, postgres, prefect, redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import (
+    drill,
+    firewall,
+    monitoring,
+    nginx,
+    patroni,
+    postgres,
+    prefect,
+    redis,
+)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
 
 Change = dict[str, Any]
@@ -16,7 +25,67 @@ Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
 LIMITS = {"kill_api": {"failed": 3, "lost": 0}, "stop_api": {"failed": 3, "longest": 5}}
 SIGN_ON: Change = {"nginx_basic_auth_users": None, "nginx_auth_request_url": "http://127.0.0.1:4180/oauth2/auth"}
+
+
+def database(**more: Any) -> dict[str, Any]:
+    """What a member of a PostgreSQL cluster has: ``more`` replaces keys of its parts."""
+    names = ("db1", "db2", "db3")
+    members = [{"id": name[-1], "name": name, "peer_urls": [f"https://10.0.0.{name[-1]}:2380"], "started": True} for name in names]
+    found = {
+        "data": [{"path": "/var/lib/postgresql/15/main", "major": "15", "system_identifier": "74"}],
+        "etcd": {"data": True, "token": "prefect", "cluster_id": "ff", "members": members, "problem": ""},
+        "patroni": {"version": "3.0.2-1", "running": True, "system_identifier": "74", "cluster": {}, "problem": ""},
+    }
+    return {name: {**part, **more.get(name, {})} if isinstance(part, dict) else more.get(name, part) for name, part in found.items()}
+
+
+def bare(**more: Any) -> dict[str, Any]:
+    nothing = {"etcd": {"data": False, "token": "", "cluster_id": "", "members": []}, "patroni": {"version": "", "running": False}}
+    return {**database(data=[], **nothing), **more}
+
+
+def other(major: str = "15", identifier: str = "99") -> list[dict[str, Any]]:
+    return [{"path": f"/var/lib/postgresql/{major}/main", "major": major, "system_identifier": identifier}]
+
+
+def clock(offset: float, error: float = 0.1, known: bool = True) -> dict[str, Any]:
+    return {"offset": offset, "error": error, "known": known}
+
+
 GOOD: dict[Check, Change] = {
+    patroni.etcd: {
+        "etcd_client_port": 2379,
+        "etcd_peer_port": "2380",
+        "etcd_metrics_port": 2381,
+        "etcd_heartbeat_interval": 100,
+        "etcd_election_timeout": "1000",
+        "etcd_initial_cluster_token": "prefect",
+        "etcd_auto_compaction_retention": "1h",
+    },
+    patroni.etcd_start: {"__etcd_left_out": [], "__etcd_with_data": []},
+    patroni.patroni: {
+        "patroni_replication_password": "geheim",
+        "patroni_restapi_password": "",
+        "patroni_replication_username": "replicator",
+        "patroni_rewind_username": "rewinder",
+        "prefect_database_user": "prefect",
+        "patroni_scope": "prefect",
+        "patroni_ttl": "20",
+        "patroni_loop_wait": 5,
+        "patroni_retry_timeout": 5,
+        "common_tls_ca_file": "/etc/prefect-tls/ca.crt",
+        "tls_postgres": True,
+    },
+    patroni.patroni_host: {"inventory_hostname": "db1", "common_patroni_version": "3.0.2", "patroni_etcd_api": ""},
+    patroni.postgres_cluster: {
+        "__preflight_clusters": {"db1": database(), "db2": database(), "db3": database()},
+        "__preflight_clocks": {"db1": clock(0.1), "db2": clock(-0.6), "db3": {}},
+        "groups": {"postgres": ["db1", "db2", "db3"]},
+        "common_postgres_cluster": True,
+        "etcd_initial_cluster_token": "prefect",
+        "patroni_etcd_api": "",
+        "postgres_version": "",
+    },
     firewall.firewall: {
         "common_components": ["postgres", "nginx", "prefect_api"],
         "exporters_enabled": "false",
@@ -39,6 +108,7 @@ GOOD: dict[Check, Change] = {
         "prefect_database_user": "prefect",
         "postgres_settings": {"work_mem": "8MB"},
         "tls_postgres": True,
+        "groups": {"postgres": ["db1"]},
         "postgres_client_addresses": [
             "10.0.3.7",
             "10.0.3.0/24",
@@ -221,6 +291,40 @@ WELL: dict[Check, list[tuple[Change]]] = {
     postgres.postgres: [
         *(({"postgres_version": version},) for version in ("", None, "14", "14.9", "15.4", 17)),
         ({"postgres_max_connections": 71},),
+        *(({"groups": {"postgres": [f"db{number}" for number in range(hosts)]}},) for hosts in (0, 3, 5)),
+        ({"groups": {}},),
+    ],
+    patroni.etcd_start: [({},), ({"__etcd_left_out": ["db3"], "__etcd_with_data": ["db1"]},)],
+    patroni.patroni: [({},), ({"tls_postgres": "no", "patroni_restapi_password": "geheim", "common_tls_ca_file": ""},)],
+    patroni.patroni_host: [
+        ({},),
+        ({"common_patroni_version": "", "patroni_etcd_api": "v3"},),
+        ({"common_patroni_version": "4.0.7", "patroni_etcd_api": "v3"},),
+        ({"common_patroni_version": "3.0.3", "patroni_etcd_api": "v3"},),
+    ],
+    patroni.postgres_cluster: [
+        ({},),
+        # Bare hosts, a single server that becomes the primary of a cluster, and a host that is to be replaced.
+        ({"__preflight_clusters": {"db1": bare(), "db2": bare(), "db3": bare()}},),
+        ({"__preflight_clusters": {"db1": bare(data=other("15", "1")), "db2": bare(), "db3": bare()}, "postgres_version": "15.4"},),
+        (
+            {
+                "__preflight_clusters": {"db1": database(), "db2": database(), "db4": bare()},
+                "groups": {"postgres": ["db1", "db2", "db4"]},
+            },
+        ),
+        # A single server that never was anything else, and one with no database of its own.
+        (
+            {
+                "__preflight_clusters": {"db1": bare(data=other("13") + other("15"))},
+                "groups": {"postgres": ["db1"]},
+                "common_postgres_cluster": False,
+            },
+        ),
+        ({"__preflight_clusters": {"db1": {}}, "common_postgres_cluster": False},),
+        # A difference that may be one of the measurement alone.
+        ({"__preflight_clocks": {"db1": clock(0.0, 0.4), "db2": clock(1.7, 0.4), "db3": clock(9.0, 0.1, known=False)}},),
+        ({"patroni_etcd_api": "v2", "__preflight_clusters": {"db1": database(), "db2": database(patroni={"version": "4.0.7"})}},),
     ],
     postgres.postgres_host: [
         ({},),
@@ -290,6 +394,101 @@ def test_nothing_wrong(check: Check, change: Change) -> None:
 
 
 BAD: dict[Check, list[tuple[Change, str]]] = {
+    patroni.etcd: [
+        ({"etcd_metrics_port": 2380}, "etcd_client_port, etcd_peer_port and etcd_metrics_port have to differ."),
+        ({"etcd_election_timeout": 300}, "a member that is late once would be taken for dead. Make the first 5 times the second, or more."),
+        ({"etcd_auto_compaction_retention": "long"}, 'etcd_auto_compaction_retention is "long"; it takes a time, such as 1h or 30m.'),
+        ({"etcd_initial_cluster_token": "a b"}, 'etcd_initial_cluster_token is "a b"; it takes letters, digits and . _ -.'),
+    ],
+    patroni.etcd_start: [
+        (
+            {"__etcd_left_out": ["db2"]},
+            "No host of this run has data of etcd, and db2 is left out by --limit. A new cluster begins with all of its hosts, and a host"
+            " joins one that is in the run. Run it without --limit.",
+        )
+    ],
+    patroni.patroni: [
+        ({"patroni_replication_password": None}, "patroni_replication_password is missing or empty; the members"),
+        ({"tls_postgres": False}, "patroni_restapi_password is missing or empty; without tls_postgres nothing else protects"),
+        ({"common_tls_ca_file": ""}, "would take orders from any client with a certificate of an authority that the system trusts."),
+        ({"patroni_scope": "a/b"}, 'patroni_scope is "a/b"; it takes letters, digits and . _ -.'),
+        ({"patroni_rewind_username": "replicator"}, "have to be three roles, and none of them postgres."),
+        ({"patroni_rewind_username": 'a"b'}, r'take letters, digits and . _ -, unlike "a\"b".'),
+        ({"patroni_rewind_username": "postgres"}, "have to be three roles, and none of them postgres."),
+        ({"patroni_retry_timeout": 10}, "patroni_ttl is 20, and patroni_loop_wait + 2 * patroni_retry_timeout is 25; a primary would lose"),
+    ],
+    patroni.patroni_host: [
+        (
+            {"patroni_etcd_api": "v3"},
+            "Patroni 3.0.2 is installed on db1, and patroni_etcd_api asks for v3; before 3.0.3 Patroni loses acknowledged writes with it"
+            " when a partition heals. Leave patroni_etcd_api out, or upgrade the package.",
+        )
+    ],
+    patroni.postgres_cluster: [
+        (
+            {"__preflight_clusters": {"db1": database(), "db2": database(), "db3": bare(data=other())}},
+            "db3: has data of another PostgreSQL (99) than db1, db2 (74) in /var/lib/postgresql: it belonged to another cluster. Move them"
+            " away, and they are copied from the primary; or take the host out of the group postgres.",
+        ),
+        # What runs in the cluster is right, however many there are of the others.
+        (
+            {"__preflight_clusters": {"db2": bare(), "db3": bare(data=other()), "db1": database()}},
+            "db3: has data of another PostgreSQL (99) than db1 (74)",
+        ),
+        (
+            {"__preflight_clusters": {"db1": bare(data=other("15", "74")), "db2": bare(data=other("17", "74")), "db3": bare()}},
+            "db2: has data of PostgreSQL 17 in /var/lib/postgresql/17/main, and db1 of 15; replication takes one version. Move them away,"
+            " and they are copied from the primary.",
+        ),
+        (
+            {"__preflight_clusters": {"db1": bare(data=other("13")), "db2": bare()}, "postgres_version": "15.4"},
+            "db1: has data of PostgreSQL 13 in /var/lib/postgresql/13/main, and postgres_version asks for 15. Move them away, or upgrade",
+        ),
+        (
+            {"__preflight_clusters": {"db1": bare(data=other("13") + other("15")), "db2": bare()}},
+            "db1: has data of PostgreSQL 13 and 15 in /var/lib/postgresql; a member of a cluster has those of one version. Move the others",
+        ),
+        (
+            {"__preflight_clusters": {"db1": database(), "db2": database(etcd={"token": "elsewhere"})}},
+            "db2: has data of an etcd in /var/lib/etcd/default that began as elsewhere, and etcd_initial_cluster_token is prefect; it was a"
+            " member of another cluster. Stop etcd there and move its data away, or take the host out of the group postgres.",
+        ),
+        (
+            {"__preflight_clusters": {"db1": database(), "db2": database(etcd={"token": ""})}},
+            "db2: has data of an etcd in /var/lib/etcd/default that this collection did not set up; it was a member",
+        ),
+        (
+            {"__preflight_clusters": {"db1": database(), "db2": database(), "db3": database(etcd={"cluster_id": "aa"})}},
+            "db3: is a member of another etcd cluster (aa) than db1, db2 (ff). Stop etcd there",
+        ),
+        (
+            {"groups": {"postgres": ["db1"]}, "__preflight_clusters": {"db1": database()}},
+            "etcd has the members db1, db2, db3, and db2, db3 is not in the group postgres: 1 of 3 that are left cannot agree on a primary,"
+            " 2 have to. Put the hosts back, and remove one after the other;",
+        ),
+        (
+            {
+                "groups": {"postgres": ["db1"]},
+                "common_postgres_cluster": False,
+                "__preflight_clusters": {"db1": database(etcd={"members": []})},
+            },
+            "db1: Patroni runs PostgreSQL as a member of a cluster, and the group postgres has only this host. Put the others back, or turn"
+            " it into a single server first.",
+        ),
+        (
+            {"patroni_etcd_api": "v3", "__preflight_clusters": {"db1": database(), "db2": database(patroni={"version": "4.0.7"})}},
+            "db1: Patroni 3.0.2-1 is installed, and patroni_etcd_api asks for v3; before 3.0.3 Patroni loses",
+        ),
+        (
+            {"__preflight_clusters": {"db1": database(), "db2": database(patroni={"version": "4.0.7"}), "db3": bare()}},
+            "db1 has a Patroni before 3.0.3, and db2 a newer one: they would use two stores of etcd, and know nothing of each other. Set"
+            " patroni_etcd_api to v2 until all of them have the newer one.",
+        ),
+        (
+            {"__preflight_clocks": {"db1": clock(0.0), "db2": clock(2.0), "db3": clock(1.0)}},
+            "The clocks of db1 and db2 are 2.0 s apart; a primary holds its leadership by the clock. Have both follow one time server",
+        ),
+    ],
     firewall.firewall: [
         ({"firewall_sources": {"redys": []}}, "firewall_sources names redys; there are postgres, nginx, prefect_api, exporters."),
         ({"firewall_sources": {"nginx": "10.0.0.1"}}, "firewall_sources has for nginx something else than a list of addresses."),
@@ -316,6 +515,15 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             " need 71; raise it, leave it out, or make the pools smaller.",
         ),
         ({"prefect_database_password": ""}, "prefect_database_password is missing or empty; the owner of the database needs one."),
+        (
+            {"groups": {"postgres": ["db1", "db2"]}},
+            "The group postgres has 2 hosts: the loss of either would leave one that cannot know which of the two is cut off. Use one host,"
+            " as a single server, or three, five and so on, as a cluster.",
+        ),
+        (
+            {"groups": {"postgres": ["a", "b", "c", "d"]}},
+            "The group postgres has 4 hosts: it survives the loss of no more hosts than 3 would. Use one host,",
+        ),
         ({"prefect_database_password": None}, "prefect_database_password is missing or empty"),
         (
             {"postgres_settings": {"port": 1, "hba_file": "x", "work_mem": "8MB"}},

@@ -53,6 +53,56 @@ def certificate(**changes: Any) -> dict[str, Any]:
     return {**state, "problem": "", "due": False, **changes}
 
 
+def cluster(*members: tuple[str, str, str, int | None], **more: Any) -> dict[str, Any]:
+    """What a playbook gathers of a cluster: its first host does not answer, the others see these members."""
+    found = [
+        {"name": name, "role": role, "state": state, "lag": lag, "timeline": 3, "pending_restart": name == more.get("waits")}
+        for name, role, state, lag in members
+    ]
+    leader = next((each["name"] for each in found if each["role"] == "leader"), "")
+    seen = {"patroni": {"cluster": {"leader": leader, "paused": more.get("paused", False), "members": found}}}
+    return {"answers": [["db1", {}], ["db2", seen], ["db3", seen]], "synchronous": more.get("synchronous", True)}
+
+
+DB1, DB2 = ("db1", "leader", "running", None), ("db2", "sync_standby", "streaming", 0)
+DB3 = ("db3", "replica", "streaming", 5_000_000)
+
+
+@pytest.mark.parametrize(
+    ("gathered", "words"),
+    [
+        ({}, []),
+        (cluster(DB1, DB2, DB3), []),
+        (cluster(DB1, DB3, ("db2", "replica", "running", 0), synchronous=False), []),
+        (
+            cluster(DB1, DB3),
+            ["PostgreSQL on db2 is no member of its cluster", "no replica of PostgreSQL confirms what the primary writes"],
+        ),
+        (
+            cluster(("db1", "replica", "stopped", None), DB2, DB3),
+            ["the PostgreSQL cluster has no primary, or none of its members knows it", "PostgreSQL on db1 is stopped"],
+        ),
+        (cluster(DB1, DB2, DB3, waits="db3"), ["PostgreSQL on db3 has to be restarted for a changed setting; run site.yml"]),
+        (cluster(DB1, DB2, DB3, paused=True), ["Patroni is paused"]),
+        ({"answers": [["db1", {}], ["db2", {}]], "synchronous": True}, ["the PostgreSQL cluster has no primary"]),
+    ],
+)
+def test_a_postgres_cluster(gathered: dict[str, Any], words: list[str]) -> None:
+    found = problems(assemble({"postgres_cluster": gathered}))
+    assert len(found) == len(words)
+    assert all(problem.startswith(word) for problem, word in zip(found, words, strict=True)), found
+
+
+def test_the_members_of_a_postgres_cluster() -> None:
+    shown = table(assemble({"postgres_cluster": cluster(DB1, DB2, DB3, waits="db2")}), lambda: NOW)
+    assert [line.split() for line in shown.splitlines()[-4:]] == [
+        ["POSTGRESQL", "ON", "ROLE", "STATE", "BEHIND", "TIMELINE", "RESTART"],
+        ["db1", "primary", "running", "-", "3", "-"],
+        ["db2", "replica,", "synchronous", "streaming", "0", "3", "WAITS"],
+        ["db3", "replica", "streaming", "5.0", "MB", "3", "-"],
+    ]
+
+
 WORKER = {"name": "etl@w1", "pool": "etl", "online": True, "problem": ""}
 
 

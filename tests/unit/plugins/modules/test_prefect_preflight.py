@@ -49,7 +49,7 @@ def test_nothing_wrong(run_module: Any, monkeypatch: pytest.MonkeyPatch, release
     assert result["found"].pop("release") is release
     assert result["found"].pop("hostname") == socket.gethostname()
     assert len(result["found"].pop("machine_id")) in (0, 32)
-    none = {"certificates": {}, "metrics": ""}
+    none = {"certificates": {}, "cluster": {}, "metrics": ""}
     assert result["found"] == {"system": "Debian GNU/Linux 13 (debian)", "python": "", "servers": {}, "leftovers": [__file__], **none}
 
 
