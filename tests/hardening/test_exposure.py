@@ -29,6 +29,7 @@ DISTRIBUTION = {
     "nginx.service": "[Service]\nExecStart=/usr/sbin/nginx\n",
     "postgresql@15-main.service": "[Service]\nExecStart=-/usr/bin/pg_ctlcluster --skip-systemctl-redirect %i start\n",
     "redis-server.service": "[Service]\nUser=redis\n",
+    "keepalived.service": "[Service]\nExecStart=/usr/sbin/keepalived --dont-fork\n",
 }
 KEEPER = "prefect-drain-keeper.service"
 UNITS = {
@@ -79,6 +80,8 @@ def units(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "prefect_database_password": "x",
         "prefect_redis_password": "x",
         "prefect_auth_string": "admin:x",
+        "nginx_virtual_address": "192.0.2.9",
+        "__keepalived_found": {"address": "192.0.2.9", "source": "192.0.2.1", "peers": ["192.0.2.2"]},
     }
     inventory = {"all": {"vars": more, "children": dict.fromkeys(ROLES, host)}}
     (folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")

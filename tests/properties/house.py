@@ -28,6 +28,8 @@ FOUND: Mapping[str, Any] = {
     "__redis_server": {"secret_sha256": "0" * 64},
     "__prefect_worker_found": {"results": []},
     "__prefect_worker_pools": {"results": []},
+    "__keepalived_found": {"address": "10.0.0.100", "interface": "eth0", "source": "10.0.0.1", "peers": ["10.0.0.2"], "problems": []},
+    "__keepalived_before": {},
     "ansible_facts": {"distribution": "Debian", "distribution_major_version": "12", "processor_vcpus": 2, "memtotal_mb": 4000},
     "ansible_check_mode": False,
     "ansible_managed": "Managed by Ansible",
@@ -45,6 +47,8 @@ GIVEN: Mapping[str, Any] = {
     "prefect_database_password": "secret-of-the-database",
     "prefect_redis_password": "secret-of-redis",
     "prefect_redis_lock_password": "secret-of-the-lock",
+    "keepalived_password": "secret-of-keepalived",
+    "nginx_virtual_address": "10.0.0.100",
     "prefect_redis_watchdog_password": "secret-of-the-watchdog",
     "nginx_allowed_addresses": ["10.0.0.0/8"],
     "nginx_closed_paths": ["/api/closed"],
@@ -64,6 +68,7 @@ GIVEN: Mapping[str, Any] = {
 }
 # Checks of what a playbook was asked to do, or of what a host has already.
 OF_A_HOST = (
+    "keepalived_host",
     "monitoring_host",
     "postgres_host",
     "prefect_drill",

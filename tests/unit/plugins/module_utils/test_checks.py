@@ -3,17 +3,29 @@
 
 from __future__ import annotations
 
+import ipaddress
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import drill, firewall, monitoring, nginx, postgres, prefect, redis
+from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import (
+    drill,
+    firewall,
+    keepalived,
+    monitoring,
+    nginx,
+    postgres,
+    prefect,
+    redis,
+)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
 
 Change = dict[str, Any]
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
+ANY = str(ipaddress.IPv4Address(0))
 LIMITS = {"kill_api": {"failed": 3, "lost": 0}, "stop_api": {"failed": 3, "longest": 5}}
 SIGN_ON: Change = {"nginx_basic_auth_users": None, "nginx_auth_request_url": "http://127.0.0.1:4180/oauth2/auth"}
 GOOD: dict[Check, Change] = {
@@ -94,6 +106,8 @@ GOOD: dict[Check, Change] = {
     nginx.nginx: {
         "inventory_hostname": "lb1",
         "nginx_api_servers": [{"address": "10.0.0.1", "port": 4200}],
+        "nginx_listen_addresses": [],
+        "nginx_virtual_address": "",
         "nginx_access_log": "/var/log/nginx/prefect.access.log",
         "nginx_tls_certificate": "/etc/ssl/c.pem",
         "nginx_tls_certificate_key": "/etc/ssl/k.pem",
@@ -114,6 +128,18 @@ GOOD: dict[Check, Change] = {
         "__nginx_own_addresses": ["10.0.0.1", "fd00::1"],
         "prefect_auth_string": "admin:geheim",
         "__nginx_agreed": {"settings": {}, "trusted_proxies": []},
+    },
+    keepalived.keepalived: {
+        "nginx_virtual_address": "10.0.0.100",
+        "keepalived_password": "geheimer",
+        "keepalived_virtual_router_id": "51",
+        "__keepalived_hosts": {"lb1": "10.0.0.1", "lb2": "fd00::2", "api1": "api1"},
+    },
+    keepalived.keepalived_host: {
+        "inventory_hostname": "lb1",
+        "__keepalived_found": {"problems": []},
+        "__keepalived_before": {},
+        "__keepalived_config": "/etc/keepalived/keepalived.conf",
     },
     monitoring.exporters: {
         "exporters_enabled": True,
@@ -253,6 +279,10 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"prefect_auth_string": None},),
         ({"nginx_tls_certificate": "", "nginx_tls_certificate_key": ""},),
         ({"nginx_basic_auth_users": None},),
+        ({"nginx_listen_addresses": ["10.0.0.1"]},),
+        ({"nginx_virtual_address": "10.0.0.100"},),
+        ({"nginx_virtual_address": "10.0.0.100", "nginx_listen_addresses": [ANY]},),
+        ({"nginx_virtual_address": "fd00::9", "nginx_listen_addresses": ["[::]", "10.0.0.1"]},),
         *(({"nginx_login_rate": rate},) for rate in ("", "0", 0, "2r/s")),
         ({"nginx_allowed_addresses": ["10.0.0.5", "10.0.0.0/24", "fd00::/64", "::1"]},),
         # By name, but no address has to be known.
@@ -265,6 +295,18 @@ WELL: dict[Check, list[tuple[Change]]] = {
         *(
             ({**SIGN_ON, "nginx_auth_request_signin_url": url},)
             for url in ("/oauth2/sign_in?x=1", "https://sso.example.com", "https://sso/x?y=z")
+        ),
+    ],
+    keepalived.keepalived: [
+        ({},),
+        ({"nginx_virtual_address": "fd00::9"},),
+        *(({"keepalived_virtual_router_id": number},) for number in (1, 255)),
+    ],
+    keepalived.keepalived_host: [
+        ({},),
+        *(
+            ({"__keepalived_before": {"content": b64encode(text).decode()}},)
+            for text in (b"# Written by the role selfhosted.prefect.keepalived; changes", b" \n")
         ),
     ],
     monitoring.exporters: [
@@ -290,6 +332,25 @@ def test_nothing_wrong(check: Check, change: Change) -> None:
 
 
 BAD: dict[Check, list[tuple[Change, str]]] = {
+    keepalived.keepalived: [
+        *(({"nginx_virtual_address": name}, f'nginx_virtual_address is "{name}", which is no IP') for name in ("lb", "10.0.0.9/24", "")),
+        *(
+            ({"nginx_virtual_address": address}, f"nginx_virtual_address is {address}, which no other host can reach")
+            for address in ("127.0.0.9", "224.0.0.18", ANY, "fe80::9")
+        ),
+        ({"nginx_virtual_address": "10.0.0.1"}, "nginx_virtual_address is 10.0.0.1, which is the address of lb1 already."),
+        ({"nginx_virtual_address": "FD00::0:2"}, "nginx_virtual_address is fd00::2, which is the address of lb2 already."),
+        *(({"keepalived_password": password}, "keepalived_password is missing or empty.") for password in ("", "  ", None)),
+        ({"keepalived_password": "geheim"}, "keepalived_password has 6 characters; it has to have 8 or more, at random."),
+        *(({"keepalived_virtual_router_id": number}, f"keepalived_virtual_router_id is {number}; it") for number in (0, 256)),
+    ],
+    keepalived.keepalived_host: [
+        ({"__keepalived_found": {"problems": ["10.9.0.1 is outside"]}}, "10.9.0.1 is outside"),
+        (
+            {"__keepalived_before": {"content": b64encode(b"vrrp_instance other { auth_pass geheim }").decode()}},
+            "keepalived on lb1 is configured already, in /etc/keepalived/keepalived.conf, and",
+        ),
+    ],
     firewall.firewall: [
         ({"firewall_sources": {"redys": []}}, "firewall_sources names redys; there are postgres, nginx, prefect_api, exporters."),
         ({"firewall_sources": {"nginx": "10.0.0.1"}}, "firewall_sources has for nginx something else than a list of addresses."),
@@ -439,6 +500,13 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         )
     ],
     nginx.nginx: [
+        *(
+            (
+                {"nginx_virtual_address": address, "nginx_listen_addresses": listen},
+                f"nginx could not listen on nginx_virtual_address ({address})",
+            )
+            for address, listen in (("10.0.0.9", ["10.0.0.1", "10.0.0.9"]), ("10.0.0.9", ["::"]), ("fd00::9", [ANY]))
+        ),
         (
             {"nginx_api_servers": []},
             "nginx on lb1 has no API server to pass requests to: put hosts into the group prefect_api, or set nginx_api_servers.",
