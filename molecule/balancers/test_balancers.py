@@ -128,10 +128,13 @@ def container(host: str) -> str:
 
 def cut(host: str, *others: str) -> None:
     """Nothing passes between a host and others, or all of them, in either direction."""
-    match = f"saddr {{ {', '.join(others)} }}", f"daddr {{ {', '.join(others)} }}"
-    rules = [f'iif != "lo" {f"ip {match[0]}" if others else ""} drop', f'oif != "lo" {f"ip {match[1]}" if others else ""} drop']
-    chains = [f"chain c{n} {{ type filter hook {hook} priority -50; {rules[n]}; }}" for n, hook in enumerate(("input", "output"))]
-    LAB.on(host, f"nft -f - <<'END'\ntable inet test_cut {{ {' '.join(chains)} }}\nEND\n")
+    those = f"{{ {', '.join(others)} }}"
+    arriving, leaving = (f"ip saddr {those}", f"ip daddr {those}") if others else ('iif != "lo"', 'oif != "lo"')
+    chains = [
+        f"chain {hook} {{\ntype filter hook {hook} priority -50\n{match} drop\n}}"
+        for hook, match in (("input", arriving), ("output", leaving))
+    ]
+    LAB.on(host, "\n".join(["nft -f - <<'END'", "table inet test_cut {", *chains, "}", "END", ""]))
 
 
 def healed(host: str) -> None:
@@ -190,6 +193,8 @@ LOSSES = {
     "host rebooted": Loss(lambda host: LAB.on(host, "systemctl reboot", check=False), seconds=3),
     "host killed": Loss(lambda host: docker("kill", container(host)), lambda host: docker("start", container(host)), seconds=4),
     "host cut off": Loss(cut, healed, seconds=4),
+    # The hosts still reach the API server, and their clients, and not each other: both have the address until that is over.
+    "hosts cut off from each other": Loss(lambda host: cut(host, *(SERVERS[each] for each in HOSTS)), healed, seconds=4),
 }
 
 

@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "hardening.md"
 ROLES = ("postgres", "redis", "prefect_api", "prefect_services", "nginx", "monitoring", "prefect_worker")
 LIMIT = 2.5
 # The closest that works, for the reasons in the unit.
-EXCEPTIONS = {"nginx.service": 2.6}
+EXCEPTIONS = {"keepalived.service": 2.6, "nginx.service": 2.6}
 # What a drop-in of ours goes on top of, as far as it counts.
 DISTRIBUTION = {
     "nginx.service": "[Service]\nExecStart=/usr/sbin/nginx\n",

@@ -36,6 +36,7 @@ head -n1 "$file" | tr -d '\\n'
     "ip": 'echo "ip $*" >>"$CALLS"; cat "$STATE"/held',
     # The connections of the moment: one line each in the first of the files, which goes when it was read.
     "ss": """
+echo "ss $*" >>"$CALLS"
 file=$(ls "$STATE"/connections.* 2>/dev/null | head -n1)
 [ -n "$file" ] || exit 0
 while read -r peer; do echo "0 0 10.0.0.100:4200 $peer"; done <"$file"
@@ -150,7 +151,8 @@ def test_the_address_is_given_up(host: Host) -> None:
     after = called[called.index("sleep 3") :]
     assert after[1:4] == ["systemctl kill --kill-whom=main --signal=HUP nginx.service", "closing", "sleep 0.5"]
     assert f"    ip daddr {ADDRESS} tcp flags & (fin | syn | rst | ack) == syn drop" in after
-    assert after[-2:] == ["sleep 0.1", "sleep 0.1"]
+    listed = f"ss -H -n -t state established src {ADDRESS}"
+    assert after[-6:] == [listed, "sleep 0.1", listed, "sleep 0.1", listed, listed.replace("ss ", "ss --kill ")]
 
 
 def test_a_request_that_takes_long_is_not_waited_for(host: Host) -> None:

@@ -127,8 +127,7 @@ def find(address: str, own: str, peers: Sequence[str], network: Network) -> Foun
     routes = {peer: network.route(other) for peer, other in others.items()}
     problems += [problem for peer, route in routes.items() for problem in _route_problems(peer, others[peer], route)]
     name = _interface(wanted, routes, interfaces)
-    version = next((other.version for other in others.values()), wanted.version)
-    source = _source([each for each in network.resolve(own) if each.version == version], wanted, interfaces.get(name, []), routes)
+    source = _source(wanted, network.resolve(own), interfaces.get(name, []), routes)
     if not problems:
         problems += _place_problems(wanted, routes, name, interfaces)
     if not problems:
@@ -158,13 +157,18 @@ def _told(problem: str) -> str:
 
 
 def _resolved(wanted: Address, peers: Sequence[str], network: Network) -> tuple[dict[str, Address], list[str]]:
-    """Each peer's address, of the kind of the shared one where it has such a one; and the names that say nothing here."""
+    """Each peer's address, of the kind of the shared one; and what is wrong with the others."""
     found, problems = {}, []
     for peer in peers:
         addresses = network.resolve(peer)
         same = [each for each in addresses if each.version == wanted.version]
-        if addresses:
-            found[peer] = (same or addresses)[0]
+        if same:
+            found[peer] = same[0]
+        elif addresses:
+            problems.append(
+                f"{wanted} is an address of IPv{wanted.version}, and {peer}, another load balancer, is known by one of"
+                f" IPv{addresses[0].version}. Choose one of that kind, or set prefect_address of all load balancers to one of the other."
+            )
         else:
             problems.append(f"{peer}, another load balancer, is no address, and no name that resolves here. Set its prefect_address.")
     return found, problems
@@ -214,13 +218,13 @@ def _routed(each: Interface) -> bool:
     return not each.is_loopback and not each.is_link_local and each.network.prefixlen < each.max_prefixlen
 
 
-def _source(own: Sequence[Address], wanted: Address, addresses: Sequence[Interface], routes: Mapping[str, Record]) -> Address | None:
+def _source(wanted: Address, own: Sequence[Address], addresses: Sequence[Interface], routes: Mapping[str, Record]) -> Address | None:
     """By which address this host speaks to the others: that by which they know it, or what the way to them begins with."""
     mine = [each.ip for each in addresses]
     known = [each for each in own if each in mine]
     begins = [ipaddress.ip_address(route["prefsrc"]) for route in routes.values() if route.get("prefsrc")]
     left = [each.ip for each in addresses if _routed(each) and each.ip != wanted]
-    return next(iter([*known, *begins, *left]), None)
+    return next((each for each in (*known, *begins, *left) if each.version == wanted.version), None)
 
 
 def _source_problems(own: str, source: Address | None, mine: Iterable[Address], network: Network) -> Iterator[str]:

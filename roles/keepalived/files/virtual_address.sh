@@ -86,6 +86,8 @@ END
     longest=$((longest - 1))
   done
   rm "$before"
+  # Websockets end here, and their clients come back; they would not notice otherwise until they send something.
+  ss --kill -H -n -t state established src "$address" >/dev/null
 }
 
 released() {

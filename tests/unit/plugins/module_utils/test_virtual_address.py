@@ -136,9 +136,13 @@ def test_ipv6() -> None:
 
 
 def test_an_address_of_the_other_kind() -> None:
-    """The hosts go on knowing each other by what the inventory says."""
-    found = find(SHARED6, OWN, [PEER], Host().network)
-    assert (found.interface, found.source, found.peers, found.problems) == ("eth0", OWN, [PEER], [])
+    """Only a host without others has what it takes for both."""
+    for shared, own, peer, kind, other in ((SHARED6, OWN, PEER, 6, 4), (SHARED, OWN6, PEER6, 4, 6)):
+        assert find(shared, own, [peer], Host().network).problems == [
+            f"nginx_virtual_address: {shared} is an address of IPv{kind}, and {peer}, another load balancer, is known by one of IPv{other}."
+            " Choose one of that kind, or set prefect_address of all load balancers to one of the other."
+        ]
+    assert find(SHARED6, OWN, [], Host().network).source == OWN6
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
