@@ -194,7 +194,7 @@ LOSSES = {
     "host killed": Loss(lambda host: docker("kill", container(host)), lambda host: docker("start", container(host)), seconds=4),
     "host cut off": Loss(cut, healed, seconds=4),
     # The hosts still reach the API server, and their clients, and not each other: both have the address until that is over.
-    "hosts cut off from each other": Loss(lambda host: cut(host, *(SERVERS[each] for each in HOSTS)), healed, seconds=4),
+    "hosts cut off from each other": Loss(lambda host: cut(host, *(SERVERS[each] for each in HOSTS if each != host)), healed, seconds=4),
 }
 
 
