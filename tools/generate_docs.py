@@ -39,6 +39,7 @@ ROLE_GROUPS = {
     "prefect_services": "prefect_services",
     "prefect_worker": "prefect_worker",
     "nginx": "nginx",
+    "keepalived": "nginx",
     "certificates": "all",
     "exporters": "all",
     "monitoring": "monitoring",

@@ -129,6 +129,14 @@ DISK_FILLS = Cause(
     "systemd-run --quiet --collect --unit=test-filling bash -c 'while head -c 50k /dev/zero >>/srv/filling/disk/more; do sleep 2; done'",
     "systemctl stop test-filling; umount /srv/filling/disk /srv/filling; rmdir /srv/filling",
 )
+ADDRESS = f"{HOSTS['vars']['lab_network']}.100"
+# As a second load balancer that hears nothing of the first one.
+ADDRESS_TWICE = Cause(
+    group("prefect_api")[0],
+    f"ip address add {ADDRESS}/32 dev eth0;"
+    f"echo 'prefect_virtual_address_info{{address=\"{ADDRESS}\"}} 1' >/var/lib/prometheus/node-exporter/test.prom",
+    f"ip address delete {ADDRESS}/32 dev eth0; rm /var/lib/prometheus/node-exporter/test.prom",
+)
 OLD_LOG = Cause(
     POSTGRES,
     f"{PSQL} $'INSERT INTO log (name, level, message, timestamp) VALUES (\\'x\\', 20, \\'old\\', now() - interval \\'40 days\\')'",  # noqa: S608  a constant
@@ -339,6 +347,7 @@ STAGES: dict[str, list[AlertCase]] = {
         AlertCase(
             "an API server is stopped", {"PrefectApiDown": 0}, [stopped(group("prefect_api")[1], "prefect-api@4200", "prefect-watchdog")]
         ),
+        AlertCase("keepalived is stopped", {"PrefectKeepalivedDown": 0, "PrefectVirtualAddressNotHeld": 0}, [stopped(NGINX, "keepalived")]),
         AlertCase("an exporter is stopped", {"PrefectTargetDown": 0}, [stopped(group("prefect_api")[1], "prometheus-node-exporter")]),
         AlertCase("a disk fills up", {"PrefectDiskFilling": 60, "PrefectDatabaseFilling": 60}, [DISK_FILLS]),
         AlertCase("old logs stay", {"PrefectRetentionBehind": 0}, [*everywhere("prefect_services", "prefect-retention.timer"), OLD_LOG]),
@@ -382,6 +391,7 @@ STAGES: dict[str, list[AlertCase]] = {
         ),
         # Four times, ten seconds apart, and a scrape before them; it resolves when nothing was lost for five minutes.
         AlertCase("something flushes the firewall", {"PrefectFirewallRulesLost": 60}, [FIREWALL_FLUSHED], resolves=420),
+        AlertCase("another host has the address, too", {"PrefectVirtualAddressHeldTwice": 0}, [ADDRESS_TWICE]),
         AlertCase("a certificate is not renewed", {"PrefectCertificateExpiring": 0, "PrefectCertificateEnds": 0}, [CERTIFICATE_OLD]),
         AlertCase("there is no backup", {"PrefectBackupTooOld": 0}, NO_BACKUP, reverts=backup),
         AlertCase("the watchdog is stopped", {"PrefectWatchdogSilent": 300}, [stopped(group("prefect_api")[0], "prefect-watchdog")]),

@@ -195,6 +195,35 @@ def foreign_groups(inventory: Inventory) -> None:
     inventory["all"]["children"] = {f"{group.replace('_', '-')}-hosts": hosts for group, hosts in children.items()}
 
 
+def balancer_on_api1(inventory: Inventory) -> None:
+    """A second load balancer."""
+    inventory["all"]["children"]["nginx"]["hosts"]["api1"] = None
+
+
+def shared_address(address: str) -> dict[str, Any]:
+    """Variables of load balancers that share it, beside an API server on one of the hosts."""
+    return {"nginx_virtual_address": address, "keepalived_password": "at-random", "nginx_listen_port": 8080}
+
+
+@contextmanager
+def another_address() -> Iterator[None]:
+    """A machine that is no load balancer has it."""
+    on_host("api2", "ip address add 172.28.4.77/32 dev eth0")
+    try:
+        yield
+    finally:
+        on_host("api2", "ip address delete 172.28.4.77/32 dev eth0")
+
+
+@contextmanager
+def another_keepalived() -> Iterator[None]:
+    on_host("state1", "mkdir /etc/keepalived; echo 'vrrp_instance other { }' >/etc/keepalived/keepalived.conf")
+    try:
+        yield
+    finally:
+        on_host("state1", "rm -r /etc/keepalived")
+
+
 def balancer_on_api2(inventory: Inventory) -> None:
     """nginx on an API host, with the port that the API has."""
     inventory["all"]["children"]["nginx"]["hosts"] = {"api2": None}
@@ -373,6 +402,28 @@ CASES = {
         {"prefect_settings": {"PREFECT_LOGGING_TO_API_BATCH_SIZE": 20_000_000}},
     ),
     "a balancer by its name": Case(("prefect_api_forwarded_allow_ips", "lb1"), {"prefect_api_forwarded_allow_ips": ["127.0.0.1", "lb1"]}),
+    "an address that the hosts cannot share": Case(
+        ("nginx_virtual_address: 10.99.0.9 is outside of the networks of this host on eth0: 172.28.4.0/24.",),
+        shared_address("10.99.0.9"),
+        inventory=balancer_on_api1,
+    ),
+    "an address that a machine has": Case(
+        ("nginx_virtual_address: 172.28.4.77 is in use already: the machine with the MAC address", "is none of the load balancers"),
+        shared_address("172.28.4.77"),
+        inventory=balancer_on_api1,
+        on_host=another_address,
+    ),
+    "an address of a host": Case(
+        ("nginx_virtual_address is 172.28.4.22, which is the address of api2 already", "keepalived_password is missing"),
+        {**shared_address("172.28.4.22"), "keepalived_password": ""},
+        inventory=balancer_on_api1,
+    ),
+    "another keepalived": Case(
+        ("keepalived on state1 is configured already, in /etc/keepalived/keepalived.conf",),
+        shared_address("172.28.4.100"),
+        inventory=balancer_on_api1,
+        on_host=another_keepalived,
+    ),
     "wheelhouse that is not there": Case(("prefect_wheelhouse", "/nowhere"), {"prefect_wheelhouse": "/nowhere"}),
 }
 

@@ -56,7 +56,8 @@ _raw:
         - What it listens on, in the form of O(selfhosted.prefect.prefect_preflight#module:listen).
         - An entry of the description with C(ports) becomes one for each, and C({port}) in its units the port.
         - C(sources) are those who may reach it, for the firewall - groups and hosts of the inventory, addresses, and C(anywhere) for
-          all clients; without it only the host itself. C(protocols) are V(tcp), which is the default, and V(udp).
+          all clients; without it only the host itself. C(protocols) are V(tcp), which is the default, V(udp), and V(vrrp), which has no
+          C(port).
       type: list
       elements: dict
     certificates:

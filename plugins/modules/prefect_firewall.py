@@ -10,9 +10,9 @@ short_description: Accept connections to what a host is for, and to nothing else
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
-  - Keeps the table C(inet prefect_firewall) of nftables, which drops new connections and datagrams (TCP, UDP) that O(openings),
-    O(ssh_ports) and O(extra_rules) do not accept. Other tables, other protocols, forwarded packets and connections that are there
-    already are left alone.
+  - Keeps the table C(inet prefect_firewall) of nftables, which drops new connections and datagrams (TCP, UDP, and VRRP where O(openings)
+    has it) that O(openings), O(ssh_ports) and O(extra_rules) do not accept. Other tables, other protocols, forwarded packets and
+    connections that are there already are left alone.
   - With O(state=attempted) the rules are loaded, and a timer of systemd reverts them after O(revert_after) seconds. Only
     O(state=confirmed), over a connection that the new rules have accepted, ends the timer and keeps the rules. A mistake so reverts itself.
   - Needs root, nftables and systemd.
@@ -38,14 +38,16 @@ options:
         type: str
         default: ""
       port:
-        description: The port.
+        description: The port. V(0) for a protocol without ports.
         type: int
-        required: true
+        default: 0
       protocols:
-        description: V(tcp), V(udp) or both.
+        description:
+          - V(tcp), V(udp) or both.
+          - V(vrrp) has no port. It is accepted from all clients where no opening has it.
         type: list
         elements: str
-        choices: [tcp, udp]
+        choices: [tcp, udp, vrrp]
         default: [tcp]
       sources:
         description: Addresses, networks and names that resolve on the host; V(anywhere) is all clients.
@@ -109,8 +111,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._host.firewall 
 
 _OPENING = {
     "what": {"type": "str", "default": ""},
-    "port": {"type": "int", "required": True},
-    "protocols": {"type": "list", "elements": "str", "choices": ["tcp", "udp"], "default": ["tcp"]},
+    "port": {"type": "int", "default": 0},
+    "protocols": {"type": "list", "elements": "str", "choices": ["tcp", "udp", "vrrp"], "default": ["tcp"]},
     "sources": {"type": "list", "elements": "str", "required": True},
 }
 

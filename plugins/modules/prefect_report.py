@@ -25,6 +25,7 @@ options:
       - C(releases) is the same of M(selfhosted.prefect.prefect_release_info), without any, no release is shown.
       - C(certificates) is the same of M(selfhosted.prefect.prefect_certificate_info). One with fewer days left than half of
         C(renew_days) is a problem.
+      - C(addresses) is the same of M(selfhosted.prefect.prefect_virtual_address_info), of load balancers that share an address.
       - C(servers), C(database) and C(redis) are as M(selfhosted.prefect.prefect_info) returns them, the last two with an C(address).
       - C(postgres_cluster) has C(answers), the same of M(selfhosted.prefect.prefect_cluster_info), and whether the cluster is
         C(synchronous).

@@ -34,6 +34,7 @@ _FILTERS = (
     _report.duration,
     _report.files,
     _report.first_to_end,
+    _report.holder,
     _report.keeps,
     _report.proved,
     _report.size,

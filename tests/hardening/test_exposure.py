@@ -23,7 +23,7 @@ PAGE = ROOT / "docs" / "hardening.md"
 ROLES = ("postgres", "redis", "prefect_api", "prefect_services", "nginx", "monitoring", "prefect_worker")
 LIMIT = 2.5
 # The closest that works, for the reasons in the unit.
-EXCEPTIONS = {"nginx.service": 2.6}
+EXCEPTIONS = {"keepalived.service": 2.6, "nginx.service": 2.6}
 # What a drop-in of ours goes on top of, as far as it counts.
 DISTRIBUTION = {
     "nginx.service": "[Service]\nExecStart=/usr/sbin/nginx\n",
@@ -31,6 +31,7 @@ DISTRIBUTION = {
     "redis-server.service": "[Service]\nUser=redis\n",
     "etcd.service": "[Service]\nUser=etcd\nExecStart=/usr/bin/etcd\n",
     "patroni.service": "[Service]\nUser=postgres\nExecStart=/usr/bin/patroni /etc/patroni/config.yml\n",
+    "keepalived.service": "[Service]\nExecStart=/usr/sbin/keepalived --dont-fork\n",
 }
 KEEPER = "prefect-drain-keeper.service"
 UNITS = {
@@ -81,6 +82,8 @@ def units(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> dict[
         "prefect_database_password": "x",
         "prefect_redis_password": "x",
         "prefect_auth_string": "admin:x",
+        "nginx_virtual_address": "192.0.2.9",
+        "__keepalived_found": {"address": "192.0.2.9", "source": "192.0.2.1", "peers": ["192.0.2.2"]},
     }
     inventory = {"all": {"vars": more, "children": dict.fromkeys(ROLES, host)}}
     (folder / "hosts.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")

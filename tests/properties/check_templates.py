@@ -30,6 +30,7 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     "tls.conf.j2": consumers.nginx,
     "main.conf.j2": consumers.nginx,
     "prefect.conf.j2": consumers.nginx,
+    "keepalived.conf.j2": consumers.keepalived,
     "users.j2": consumers.users,
     "pg_hba.conf.j2": consumers.pg_hba,
     "postgresql.conf.j2": consumers.postgresql_conf,

@@ -132,6 +132,17 @@ def nginx(text: str) -> Any:
     return found
 
 
+def keepalived(text: str) -> Any:
+    """The words of each line, as keepalived's parser takes them; those of a command, which is quoted, one by one."""
+    found = []
+    for line in text.split("\n"):
+        plain = re.sub(r'^((?:[^"!#]|"[^"]*")*)[!#].*', r"\1", line)
+        if re.search(r"""[\\'$]|^\s*@|"[^"]*$""", re.sub(r'"[^"]*"', "", plain)):
+            raise UnreadableError(f"{line[:80]!r} has a quote, an escape, a definition or a condition")
+        found.append([word for part in re.findall(r'"([^"]*)"|(\S+)', plain) for word in (part[0] or part[1]).split()])
+    return [words for words in found if words]
+
+
 def nginx_word(word: str) -> str:
     plain = re.sub(r"""\\(["' \\])""", r"\1", word)
     encoded = re.fullmatch(r"(Basic |~\^Basic \\Q)([A-Za-z0-9+/=]+)(|\\E\$)", plain)

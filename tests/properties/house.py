@@ -30,6 +30,8 @@ FOUND: Mapping[str, Any] = {
     "__redis_server": {"secret_sha256": "0" * 64},
     "__prefect_worker_found": {"results": []},
     "__prefect_worker_pools": {"results": []},
+    "__keepalived_found": {"address": "10.0.0.100", "interface": "eth0", "source": "10.0.0.1", "peers": ["10.0.0.2"], "problems": []},
+    "__keepalived_before": {},
     "ansible_facts": {"distribution": "Debian", "distribution_major_version": "12", "processor_vcpus": 2, "memtotal_mb": 4000},
     "ansible_check_mode": False,
     "ansible_managed": "Managed by Ansible",
@@ -49,6 +51,8 @@ GIVEN: Mapping[str, Any] = {
     "patroni_replication_password": "secret-of-the-replicas",
     "patroni_restapi_password": "secret-of-patroni",
     "prefect_redis_lock_password": "secret-of-the-lock",
+    "keepalived_password": "secret-of-keepalived",
+    "nginx_virtual_address": "10.0.0.100",
     "prefect_redis_watchdog_password": "secret-of-the-watchdog",
     "nginx_allowed_addresses": ["10.0.0.0/8"],
     "nginx_closed_paths": ["/api/closed"],
@@ -69,6 +73,7 @@ GIVEN: Mapping[str, Any] = {
 # Checks of what a playbook was asked to do, or of what a host has already.
 OF_A_HOST = (
     "etcd_start",
+    "keepalived_host",
     "monitoring_host",
     "patroni_host",
     "postgres_cluster",

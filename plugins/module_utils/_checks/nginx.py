@@ -40,6 +40,7 @@ def nginx(variables: Mapping[str, Any]) -> Iterator[str]:
         yield f'nginx_access_log is "{log}"; it has to be the absolute path of a file, of letters, digits and . _ - only.'
     if bool(text(variables["nginx_tls_certificate"])) != bool(text(variables["nginx_tls_certificate_key"])):
         yield "nginx_tls_certificate and nginx_tls_certificate_key go together, and only one of them is set."
+    yield from _virtual_address(variables)
     yield from _tls(variables)
     yield from _users(variables)
     yield from _login_limit(variables)
@@ -48,6 +49,17 @@ def nginx(variables: Mapping[str, Any]) -> Iterator[str]:
     if text(variables["nginx_auth_request_url"]):
         yield from _single_sign_on(variables)
     yield from balancer_problems(variables["__nginx_agreed"])
+
+
+def _virtual_address(variables: Mapping[str, Any]) -> Iterator[str]:
+    """nginx cannot listen on an address that its host does not have at that moment."""
+    address, listen = text(variables["nginx_virtual_address"]), [text(each).strip("[]") for each in variables["nginx_listen_addresses"]]
+    every = "::" if ":" in address else "0.0.0.0"  # noqa: S104  compared, and not listened on
+    if address and listen and every not in listen:
+        yield (
+            f"nginx_listen_addresses is set, and nginx could not listen on nginx_virtual_address ({address}), which another host may have"
+            " when it starts. Leave the list empty; firewall_sources (nginx) says which clients may connect."
+        )
 
 
 def _tls(variables: Mapping[str, Any]) -> Iterator[str]:

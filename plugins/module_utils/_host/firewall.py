@@ -21,6 +21,8 @@ ANYWHERE = "anywhere"
 _FOLDER = Path("/run/prefect-firewall")
 _SECONDS = 20.0
 _NOT_FOUND = 127
+# Protocols without ports, by their numbers: not every host knows the names. Only where a component speaks one it is filtered.
+_WITHOUT_PORTS = {"vrrp": 112}
 _EMPTY = f"add table inet {TABLE}\ndelete table inet {TABLE}\n"
 
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -71,7 +73,9 @@ def ruleset(
 ) -> str:
     """The whole table, in place of the one that is there. It has a chain whose name says what it is made from."""
     ssh = [{"what": "SSH", "port": port, "protocols": ["tcp"], "sources": list(ssh_sources) or [ANYWHERE]} for port in ssh_ports]
-    rules = [line for opening in [*ssh, *openings] for line in _accepts(opening, resolve)]
+    accepted = [*ssh, *openings]
+    rules = [line for opening in accepted for line in _accepts(opening, resolve)]
+    more = sorted({_WITHOUT_PORTS[name] for opening in accepted for name in opening["protocols"] if name in _WITHOUT_PORTS})
     body = [
         "  chain arriving {",
         "    type filter hook input priority filter; policy accept;",
@@ -83,8 +87,8 @@ def ruleset(
         "    udp sport 67 udp dport 68 accept",
         "    ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept",
         *(f"    {line}" for line in [*rules, *(rule.strip() for rule in extra_rules)]),
-        "    # Other protocols (ICMP, VRRP, IPsec) are not looked at.",
-        "    meta l4proto { tcp, udp } counter drop",
+        "    # Other protocols (ICMP, IPsec) are not looked at.",
+        f"    meta l4proto {{ {', '.join(['tcp', 'udp', *map(str, more)])} }} counter drop",
         "  }",
         "}",
     ]
@@ -101,11 +105,11 @@ def _accepts(opening: Mapping[str, Any], resolve: Resolve) -> list[str]:
         found = networks(opening["sources"], resolve)
         families = {family: [_short(each) for each in found if each.version == version] for family, version in (("ip", 4), ("ip6", 6))}
         allowed = [f"{family} saddr {{ {', '.join(those)} }} " for family, those in families.items() if those]
-    return [
-        f'{source}{protocol} dport {opening["port"]} counter accept comment "{comment}"'
-        for protocol in opening["protocols"]
-        for source in allowed
-    ]
+    return [f'{source}{_matches(name, opening)} counter accept comment "{comment}"' for name in opening["protocols"] for source in allowed]
+
+
+def _matches(protocol: str, opening: Mapping[str, Any]) -> str:
+    return f"meta l4proto {_WITHOUT_PORTS[protocol]}" if protocol in _WITHOUT_PORTS else f"{protocol} dport {opening['port']}"
 
 
 def _short(network: Network) -> str:

@@ -21,6 +21,8 @@ def firewall_openings(
 ) -> list[dict[str, Any]]:
     """What a firewall has to accept: ``what``, ``port``, ``protocols`` and ``sources``, which are names and addresses, or ``anywhere``.
 
+    The port is 0 for a protocol without ports.
+
     ``components`` are those of the host. ``more`` has further sources by the component's name; where a component accepts all clients,
     those and the hosts of the deployment are then the only ones. Raises ValueError for a component that the host's list does not have.
     """
@@ -38,7 +40,7 @@ def firewall_openings(
 
 def _opening(listener: Mapping[str, Any], sources: list[str]) -> dict[str, Any]:
     protocols = list(listener.get("protocols", ["tcp"]))
-    return {"what": text(listener.get("what")), "port": int(listener["port"]), "protocols": protocols, "sources": sources}
+    return {"what": text(listener.get("what")), "port": int(listener.get("port", 0)), "protocols": protocols, "sources": sources}
 
 
 def _addresses(sources: Iterable[str], groups: Mapping[str, Sequence[str]], hostvars: Mapping[str, Any]) -> list[str]:

@@ -19,8 +19,8 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
 
     ``hosts`` is a list of ``[name, answer, ...]`` with what :mod:`prefect_unit_info` answered there; an answer of a host that was
     not asked is empty. ``releases`` has the same of :mod:`prefect_release_info`, and ``certificates`` of :mod:`prefect_certificate_info`.
-    ``schema`` is what :mod:`prefect_migration` found, ``postgres_cluster`` has ``answers`` of :mod:`prefect_cluster_info` by host.
-    Everything else is taken as it is.
+    ``addresses`` has the same of :mod:`prefect_virtual_address_info`. ``schema`` is what :mod:`prefect_migration` found, and
+    ``postgres_cluster`` has ``answers`` of :mod:`prefect_cluster_info` by host. Everything else is taken as it is.
     """
     hosts = [(str(name), answers) for name, *answers in gathered.get("hosts", [])]
     schema = gathered.get("schema") or {}
@@ -43,9 +43,16 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
             for key, each in sorted(answer.get("certificates", {}).items())
         ],
         "postgres_cluster": _postgres_cluster(gathered.get("postgres_cluster") or {}),
+        "address": _shared([(str(name), answer) for name, answer in gathered.get("addresses", []) if answer.get("address")]),
         "unreachable": [name for name, answers in hosts if any(answer.get("unreachable") for answer in answers)],
     }
     return {**report, "problems": problems(report)}
+
+
+def _shared(answers: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """The address that load balancers share, and the hosts that have it; nothing where they share none."""
+    holders = [name for name, answer in answers if answer["held"]]
+    return {"address": str(answers[0][1]["address"]), "holders": holders} if answers else {}
 
 
 def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> str:
@@ -116,10 +123,11 @@ def _head(report: Mapping[str, Any]) -> str:
     pending = len(schema.get("pending", []))
     standing = f"{pending} revisions behind the release" if pending else "the release's head"
     problems = list(report.get("problems", []))
-    off, ends = switched_off(report), first_to_end(report)
+    off, ends, held = switched_off(report), first_to_end(report), holder(report)
     lines = [f"Prefect {report.get('version', '?')} at {report.get('url', '?')}, schema {revision} ({standing})"]
     lines += [f"  {off}"] if off else []
     lines += [f"  {ends}"] if ends else []
+    lines += [f"  {held}"] if held else []
     lines += [f"  PROBLEM: {problem}" for problem in problems] or ["  no problem found"]
     return "\n".join(lines)
 
@@ -128,6 +136,20 @@ def switched_off(report: Mapping[str, Any]) -> str:
     """What the settings switch off; empty for nothing."""
     names = [str(name) for name in report.get("switched_off", [])]
     return f"switched off by prefect_settings: {', '.join(names)}" if names else ""
+
+
+def holder(report: Mapping[str, Any]) -> str:
+    """Which load balancer has the address that they share; empty where they share none, or none has it."""
+    shared = report.get("address") or {}
+    return f"{shared['address']} is on {' and on '.join(shared['holders'])}" if shared.get("holders") else ""
+
+
+def _address_problems(report: Mapping[str, Any]) -> list[str]:
+    shared = report.get("address") or {}
+    holders = shared.get("holders", [])
+    if shared and not holders:
+        return [f"no load balancer has {shared['address']} (nginx_virtual_address), where clients send their requests"]
+    return [f"{' and '.join(holders)} have {shared['address']} (nginx_virtual_address) at once"] if len(holders) > 1 else []
 
 
 def first_to_end(report: Mapping[str, Any]) -> str:
@@ -284,7 +306,7 @@ def problems(report: Mapping[str, Any]) -> list[str]:
         for worker in report.get("workers", [])
         if not worker["online"]
     ]
-    found += _certificate_problems(report)
+    found += _certificate_problems(report) + _address_problems(report)
     found += _cluster_problems(report.get("postgres_cluster") or {})
     pending = len(report.get("schema", {}).get("pending", []))
     if pending:

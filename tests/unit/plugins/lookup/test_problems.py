@@ -59,6 +59,8 @@ def test_a_variable_that_may_be_missing() -> None:
     more = {
         "inventory_hostname": "lb1",
         "nginx_api_servers": [],
+        "nginx_virtual_address": "",
+        "nginx_listen_addresses": [],
         "nginx_access_log": "/a",
         "nginx_basic_auth_users": {"reader": "geheim"},
         "nginx_login_rate": "10r/m",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import (
     drill,
     firewall,
+    keepalived,
     monitoring,
     nginx,
     patroni,
@@ -23,6 +26,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.work
 Change = dict[str, Any]
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
+ANY = str(ipaddress.IPv4Address(0))
 LIMITS = {"kill_api": {"failed": 3, "lost": 0}, "stop_api": {"failed": 3, "longest": 5}}
 SIGN_ON: Change = {"nginx_basic_auth_users": None, "nginx_auth_request_url": "http://127.0.0.1:4180/oauth2/auth"}
 
@@ -164,6 +168,8 @@ GOOD: dict[Check, Change] = {
     nginx.nginx: {
         "inventory_hostname": "lb1",
         "nginx_api_servers": [{"address": "10.0.0.1", "port": 4200}],
+        "nginx_listen_addresses": [],
+        "nginx_virtual_address": "",
         "nginx_access_log": "/var/log/nginx/prefect.access.log",
         "nginx_tls_certificate": "/etc/ssl/c.pem",
         "nginx_tls_certificate_key": "/etc/ssl/k.pem",
@@ -184,6 +190,18 @@ GOOD: dict[Check, Change] = {
         "__nginx_own_addresses": ["10.0.0.1", "fd00::1"],
         "prefect_auth_string": "admin:geheim",
         "__nginx_agreed": {"settings": {}, "trusted_proxies": []},
+    },
+    keepalived.keepalived: {
+        "nginx_virtual_address": "10.0.0.100",
+        "keepalived_password": "geheimer",
+        "keepalived_virtual_router_id": "51",
+        "__keepalived_hosts": {"lb1": "10.0.0.1", "lb2": "fd00::2", "api1": "api1"},
+    },
+    keepalived.keepalived_host: {
+        "inventory_hostname": "lb1",
+        "__keepalived_found": {"problems": []},
+        "__keepalived_before": {},
+        "__keepalived_config": "/etc/keepalived/keepalived.conf",
     },
     monitoring.exporters: {
         "exporters_enabled": True,
@@ -357,6 +375,10 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"prefect_auth_string": None},),
         ({"nginx_tls_certificate": "", "nginx_tls_certificate_key": ""},),
         ({"nginx_basic_auth_users": None},),
+        ({"nginx_listen_addresses": ["10.0.0.1"]},),
+        ({"nginx_virtual_address": "10.0.0.100"},),
+        ({"nginx_virtual_address": "10.0.0.100", "nginx_listen_addresses": [ANY]},),
+        ({"nginx_virtual_address": "fd00::9", "nginx_listen_addresses": ["[::]", "10.0.0.1"]},),
         *(({"nginx_login_rate": rate},) for rate in ("", "0", 0, "2r/s")),
         ({"nginx_allowed_addresses": ["10.0.0.5", "10.0.0.0/24", "fd00::/64", "::1"]},),
         # By name, but no address has to be known.
@@ -369,6 +391,18 @@ WELL: dict[Check, list[tuple[Change]]] = {
         *(
             ({**SIGN_ON, "nginx_auth_request_signin_url": url},)
             for url in ("/oauth2/sign_in?x=1", "https://sso.example.com", "https://sso/x?y=z")
+        ),
+    ],
+    keepalived.keepalived: [
+        ({},),
+        ({"nginx_virtual_address": "fd00::9"},),
+        *(({"keepalived_virtual_router_id": number},) for number in (1, 255)),
+    ],
+    keepalived.keepalived_host: [
+        ({},),
+        *(
+            ({"__keepalived_before": {"content": b64encode(text).decode()}},)
+            for text in (b"# Written by the role selfhosted.prefect.keepalived; changes", b" \n")
         ),
     ],
     monitoring.exporters: [
@@ -487,6 +521,25 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         (
             {"__preflight_clocks": {"db1": clock(0.0), "db2": clock(2.0), "db3": clock(1.0)}},
             "The clocks of db1 and db2 are 2.0 s apart; a primary holds its leadership by the clock. Have both follow one time server",
+        ),
+    ],
+    keepalived.keepalived: [
+        *(({"nginx_virtual_address": name}, f'nginx_virtual_address is "{name}", which is no IP') for name in ("lb", "10.0.0.9/24", "")),
+        *(
+            ({"nginx_virtual_address": address}, f"nginx_virtual_address is {address}, which no other host can reach")
+            for address in ("127.0.0.9", "224.0.0.18", ANY, "fe80::9")
+        ),
+        ({"nginx_virtual_address": "10.0.0.1"}, "nginx_virtual_address is 10.0.0.1, which is the address of lb1 already."),
+        ({"nginx_virtual_address": "FD00::0:2"}, "nginx_virtual_address is fd00::2, which is the address of lb2 already."),
+        *(({"keepalived_password": password}, "keepalived_password is missing or empty.") for password in ("", "  ", None)),
+        ({"keepalived_password": "geheim"}, "keepalived_password has 6 characters; it has to have 8 or more, at random."),
+        *(({"keepalived_virtual_router_id": number}, f"keepalived_virtual_router_id is {number}; it") for number in (0, 256)),
+    ],
+    keepalived.keepalived_host: [
+        ({"__keepalived_found": {"problems": ["10.9.0.1 is outside"]}}, "10.9.0.1 is outside"),
+        (
+            {"__keepalived_before": {"content": b64encode(b"vrrp_instance other { auth_pass geheim }").decode()}},
+            "keepalived on lb1 is configured already, in /etc/keepalived/keepalived.conf, and",
         ),
     ],
     firewall.firewall: [
@@ -647,6 +700,13 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         )
     ],
     nginx.nginx: [
+        *(
+            (
+                {"nginx_virtual_address": address, "nginx_listen_addresses": listen},
+                f"nginx could not listen on nginx_virtual_address ({address})",
+            )
+            for address, listen in (("10.0.0.9", ["10.0.0.1", "10.0.0.9"]), ("10.0.0.9", ["::"]), ("fd00::9", [ANY]))
+        ),
         (
             {"nginx_api_servers": []},
             "nginx on lb1 has no API server to pass requests to: put hosts into the group prefect_api, or set nginx_api_servers.",

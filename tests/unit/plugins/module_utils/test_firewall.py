@@ -47,6 +47,11 @@ def opening(port: int, what: str, *sources: str) -> dict[str, Any]:
         ([WEB], {"nginx": ["192.0.2.0/24"]}, [opening(443, "the balancer", "10.0.0.2", "192.0.2.0/24", "api2")]),
         ([{"name": "x", "listeners": [{"port": 1, "sources": [""]}, {"port": 2, "sources": []}]}], {"x": ["10.0.0.1"]}, []),
         ([{"name": "x", "listeners": [{"port": 1, "sources": ["monitoring"]}]}], {}, [opening(1, "")]),
+        (
+            [{"name": "x", "listeners": [{"protocols": ["vrrp"], "what": "VRRP", "sources": ["nginx"]}]}],
+            {},
+            [{**opening(0, "VRRP", "10.0.0.1"), "protocols": ["vrrp"]}],
+        ),
     ],
 )
 def test_openings(components: list[dict[str, Any]], more: Any, expected: list[dict[str, Any]]) -> None:
@@ -86,6 +91,16 @@ def test_rules() -> None:
         "tcp dport 7 accept",
     ]
     assert lines[-3:] == ["    meta l4proto { tcp, udp } counter drop", "  }", "}"]
+
+
+def test_a_protocol_without_ports() -> None:
+    """It is filtered where it is accepted from some, and left alone elsewhere."""
+    lines = rules({**opening(0, "VRRP", "10.0.0.1", "fd00::3"), "protocols": ["vrrp"]})
+    assert [line.strip() for line in lines if "112" in line] == [
+        'ip saddr { 10.0.0.1 } meta l4proto 112 counter accept comment "VRRP"',
+        'ip6 saddr { fd00::3 } meta l4proto 112 counter accept comment "VRRP"',
+        "meta l4proto { tcp, udp, 112 } counter drop",
+    ]
 
 
 def test_the_version_is_that_of_the_rules() -> None:

@@ -136,6 +136,9 @@ WORKER = {"name": "etl@w1", "pool": "etl", "online": True, "problem": ""}
             ["the release x on api1 cannot be read: no"],
             id="a release that is none",
         ),
+        pytest.param({"address": {"address": "10.0.0.9", "holders": ["lb1"]}}, [], id="one load balancer has the address"),
+        pytest.param({"address": {"address": "10.0.0.9", "holders": []}}, ["no load balancer has 10.0.0.9 (nginx"], id="none has it"),
+        pytest.param({"address": {"address": "10.0.0.9", "holders": ["a", "b"]}}, ["a and b have 10.0.0.9 (nginx"], id="two have it"),
         pytest.param({"certificates": [certificate(), certificate(days_left=15)]}, [], id="certificates with time left"),
         pytest.param(
             {"certificates": [certificate(days_left=14), certificate(days_left=3, due=True), certificate(days_left=9, name="ca")]},
@@ -176,6 +179,20 @@ def test_the_certificate_that_ends_first() -> None:
     words = table(assemble(gathered), lambda: NOW)
     assert "\n  certificates: 2; nginx on lb1 ends first, in 300 days (2027-08-01)\n" in words
     assert "certificates:" not in table(assemble({**gathered, "certificates": []}), lambda: NOW)
+
+
+def test_which_load_balancer_has_the_address() -> None:
+    answers = [
+        ["lb1", {"address": "10.0.0.9", "held": False}],
+        ["lb2", {"address": "10.0.0.9", "held": True}],
+        ["lb3", {"unreachable": True}],
+    ]
+    gathered = {**report(), "hosts": [], "addresses": [["api1", {"skipped": True}], *answers]}
+    assert "\n  10.0.0.9 is on lb2\n" in table(assemble(gathered), lambda: NOW)
+    without = assemble({**gathered, "addresses": [*answers[:1], *answers[2:]]})
+    assert [problem for problem in without["problems"] if "10.0.0.9" in problem]
+    assert " is on " not in table(without, lambda: NOW)
+    assert assemble({**gathered, "addresses": [["lb3", {"unreachable": True}]]})["address"] == {}
 
 
 def test_what_is_switched_off() -> None:
