@@ -52,7 +52,9 @@ class Host:
     """A load balancer on which the program runs."""
 
     def __init__(self, folder: Path) -> None:
-        self.state, self.calls, self.closing, self.programs = (folder / name for name in ("state", "calls", "closing", "bin"))
+        self.state, self.calls, self.closing, self.programs, self.use = (
+            folder / name for name in ("state", "calls", "closing", "bin", "use")
+        )
         self.state.mkdir()
         self.programs.mkdir()
         (self.state / "held").touch()
@@ -72,7 +74,7 @@ class Host:
 
     def run(self, command: str, *peers: str, ca: str = "-", own: str = OWN, url: str = URL, real: bool = False) -> int:
         path = os.environ["PATH"] if real else f"{self.programs}:{os.environ['PATH']}"
-        env = {"PATH": path, "STATE": str(self.state), "CALLS": str(self.calls), "CLOSING": str(self.closing)}
+        env = {"PATH": path, "STATE": str(self.state), "CALLS": str(self.calls), "CLOSING": str(self.closing), "USE": str(self.use)}
         words = ["/bin/sh", str(PROGRAM), command, ADDRESS, url, ca, str(self.closing), own, *peers]
         done = subprocess.run(words, env=env, capture_output=True, text=True, check=False, timeout=60)
         assert not done.stdout, done.stdout
@@ -111,6 +113,7 @@ def test_the_check(host: Host, own: str, others: Mapping[str, str], fit: bool) -
     assert host.run("check", *others) == (0 if fit else 1)
     # No other host gets a request while all is well, and it has looked twice before it says otherwise.
     assert ("sleep 0.2" in host.called) is not fit
+    assert host.use.read_text() == f"{ {SERVES: 2, ANSWERS: 1, '200 000 ': 1}.get(own, 0) }\n"
     if own == SERVES:
         assert len(host.called) == 1
 

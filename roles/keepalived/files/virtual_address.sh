@@ -4,12 +4,12 @@
 #
 # Whether this load balancer should have the virtual address, and how it gives it up without a failed request.
 #
-#   prefect-virtual-address COMMAND ADDRESS URL CA CLOSING OWN [PEER...]
+#   virtual_address.sh COMMAND ADDRESS URL CA CLOSING OWN [PEER...]
 #
 # ADDRESS is the virtual one, URL how clients reach nginx, CA the authorities that its certificate is from (-: those of the system), CLOSING the
 # file while which is there nginx ends each connection with its answer, OWN and PEER the addresses of the load balancers.
 #
-#   check     0 unless another load balancer is of more use; keepalived runs it every second
+#   check     0 unless another load balancer is of more use; keepalived runs it every second. USE has then how much use this one is
 #   another   0 if another load balancer reaches an API server
 #   release   before keepalived stops: on the host that has the address, nginx is drained
 #   released  after keepalived has stopped: waits until another one answers, and lifts what release has done
@@ -19,6 +19,7 @@ command=$1 address=$2 url=$3 ca=$4 closing=$5 own=$6
 shift 6
 
 table=prefect_virtual_address
+USE=${USE:-/run/prefect-virtual-address/use}
 
 # How much use the nginx at an address is: 2 it reaches an API server, 1 it answers, 0 it does not.
 use() {
@@ -46,6 +47,7 @@ better() {
 
 fit() {
   mine=$(use "$own")
+  echo "$mine" >"$USE"
   [ "$mine" = 2 ] || ! better "$mine" "$@"
 }
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._host import virtual_address
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.virtual_address import AddressError, Network, find
 
@@ -154,7 +153,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(-2, "Name or service not known")
         return [(0, 0, 0, "", (address, 0)) for address in names[name]]
 
-    monkeypatch.setattr(virtual_address.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
     found = find(SHARED, "lb1", ["lb2"], Host().network)
     assert (found.source, found.peers, found.problems) == (OWN, [PEER], [])
     assert find(SHARED6, "lb1", ["lb2"], Host().network).peers == [PEER6]
