@@ -32,6 +32,8 @@ INDEX_NOTICE = "<!-- Generated from the roles' meta/argument_specs.yml by `make 
 ROLE_GROUPS = {
     "postgres": "postgres",
     "redis": "redis",
+    "redis_sentinel": "redis",
+    "haproxy": "prefect",
     "prefect_api": "prefect_api",
     "prefect_migrate": "prefect_api[0]",
     "prefect_services": "prefect_services",

@@ -29,6 +29,8 @@ DISTRIBUTION = {
     "nginx.service": "[Service]\nExecStart=/usr/sbin/nginx\n",
     "postgresql@15-main.service": "[Service]\nExecStart=-/usr/bin/pg_ctlcluster --skip-systemctl-redirect %i start\n",
     "redis-server.service": "[Service]\nUser=redis\n",
+    "redis-sentinel.service": "[Service]\nUser=redis\n",
+    "haproxy.service": "[Service]\nExecStart=/usr/sbin/haproxy\n",
 }
 KEEPER = "prefect-drain-keeper.service"
 UNITS = {

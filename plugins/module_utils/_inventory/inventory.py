@@ -82,8 +82,8 @@ def _groups(data: Mapping[str, Any]) -> Iterator[str]:
         if names:
             if group in _CLUSTERS and len(names) == 2:
                 yield (
-                    f"The group {group} has two hosts, {' and '.join(names)}. When one of two does not answer, the other cannot know whether"
-                    " it is gone or cut off, and may not replace it: that takes a majority. Add a third host, or leave one."
+                    f"The group {group} has two hosts, {' and '.join(names)}. When one of two does not answer, the other cannot know"
+                    " whether it is gone or cut off, and may not replace it: that takes a majority. Add a third host, or leave one."
                 )
             continue
         similar = similar_group(group, strange)
