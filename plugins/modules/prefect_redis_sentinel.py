@@ -166,8 +166,8 @@ def main() -> None:
     server = Server(params["host"], params["port"], timeout=params["timeout"], encrypted=params["tls"])
 
     def knows() -> Knowledge:
-        members = [frozenset(host_and_port(each, params[port]) for each in params["members"]) for port in ("redis_port", "port")]
-        return Knowledge(view("", params["name"], lambda *words: client.ask(server, *words)), *members, params["quorum"])
+        redis, sentinels = (frozenset(host_and_port(each, params[port]) for each in params["members"]) for port in ("redis_port", "port"))
+        return Knowledge(view("", params["name"], lambda *words: client.ask(server, *words)), redis, sentinels, params["quorum"])
 
     found = units([params["unit"]], params["files"], run)
     active = bool(found) and found[0].active

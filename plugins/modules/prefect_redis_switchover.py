@@ -12,8 +12,8 @@ author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Runs on the host of the master. Where this host's Redis is a replica already, nothing is changed.
   - The master holds its writes (C(CLIENT PAUSE)) until its replicas have all that it acknowledged, its Sentinel promotes one of them
-    (C(SENTINEL FAILOVER)), and the master becomes a replica of that one and ends its clients' connections. Clients wait for a second or
-    two.
+    (C(SENTINEL FAILOVER)), and the master becomes a replica of that one. Clients wait, for a second or two, until their connections are
+    ended and they have connected to the new master.
   - Sentinel alone would promote a replica while the master goes on taking writes, and those would be lost.
   - Refused while a replica is missing or not in step, or the Sentinels could not fail over by themselves. The master then stays.
 extends_documentation_fragment:
@@ -92,7 +92,7 @@ master:
   type: str
   sample: 10.0.0.12:6379
 held:
-  description: Seconds for which writes were held.
+  description: Seconds until another host was the master.
   returned: always
   type: float
   sample: 0.8

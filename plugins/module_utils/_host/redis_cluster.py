@@ -16,6 +16,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_ser
 _EMPTY = 200
 """Bytes. What Redis writes of a database without a key is less, and the file of later writes is empty."""
 _DOWN = ("s_down", "o_down", "disconnected")
+_NEEDED = "min-replicas-to-write"
 
 Ask = Callable[..., "list[str]"]
 """Sends the words of one command; the lines of the reply. Raises RedisRefusalError."""
@@ -61,7 +62,7 @@ def holds_data(folder: str) -> bool:
 
 def replication(lines: Iterable[str]) -> dict[str, Any]:
     """``INFO replication``, in the words that playbooks use."""
-    values = dict(line.split(":", 1) for line in lines if ":" in line)
+    values = dict(line.rstrip("\r").split(":", 1) for line in lines if ":" in line)
     master = values.get("role") == "master"
     replicas = [
         _replica(dict(pair.partition("=")[::2] for pair in values[name].split(",")))
@@ -186,7 +187,9 @@ class Switchover:
     """Makes a replica the master in place of the Redis of this host, with no acknowledged write lost.
 
     Sentinel by itself would promote a replica while the master goes on taking writes, which are lost. Here the master holds
-    its writes first: clients wait, and are sent away when the other one is the master.
+    its writes first, and until every HAProxy has left it: clients wait, their connections are ended, and they connect to the new
+    master. None is told that it writes to a replica, or to a master without any, which clients do not take for a reason to try
+    again.
     """
 
     name: str
@@ -201,10 +204,12 @@ class Switchover:
     peer: Callable[[str], Ask]
     """Asks the Redis at an address."""
     timeout: float = 30.0
+    notice: float = 2.5
+    """Seconds in which every HAProxy has noticed."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     held: float = field(default=0.0, init=False)
-    """Seconds for which writes were held."""
+    """Seconds until another one was the master."""
 
     def problem(self) -> str:
         """Why now is not the moment; empty when it is."""
@@ -231,27 +236,33 @@ class Switchover:
         if problem:
             raise SwitchoverError(problem)
         replicas = [each["address"] for each in self._here()["replicas"]]
+        needed = self.redis("CONFIG", "GET", _NEEDED)[1]
         begun = self.clock()
         # Bounded, should this program end half-way.
         self.order(["CLIENT", "PAUSE", str(int(self.timeout * 1000)), "WRITE"])
         try:
             self._await(lambda: self._in_step(replicas), 3.0, "the replicas did not catch up")
             self.sentinel("SENTINEL", "FAILOVER", self.name)
+            # With none left it would refuse writes instead of holding them; and a master that says it needs none is left by HAProxy.
+            self.order(["CONFIG", "SET", _NEEDED, "0"])
+            leaving = self.clock()
             master = self._await(lambda: self._promoted(replicas), self.timeout / 2, "Sentinel promoted no replica")
         except (SwitchoverError, RedisRefusalError) as error:
-            self.order(["CLIENT", "UNPAUSE"])
+            self.order(["CONFIG", "SET", _NEEDED, needed], ["CLIENT", "UNPAUSE"])
             raise SwitchoverError(str(error)) from error
+        self.held = self.clock() - begun
+        self._await(lambda: self._known(master), self.timeout / 3, f"the Sentinels did not follow {master}")
+        self.sleep(max(0.0, self.notice - (self.clock() - leaving)))
         host, _colon, port = master.rpartition(":")
-        # It refuses what it held, and its clients connect to the new one.
         self.order(
             ["REPLICAOF", host.strip("[]"), port],
+            ["CONFIG", "SET", _NEEDED, needed],
             ["CONFIG", "REWRITE"],
             ["CLIENT", "KILL", "TYPE", "normal"],
             ["CLIENT", "KILL", "TYPE", "pubsub"],
             ["CLIENT", "UNPAUSE"],
         )
-        self.held = self.clock() - begun
-        self._await(lambda: self._settled(master), self.timeout, f"{master} is the master, and not everything here followed it")
+        self._await(lambda: self._follows(master), self.timeout, f"{master} is the master, and this host did not follow it")
         return master
 
     def _here(self) -> dict[str, Any]:
@@ -272,13 +283,13 @@ class Switchover:
     def _promoted(self, replicas: Sequence[str]) -> str:
         return next((each for each in replicas if self._there(each)["role"] == "master"), "")
 
-    def _settled(self, master: str) -> str:
-        try:
-            here = self._here()
-        except RedisRefusalError:
-            return ""
+    def _known(self, master: str) -> str:
         seen = view("", self.name, self.sentinel)
-        return "yes" if (seen.master, seen.flags, here["master"], here["link"]) == (master, "master", master, "up") else ""
+        return "yes" if (seen.master, seen.flags) == (master, "master") else ""
+
+    def _follows(self, master: str) -> str:
+        here = self._there(self.own)
+        return "yes" if (here.get("master"), here.get("link")) == (master, "up") else ""
 
     def _await(self, done: Callable[[], str], seconds: float, otherwise: str) -> str:
         end = self.clock() + seconds

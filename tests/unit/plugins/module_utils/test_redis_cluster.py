@@ -88,7 +88,8 @@ def test_a_master_and_a_replica() -> None:
         "slave1:ip=10.0.0.3,port=6379,state=wait_bgsave,offset=0,lag=7",
         "master_repl_offset:100",
     ]
-    master = replication(told)
+    # As redis-cli prints it.
+    master = replication([f"{line}\r" for line in told])
     assert (master["role"], master["master"], master["link"], master["offset"], master["good"]) == ("master", "", "", 100, 1)
     assert master["replicas"] == [
         {"address": B, "state": "online", "offset": 90, "lag": 0},
@@ -187,10 +188,9 @@ class Site:
         if self.failover_at is not None and self.now - self.failover_at >= self.promotes:
             self.master = B
 
-    def redis(self, *_words: str) -> list[str]:
-        if self.followed:
-            host, _colon, port = self.followed.rpartition(":")
-            return ["role:slave", f"master_host:{host}", f"master_port:{port}", "master_link_status:up"]
+    def redis(self, *words: str) -> list[str]:
+        if words[0] == "CONFIG":
+            return ["min-replicas-to-write", "1"]
         there = [each for each in (B, C) if each not in self.missing]
         lines = [f"slave{n}:ip={each[:-5]},port=6379,state=online,offset={self.offsets[each]},lag=0" for n, each in enumerate(there)]
         return ["role:master", *lines, f"master_repl_offset:{self.offsets[A]}"]
@@ -220,6 +220,9 @@ class Site:
 
     def peer(self, address: str) -> Any:
         def ask(*_words: str) -> list[str]:
+            if address == A and self.followed:
+                host, _colon, port = self.followed.rpartition(":")
+                return ["role:slave", f"master_host:{host}", f"master_port:{port}", "master_link_status:up"]
             if address == self.master:
                 return ["role:master", f"master_repl_offset:{self.offsets[address]}"]
             return ["role:slave", "master_host:x", "master_port:1", f"slave_repl_offset:{self.offsets[address]}"]
@@ -227,16 +230,25 @@ class Site:
         return ask
 
     def switchover(self) -> Switchover:
-        return Switchover("prefect", A, self.redis, self.order, self.sentinel, self.peer, 30, lambda: self.now, self.sleep)
+        return Switchover("prefect", A, self.redis, self.order, self.sentinel, self.peer, 30, 2.5, lambda: self.now, self.sleep)
 
 
 def test_a_planned_failover_holds_writes_until_the_other_one_is_the_master() -> None:
     site = Site()
     move = site.switchover()
     assert move.run() == B
-    first = ["CLIENT PAUSE", "REPLICAOF 10.0.0.2", "CONFIG REWRITE", "CLIENT KILL", "CLIENT KILL", "CLIENT UNPAUSE"]
-    assert [" ".join(words[:2]) for words in site.ordered] == first
-    assert site.ordered[0] == ["CLIENT", "PAUSE", "30000", "WRITE"]
+    assert [" ".join(words) for words in site.ordered] == [
+        "CLIENT PAUSE 30000 WRITE",
+        "CONFIG SET min-replicas-to-write 0",
+        "REPLICAOF 10.0.0.2 6379",
+        "CONFIG SET min-replicas-to-write 1",
+        "CONFIG REWRITE",
+        "CLIENT KILL TYPE normal",
+        "CLIENT KILL TYPE pubsub",
+        "CLIENT UNPAUSE",
+    ]
+    # Not before HAProxy has noticed.
+    assert site.now > 2.6
     assert 0.5 < move.held < 1.5
 
 
@@ -268,7 +280,8 @@ def test_a_switchover_at_a_bad_moment_changes_nothing(site: Site, words: str) ->
 def test_a_switchover_that_fails_lets_the_master_go_on(site: Site, words: str) -> None:
     with pytest.raises(SwitchoverError, match=words):
         site.switchover().run()
-    assert [words[:2] for words in site.ordered] == [["CLIENT", "PAUSE"], ["CLIENT", "UNPAUSE"]]
+    assert site.ordered[0][:2] == ["CLIENT", "PAUSE"]
+    assert site.ordered[-2:] == [["CONFIG", "SET", "min-replicas-to-write", "1"], ["CLIENT", "UNPAUSE"]]
     assert not site.followed
 
 

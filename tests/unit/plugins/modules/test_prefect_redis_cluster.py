@@ -124,8 +124,13 @@ def test_switchover(
 ) -> None:
     site.replies[("127.0.0.1", 6379)] = {"replication": ["role:master"]}
     ran: list[str] = []
+
+    def run(move: Switchover) -> str:
+        ran.append(move.own)
+        return "10.0.0.2:6379"
+
     monkeypatch.setattr(Switchover, "problem", lambda _move: problem)
-    monkeypatch.setattr(Switchover, "run", lambda move: ran.append(move.own) or "10.0.0.2:6379")
+    monkeypatch.setattr(Switchover, "run", run)
     result = run_module(prefect_redis_switchover.main, check, address="10.0.0.1", secret=files["secret"], sentinel_password="streng-geheim")
     if problem:
         assert (result["msg"], ran) == ("There is no switchover of Redis: too early.", [])
