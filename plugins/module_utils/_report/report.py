@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import redis_cluster
+
 BALANCER = "balancer"
 """What :mod:`prefect_info` calls the one server that is none."""
 
@@ -19,7 +21,7 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
 
     ``hosts`` is a list of ``[name, answer, ...]`` with what :mod:`prefect_unit_info` answered there; an answer of a host that was
     not asked is empty. ``releases`` has the same of :mod:`prefect_release_info`, and ``certificates`` of :mod:`prefect_certificate_info`.
-    ``schema`` is what :mod:`prefect_migration` found. Everything else is taken as it is.
+    ``schema`` is what :mod:`prefect_migration` found, ``redis_cluster`` what :mod:`redis_cluster` takes. Everything else is taken as it is.
     """
     hosts = [(str(name), answers) for name, *answers in gathered.get("hosts", [])]
     schema = gathered.get("schema") or {}
@@ -41,6 +43,7 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
             for name, answer in gathered.get("certificates", [])
             for key, each in sorted(answer.get("certificates", {}).items())
         ],
+        "redis_cluster": redis_cluster.members(gathered.get("redis_cluster") or {}),
         "unreachable": [name for name, answers in hosts if any(answer.get("unreachable") for answer in answers)],
     }
     return {**report, "problems": problems(report)}
@@ -65,6 +68,8 @@ def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> st
     state += [_redis(report["redis"])] if report.get("redis") else []
     if state:
         parts.append(columns(("STATE", "ADDRESS", "VERSION", "USED", "MORE"), state))
+    if report.get("redis_cluster"):
+        parts.append(columns(redis_cluster.HEADER, [redis_cluster.row(member) for member in report["redis_cluster"]]))
     return "\n\n".join(parts)
 
 
@@ -238,6 +243,7 @@ def problems(report: Mapping[str, Any]) -> list[str]:
         if not worker["online"]
     ]
     found += _certificate_problems(report)
+    found += redis_cluster.problems(report.get("redis_cluster") or [])
     pending = len(report.get("schema", {}).get("pending", []))
     if pending:
         found.append(f"the schema is {pending} revisions behind the release; run site.yml")
