@@ -34,6 +34,8 @@ ROLE_GROUPS = {
     "redis": "redis",
     "etcd": "postgres",
     "patroni": "postgres",
+    "redis_sentinel": "redis",
+    "haproxy": "prefect",
     "prefect_api": "prefect_api",
     "prefect_migrate": "prefect_api[0]",
     "prefect_services": "prefect_services",

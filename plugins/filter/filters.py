@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import format_environment, format_exports
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.resp import redis_requests
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import database_url, redis_url
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.balancer import balancer_problems
@@ -17,6 +18,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.clie
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.firewall import firewall_openings
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.inventory import host_problems, inventory_problems
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.proxy_exceptions import proxy_exceptions
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.redis_cluster import redis_cluster
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.rolling import rolling_batches
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.topology import (
     api_servers,
@@ -64,6 +66,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "host_problems": host_problems,
     "inventory_problems": inventory_problems,
     "proxy_exceptions": proxy_exceptions,
+    "redis_cluster": redis_cluster,
+    "redis_requests": redis_requests,
     "redis_url": redis_url,
     "retention": _retention.retention,
     "retention_settings": retention_settings,

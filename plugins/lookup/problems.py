@@ -46,6 +46,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import 
     certificates,
     drill,
     firewall,
+    haproxy,
     keepalived,
     monitoring,
     nginx,
@@ -62,6 +63,8 @@ CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         certificates.certificates,
         drill.prefect_drill,
         firewall.firewall,
+        haproxy.haproxy,
+        haproxy.haproxy_host,
         keepalived.keepalived,
         keepalived.keepalived_host,
         monitoring.exporters,
@@ -85,8 +88,10 @@ CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         prefect.rotate,
         prefect.upgrade,
         redis.redis,
+        redis.redis_cluster,
         redis.redis_data,
         redis.redis_host,
+        redis.redis_single,
     )
 }
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: prefect_redis
-short_description: Have a running Redis take up other users and a renewed certificate
+short_description: Have a running Redis take up other users, settings and a renewed certificate
 version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Compares a running Redis with the files that it reads when it starts, and gives it what has changed of its users (C(ACL SETUSER), one
-    command for each, and C(ACL DELUSER)) and of its certificate (C(CONFIG SET)), with no connection lost but those of users that are gone.
+    command for each, and C(ACL DELUSER)), of its certificate and of its settings (C(CONFIG SET)), with no connection lost but those of
+    users that are gone.
   - It logs in as an administrator for this alone, whose password is made on the host and is kept there, for its owner to read.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
@@ -60,6 +61,17 @@ options:
   ca_file:
     description: The authorities that the certificate which is presented so far is verified with. The system's own by default.
     type: path
+  trusted:
+    description: >-
+      File of the authorities that it verifies other servers with, which it reads anew with its certificate. When it has, a file with
+      C(.trusted) added to the name of O(configuration) is touched.
+    type: path
+  settings:
+    description:
+      - Settings that it is to have, which it writes into the file that it was started with (C(CONFIG REWRITE)), as it does of its role.
+        The administrator has to be allowed to. For settings that a file of the role cannot hold, since they change while it runs.
+    type: dict
+    default: {}
   secret:
     description: File of the administrator's password.
     type: path
@@ -97,7 +109,7 @@ stale:
   type: bool
   sample: false
 pending:
-  description: What it has not been given yet, V(certificate) and V(users). In check mode, what it had not been given.
+  description: What it has not been given yet, V(certificate), V(users) and V(settings). In check mode, what it had not been given.
   returned: always
   type: list
   elements: str
@@ -123,6 +135,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_ser
     Client,
     RedisRefusalError,
     Server,
+    Told,
     Users,
     make_secret,
     read_secret,
@@ -140,6 +153,8 @@ ARGUMENTS: dict[str, Any] = {
     "certificate": {"type": "path"},
     "key": {"type": "path", "no_log": False},
     "ca_file": {"type": "path"},
+    "trusted": {"type": "path"},
+    "settings": {"type": "dict", "default": {}},
     # A path, and no secret.
     "secret": {"type": "path", "required": True, "no_log": False},
     "username": {"type": "str", "default": "selfhosted-prefect"},
@@ -155,29 +170,46 @@ class State:
     server: Server
     users: Users
     unit: Unit | None
+    trusted: Told | None
+    settings: dict[str, str]
     problem: str = ""
 
-    def pending(self) -> list[str]:
+    def pending(self, client: Client) -> list[str]:
         try:
             self.problem = self.server.problem()
         except FileNotFoundError:
             self.problem = f"there is no {self.server.certificate} yet"
-        running = self.unit is not None and self.unit.active
-        untold = running and self.users.pending(self.unit.since if self.unit else 0)
-        return ["certificate"] * bool(self.problem) + ["users"] * untold
+        if self.unit is None or not self.unit.active:
+            return ["certificate"] * bool(self.problem)
+        since = self.unit.since
+        certificate = bool(self.problem) or (self.trusted is not None and self.trusted.pending(since))
+        return ["certificate"] * certificate + ["users"] * self.users.pending(since) + ["settings"] * self._differs(client)
+
+    def _differs(self, client: Client) -> bool:
+        if not self.settings:
+            return False
+        try:
+            return client.settings(self.server, [*self.settings]) != self.settings
+        except RedisRefusalError as error:
+            self.problem = self.problem or str(error)
+            return True
 
     def apply(self, client: Client, key: str, pending: list[str]) -> list[str]:
         """What is left to be applied by a restart."""
         try:
             if "certificate" in pending:
                 client.replace(self.server, key)
+                if self.trusted:
+                    self.trusted.record()
             if "users" in pending:
                 client.apply_users(self.server, self.users)
                 self.users.record()
+            if "settings" in pending:
+                client.change(self.server, self.settings)
         except RedisRefusalError as error:
             self.problem = str(error)
             return pending
-        return self.pending()
+        return self.pending(client)
 
 
 def main() -> None:
@@ -189,16 +221,18 @@ def main() -> None:
 
     found = units([params["unit"]], [params["configuration"], *params["files"]], run)
     server = Server(params["host"], params["port"], params["certificate"] or "", params["timeout"])
-    state = State(server, Users(params["users"], params["configuration"]), found[0] if found else None)
+    trusted = Told(params["trusted"], f"{params['configuration']}.trusted") if params["trusted"] else None
+    wanted = {str(name): str(value) for name, value in params["settings"].items()}
+    state = State(server, Users(params["users"], params["configuration"]), found[0] if found else None, trusted, wanted)
     try:
         secret = read_secret(params["secret"])
         made = not secret
         if made and not module.check_mode:
             secret = make_secret(params["secret"])
-        pending = state.pending()
+        client = Client(params["client"], params["username"], secret, params["ca_file"] or "")
+        pending = state.pending(client)
         told = bool(pending) and params["state"] == "applied"
         if told and not module.check_mode:
-            client = Client(params["client"], params["username"], secret, params["ca_file"] or "")
             pending = state.apply(client, params["key"] or f"{server.certificate.removesuffix('.crt')}.key", pending)
     except OSError as error:
         module.fail_json(msg=f"{error.filename} cannot be used: {error.strerror}. It takes root (become).")

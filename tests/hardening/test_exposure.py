@@ -32,6 +32,8 @@ DISTRIBUTION = {
     "etcd.service": "[Service]\nUser=etcd\nExecStart=/usr/bin/etcd\n",
     "patroni.service": "[Service]\nUser=postgres\nExecStart=/usr/bin/patroni /etc/patroni/config.yml\n",
     "keepalived.service": "[Service]\nExecStart=/usr/sbin/keepalived --dont-fork\n",
+    "redis-sentinel.service": "[Service]\nUser=redis\n",
+    "haproxy.service": "[Service]\nExecStart=/usr/sbin/haproxy\n",
 }
 KEEPER = "prefect-drain-keeper.service"
 UNITS = {

@@ -36,6 +36,8 @@ READERS: Mapping[str, Callable[[str], Any]] = {
     "postgresql.conf.j2": consumers.postgresql_conf,
     "redis.conf.j2": consumers.redis_conf,
     "users.conf.j2": consumers.redis_conf,
+    "sentinel.conf.j2": consumers.sentinel_conf,
+    "haproxy.cfg.j2": consumers.haproxy,
 }
 # Parts of others, and pages, which the lookup `page` renders: test_pages.py.
 PARTS = ("access.conf.j2", "access_server.conf.j2")

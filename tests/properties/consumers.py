@@ -177,6 +177,11 @@ def redis_conf(text: str) -> Any:
     return [redis_words(line) for line in text.split("\n") if line.strip() and not line.startswith("#")]
 
 
+def sentinel_conf(text: str) -> Any:
+    """The same without the hashes of passwords, which it also holds as they are."""
+    return [[word for word in words if not word.startswith("#")] for words in redis_conf(text)]
+
+
 def redis_words(line: str) -> list[str]:
     found = []
     for word in re.finditer(r"""\s+|"((?:\\.|[^"\\])*)"(?=\s|$)|'((?:\\'|[^'])*)'(?=\s|$)|([^\s"']+)(?=\s|$)|(.)""", line):
@@ -184,10 +189,50 @@ def redis_words(line: str) -> list[str]:
         if odd is not None:
             raise UnreadableError("quotes do not match")
         if double is not None:
-            found.append(re.sub(r"\\(x[0-9a-fA-F]{2}|.)", lambda each: chr(int(each[1][1:], 16)) if len(each[1]) > 1 else each[1], double))
+            found.append(re.sub(r"\\(x[0-9a-fA-F]{2}|.)", lambda each: redis_escape(each[1]), double))
         elif single is not None or plain is not None:
             found.append(plain if single is None else single.replace("\\'", "'"))
     return found
+
+
+def haproxy(text: str) -> Any:
+    """The words of each line; what a check sends, as Redis takes it apart."""
+    return [haproxy_words(line) for line in text.split("\n") if line.strip() and not line.startswith("#")]
+
+
+def haproxy_words(line: str) -> list[Any]:
+    found: list[Any] = []
+    for word in re.finditer(r"""\s+|\#.*|"([^"\\$]*)"(?=\s|$)|([^\s"'\\#$]+)(?=\s|$)|(.)""", line):
+        quoted, plain, odd = word.groups()
+        if odd is not None:
+            raise UnreadableError("a word that would be quoted or expanded")
+        if quoted is not None or plain is not None:
+            found.append(plain if quoted is None else quoted)
+    if "send-binary" in found:
+        found[-1] = redis_commands(bytes.fromhex(found[-1]))
+    return found
+
+
+def redis_commands(sent: bytes) -> list[list[str]]:
+    """The words of commands in Redis's protocol."""
+    found: list[list[str]] = []
+    position = 0
+    while position < len(sent):
+        end = sent.index(b"\r\n", position)
+        kind, number = sent[position : position + 1], int(sent[position + 1 : end])
+        position = end + 2
+        if kind == b"*":
+            found.append([])
+            continue
+        if kind != b"$" or sent[position + number : position + number + 2] != b"\r\n":
+            raise UnreadableError("a word has another length")
+        found[-1].append(sent[position : position + number].decode())
+        position += number + 2
+    return found
+
+
+def redis_escape(code: str) -> str:
+    return chr(int(code[1:], 16)) if len(code) > 1 else {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "a": "\a"}.get(code, code)
 
 
 def users(text: str) -> Any:

@@ -28,6 +28,15 @@ FOUND: Mapping[str, Any] = {
     "__redis_other": {"stat": {"exists": False}},
     "__firewall_found": {"files": []},
     "__redis_server": {"secret_sha256": "0" * 64},
+    "__redis_member": {
+        "state": {"written": False, "replica_of": ""},
+        "sentinel_state": {"master": "", "epoch": 0},
+        "data": False,
+        "asked": True,
+        "sentinels": [],
+    },
+    "__haproxy_tls_files": {"results": [{"stat": {"exists": False}}]},
+    "__haproxy_found": {"status": {"ActiveState": "inactive"}},
     "__prefect_worker_found": {"results": []},
     "__prefect_worker_pools": {"results": []},
     "__keepalived_found": {"address": "10.0.0.100", "interface": "eth0", "source": "10.0.0.1", "peers": ["10.0.0.2"], "problems": []},
@@ -54,6 +63,9 @@ GIVEN: Mapping[str, Any] = {
     "keepalived_password": "secret-of-keepalived",
     "nginx_virtual_address": "10.0.0.100",
     "prefect_redis_watchdog_password": "secret-of-the-watchdog",
+    "redis_replication_password": "secret-of-the-replicas",
+    "redis_sentinel_password": "secret-of-the-sentinels",
+    "haproxy_redis_password": "secret-of-the-checks",
     "nginx_allowed_addresses": ["10.0.0.0/8"],
     "nginx_closed_paths": ["/api/closed"],
     "firewall_enabled": True,
@@ -70,23 +82,30 @@ GIVEN: Mapping[str, Any] = {
     "redis_settings": {"timeout": "0"},
     "monitoring_alertmanager_receivers": [{"name": "none"}],
 }
+# Roles whose files say more where PostgreSQL and Redis have several hosts.
+CLUSTERS = ("redis", "redis_sentinel", "haproxy")
+CLUSTERED: Mapping[str, Any] = {"common_postgres_cluster": True, "common_redis_cluster": True}
 # Checks of what a playbook was asked to do, or of what a host has already.
 OF_A_HOST = (
     "etcd_start",
     "keepalived_host",
+    "haproxy_host",
     "monitoring_host",
     "patroni_host",
     "postgres_cluster",
     "postgres_host",
     "prefect_drill",
     "prefect_restore",
+    "redis_cluster",
     "redis_data",
     "redis_host",
+    "redis_single",
     "remove_api",
     "rotate",
     "rollback",
     "upgrade",
 )
+REDIS_SECRETS = ("redis_replication_password", "redis_sentinel_password", "haproxy_redis_password")
 # Each example has an environment of its own, in which Jinja would compile the same expressions again.
 _compile = Environment.compile
 _compiled: dict[Any, Any] = {}
@@ -149,7 +168,9 @@ def templates() -> list[Path]:
 
 def render(path: Path, **others: Any) -> str:
     """A template's text, as the module `template` writes it."""
-    made = templar(path.relative_to(ROLES).parts[0], **others).copy_with_new_env(searchpath=[str(path.parent)])
+    role = path.relative_to(ROLES).parts[0]
+    clustered = CLUSTERED if role in CLUSTERS else {}
+    made = templar(role, **{**clustered, **others}).copy_with_new_env(searchpath=[str(path.parent)])
     return str(made.template(trust_as_template(path.read_text()), escape_backslashes=False, overrides={"trim_blocks": True}))
 
 
@@ -189,6 +210,6 @@ def refusals(name: str, given: Any) -> list[str]:
             found += [problem for problem in check(lazy) if name in problem]
     if name in ("prefect_database_name", "prefect_database_user", "prefect_redis_username"):
         found += inventory_problems({"names": {name: given}})
-    if name in ("prefect_auth_string", "prefect_database_password", "prefect_redis_password"):
+    if name in ("prefect_auth_string", "prefect_database_password", "prefect_redis_password", *REDIS_SECRETS):
         found += inventory_problems({"secrets": {name: given}})
     return found

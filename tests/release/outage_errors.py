@@ -145,6 +145,10 @@ CASES: dict[str, Callable[[], BaseException]] = {
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
         )
     },
+    "gone: one command of several": lambda: redis_says(
+        "Command # 2 (XADD a\nb * c LOADING) of pipeline caused error: ('NOREPLICAS Not enough good replicas to write.',)"
+    ),
+    "error: one command of several": lambda: redis_says("Command # 1 (GET LOADING) of pipeline caused error: ('NOPERM no',)"),
     "gone: Redis connection": lambda: known.ConnectionError("Error 111 connecting to 127.0.0.1:6379"),
     "gone: Redis timeout": lambda: known.TimeoutError("Timeout reading from socket"),
     # There, but with no room.

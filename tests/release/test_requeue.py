@@ -136,6 +136,10 @@ def twice(redis: Redis, since: float = 0) -> list[Any]:
         pytest.param(11, 12, 10, 0, False, id="given to it before a restart of Redis, and not yet back"),
         pytest.param(1, 12, 10_000, 10, True, id="given to it before Redis was away, and began anew"),
         pytest.param(1, 12, 10_000, 500, False, id="Redis was away long ago"),
+        pytest.param(1, 30, 90_000, 25, True, id="given to it by a former master, and began anew with one that is up for long"),
+        pytest.param(1, 20, 90_000, 25, False, id="given to it by the new master"),
+        pytest.param(40, 45, 90_000, 10, False, id="silent since a failover, and gets time to come back"),
+        pytest.param(None, 130, 90_000, 10, True, id="the new master knows no worker of that name, and nothing was renewed for long"),
     ],
 )
 def test_who_counts_as_dead_elsewhere(beat: float | None, age: float, up: int, since: float, moved: bool) -> None:

@@ -27,6 +27,8 @@ def exporters(variables: Mapping[str, Any]) -> Iterator[str]:
         return
     user = text(variables["exporters_redis_username"])
     taken = {"default", "selfhosted-prefect", text(variables["prefect_redis_username"]), *map(text, variables["redis_acl_users"])}
+    if variables["common_redis_cluster"]:
+        taken.update(map(text, variables["common_redis_users"]))
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", user) or user in taken:
         yield (f'exporters_redis_username is "{user}"; it takes letters, digits and . _ -, and none of the users that Redis has already.')
     if not text(variables.get("exporters_redis_password")):

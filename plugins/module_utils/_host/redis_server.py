@@ -7,10 +7,11 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import secrets
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net impor
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Run, run
 
 _BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+# An error in what redis-cli prints: its code, in capitals, and a text. Of the answers that are read here none begins like that.
+_ERROR = re.compile(r"(?!OK )[A-Z]{2,} |Could not connect ")
 
 
 class RedisRefusalError(Exception):
@@ -26,12 +29,18 @@ class RedisRefusalError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A Redis on this host, and the file of the certificate that it has to present. Without one it speaks plain text."""
+    """A Redis, and for one of this host the file of the certificate that it has to present. Without TLS it has none."""
 
     host: str
     port: int
     certificate: str = ""
     timeout: float = 5.0
+    encrypted: bool = False
+    """Whether it speaks TLS although no certificate is given, as for one of another host."""
+
+    @property
+    def tls(self) -> bool:
+        return self.encrypted or bool(self.certificate)
 
     def problem(self) -> str:
         """Why it does not present that certificate; empty when it does. Raises OSError if the file cannot be read."""
@@ -53,6 +62,23 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Told:
+    """A file that a server reads when it starts or is told to, and one that is touched when it was told."""
+
+    file: str
+    marker: str
+
+    def pending(self, started: float) -> bool:
+        """Whether a server that was started then has not been told of the file as it is."""
+        return _modified(self.file) > max(started, _modified(self.marker))
+
+    def record(self) -> None:
+        """The server has been told."""
+        Path(self.marker).touch(mode=0o600)
+        os.utime(self.marker)
+
+
+@dataclass(frozen=True)
 class Users:
     """The file with the lines of the users, and the configuration that includes it."""
 
@@ -61,13 +87,11 @@ class Users:
 
     def pending(self, started: float) -> bool:
         """Whether a server that was started then has not been told of the file as it is."""
-        changed = _modified(self.file)
-        return changed > max(started, _modified(self._told))
+        return Told(self.file, f"{self.file}.applied").pending(started)
 
     def record(self) -> None:
         """The server has been told."""
-        Path(self._told).touch(mode=0o600)
-        os.utime(self._told)
+        Told(self.file, f"{self.file}.applied").record()
 
     def commands(self) -> list[str]:
         """One for each user: with `reset`, it has what its line says and nothing else, at once and with its connections kept."""
@@ -78,10 +102,6 @@ class Users:
     def superfluous(self, names: Sequence[str]) -> list[str]:
         """Which of the server's users no file has."""
         return sorted({*names} - {"default", *_users(self.configuration)})
-
-    @property
-    def _told(self) -> str:
-        return f"{self.file}.applied"
 
 
 @dataclass(frozen=True)
@@ -107,6 +127,39 @@ class Client:
         if gone:
             self._tell(server, [], [_line(["ACL", "DELUSER", *gone])])
 
+    def settings(self, server: Server, names: Sequence[str]) -> dict[str, str]:
+        """What settings the server has now."""
+        lines = self.ask(server, "CONFIG", "GET", *names)
+        return dict(zip(lines[::2], lines[1::2]))
+
+    def change(self, server: Server, values: Mapping[str, str]) -> None:
+        """Sets these, and has the server write them into the file that is its own."""
+        words = [word for pair in values.items() for word in pair]
+        self.order(server, ["CONFIG", "SET", *words], ["CONFIG", "REWRITE"])
+
+    def ask(self, server: Server, *words: str) -> list[str]:
+        """The lines of the reply to one command. Raises RedisRefusalError if there is none, or it is an error."""
+        return self._answers(server, [_line(words)])
+
+    def order(self, server: Server, *orders: Sequence[str]) -> None:
+        """Gives orders, one after the other over one connection. Raises RedisRefusalError unless each is answered with OK or a number."""
+        answers = [answer for answer in self._answers(server, [_line(order) for order in orders]) if answer]
+        refused = [answer for answer in answers if answer != "OK" and not answer.isdigit()]
+        if refused or len(answers) != len(orders):
+            raise RedisRefusalError("; ".join(refused) or f"{len(answers)} of {len(orders)} orders were answered")
+
+    def _answers(self, server: Server, lines: Sequence[str]) -> list[str]:
+        # Not as arguments, which other users of the host would see.
+        stdin = "".join(f"{line}\n" for line in [_line(["AUTH", self.username, self.password]), *lines])
+        ended = self.run(self._argv(server), server.timeout, stdin=stdin)
+        if ended.timed_out:
+            raise RedisRefusalError(f"no answer within {server.timeout:g} s")
+        first, *answers = ended.output.split("\n")
+        told = next((answer for answer in answers if answer), "")
+        if first != "OK" or (len(lines) == 1 and _ERROR.match(told)):
+            raise RedisRefusalError((told if first == "OK" else ended.output.strip()) or f"{self.program} ended with {ended.rc}")
+        return answers[:-1] if answers and not answers[-1] else answers
+
     def _tell(self, server: Server, orders: Sequence[str], questions: Sequence[str] = ()) -> list[str]:
         """The answers to the questions. Raises RedisRefusalError unless the login and every order is answered with OK."""
         # Not as arguments, which other users of the host would see.
@@ -119,7 +172,7 @@ class Client:
 
     def _argv(self, server: Server) -> Sequence[str]:
         trusted = ["--cacert", self.authorities] if self.authorities else []
-        return [self.program, "-h", server.host, "-p", str(server.port), *(["--tls", *trusted] if server.certificate else [])]
+        return [self.program, "-h", server.host, "-p", str(server.port), *(["--tls", *trusted] if server.tls else [])]
 
 
 def _modified(path: str) -> float:

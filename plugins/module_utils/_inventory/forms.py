@@ -39,6 +39,8 @@ _NAMES: _Form = (
     "names of servers, with a space between two",
 )
 _REALM: _Form = (re.compile(r'[^"\\$]*'), 'a text without any of " \\ $')
+# Sentinel writes it into its file as it is, and could not read anything else again.
+_PLAIN_SECRET: _Form = (re.compile(r"""[^\s"'\\#]*"""), "a text without spaces, quotes, backslashes and #")
 _WORDS: _Form = (re.compile(r"[^\"'\\]*"), "words without quotes or backslashes")
 
 FORMS: Mapping[str, _Form] = {
@@ -61,6 +63,7 @@ FORMS: Mapping[str, _Form] = {
     "prefect_worker_writable_paths": _ANY_PATH,
     **dict.fromkeys(("prefect_redis_lock_username", "prefect_redis_watchdog_username", "exporters_redis_username"), _USER),
     **dict.fromkeys(("redis_acl_rules", "redis_acl_keys"), _WORDS),
+    "redis_sentinel_password": _PLAIN_SECRET,
     "nginx_server_name": _NAMES,
     "nginx_basic_auth_realm": _REALM,
 }

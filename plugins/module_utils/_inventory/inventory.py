@@ -31,6 +31,8 @@ _SERVICES = {
     "redis": ("prefect_redis_host", "the address of the Redis server to use instead"),
     "nginx": ("prefect_api_url", "the URL of the balancer to use instead, such as https://prefect.example.com/api"),
 }
+# Of these one host is a single server, and three or more are a cluster.
+_CLUSTERS = ("postgres", "redis")
 _NAMED_HOSTS = 5
 _OTHER_GROUPS = frozenset({"all", "ungrouped", "prefect"})
 
@@ -76,7 +78,13 @@ def _groups(data: Mapping[str, Any]) -> Iterator[str]:
     endpoints = data.get("endpoints") or {}
     strange = _strange_groups(data)
     for group, hosts in data["groups"].items():
-        if list(hosts or []):
+        names = [text(host) for host in hosts or []]
+        if names:
+            if group in _CLUSTERS and len(names) == 2:
+                yield (
+                    f"The group {group} has two hosts, {' and '.join(names)}. When one of two does not answer, the other cannot know"
+                    " whether it is gone or cut off, and may not replace it: that takes a majority. Add a third host, or leave one."
+                )
             continue
         similar = similar_group(group, strange)
         hint = f" The inventory has a group {similar}, which no playbook knows: if it is meant, rename it to {group}." if similar else ""

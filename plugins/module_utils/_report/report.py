@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import redis_cluster
+
 BALANCER = "balancer"
 """What :mod:`prefect_info` calls the one server that is none."""
 
@@ -19,8 +21,9 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
 
     ``hosts`` is a list of ``[name, answer, ...]`` with what :mod:`prefect_unit_info` answered there; an answer of a host that was
     not asked is empty. ``releases`` has the same of :mod:`prefect_release_info`, and ``certificates`` of :mod:`prefect_certificate_info`.
-    ``addresses`` has the same of :mod:`prefect_virtual_address_info`. ``schema`` is what :mod:`prefect_migration` found, and
-    ``postgres_cluster`` has ``answers`` of :mod:`prefect_cluster_info` by host. Everything else is taken as it is.
+    ``addresses`` has the same of :mod:`prefect_virtual_address_info`. ``schema`` is what :mod:`prefect_migration` found,
+    ``postgres_cluster`` has ``answers`` of :mod:`prefect_cluster_info` by host, and ``redis_cluster`` what :mod:`redis_cluster` takes.
+    Everything else is taken as it is.
     """
     hosts = [(str(name), answers) for name, *answers in gathered.get("hosts", [])]
     schema = gathered.get("schema") or {}
@@ -44,6 +47,7 @@ def assemble(gathered: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "postgres_cluster": _postgres_cluster(gathered.get("postgres_cluster") or {}),
         "address": _shared([(str(name), answer) for name, answer in gathered.get("addresses", []) if answer.get("address")]),
+        "redis_cluster": redis_cluster.members(gathered.get("redis_cluster") or {}),
         "unreachable": [name for name, answers in hosts if any(answer.get("unreachable") for answer in answers)],
     }
     return {**report, "problems": problems(report)}
@@ -77,6 +81,8 @@ def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> st
     members = [_member(member) for member in (report.get("postgres_cluster") or {}).get("members", [])]
     if members:
         parts.append(columns(("POSTGRESQL ON", "ROLE", "STATE", "BEHIND", "TIMELINE", "RESTART"), members))
+    if report.get("redis_cluster"):
+        parts.append(columns(redis_cluster.HEADER, [redis_cluster.row(member) for member in report["redis_cluster"]]))
     return "\n\n".join(parts)
 
 
@@ -308,6 +314,7 @@ def problems(report: Mapping[str, Any]) -> list[str]:
     ]
     found += _certificate_problems(report) + _address_problems(report)
     found += _cluster_problems(report.get("postgres_cluster") or {})
+    found += redis_cluster.problems(report.get("redis_cluster") or [])
     pending = len(report.get("schema", {}).get("pending", []))
     if pending:
         found.append(f"the schema is {pending} revisions behind the release; run site.yml")

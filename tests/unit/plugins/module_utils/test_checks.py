@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import (
     drill,
     firewall,
+    haproxy,
     keepalived,
     monitoring,
     nginx,
@@ -28,6 +29,29 @@ Check = Callable[[Mapping[str, Any]], Iterable[str]]
 
 ANY = str(ipaddress.IPv4Address(0))
 LIMITS = {"kill_api": {"failed": 3, "lost": 0}, "stop_api": {"failed": 3, "longest": 5}}
+# What a host of Redis has of which nothing is known yet.
+BARE: Change = {
+    "state": {"written": False, "replica_of": ""},
+    "sentinel_state": {"master": "", "epoch": 0},
+    "data": False,
+    "asked": True,
+    "sentinels": [],
+}
+CLUSTER: Change = {
+    "common_redis_cluster": True,
+    "redis_replication_password": "geheim",
+    "redis_sentinel_password": "geheim",
+    "haproxy_redis_password": "geheim",
+}
+
+
+LEFT_OUT: Change = {"b": {"prefect_address": "10.0.0.2"}, "c": {"prefect_address": "10.0.0.3"}}
+
+
+def member(address: str, **found: Any) -> Change:
+    return {"prefect_address": address, "__redis_member": {**BARE, **found}}
+
+
 SIGN_ON: Change = {"nginx_basic_auth_users": None, "nginx_auth_request_url": "http://127.0.0.1:4180/oauth2/auth"}
 
 
@@ -157,6 +181,35 @@ GOOD: dict[Check, Change] = {
         "ansible_facts": {},
         "__redis_other": {"stat": {"exists": False}},
         "__redis_other_package": "valkey-server",
+        "common_redis_cluster": False,
+        "common_redis_users": {"replication": "replication", "sentinel": "sentinel", "haproxy": "haproxy"},
+        "redis_replication_password": "",
+        "redis_sentinel_password": "",
+        "haproxy_redis_password": "",
+        "prefect_address": "10.0.0.1",
+    },
+    redis.redis_cluster: {
+        "groups": {"redis": ["a", "b", "c"]},
+        "hostvars": {host: member(f"10.0.0.{number}") for number, host in enumerate("abc", 1)},
+        "redis_port": 6379,
+        "common_redis_product": "redis",
+        "ansible_play_hosts_all": ["a", "b", "c"],
+    },
+    redis.redis_single: {"inventory_hostname": "a", "__redis_member": BARE},
+    haproxy.haproxy: {
+        "inventory_hostname": "api1",
+        "group_names": ["prefect_api", "redis"],
+        "haproxy_postgres_port": 5000,
+        "haproxy_postgres_replica_port": 5001,
+        "haproxy_redis_port": "6380",
+        "haproxy_metrics_port": 8405,
+        "redis_port": 6379,
+        "redis_sentinel_port": 26379,
+    },
+    haproxy.haproxy_host: {
+        "inventory_hostname": "api1",
+        "__haproxy_drop_in": "/d/prefect.conf",
+        "__haproxy_found": {"status": {"ActiveState": "inactive", "DropInPaths": ""}},
     },
     redis.redis_host: {"__redis_installed_version": "7.0.15", "redis_package": "redis-server"},
     redis.redis_data: {
@@ -212,6 +265,8 @@ GOOD: dict[Check, Change] = {
         "exporters_redis_password": "geheim",
         "prefect_redis_username": "prefect",
         "redis_acl_users": {"reader": "geheim"},
+        "common_redis_cluster": False,
+        "common_redis_users": {"sentinel": "sentinel"},
     },
     monitoring.monitoring: {
         "monitoring_alertmanager_receivers": [{"name": "none"}],
@@ -363,6 +418,30 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"ansible_facts": {"distribution_major_version": "sid"}},),
         ({"prefect_redis_watchdog_username": "", "prefect_redis_watchdog_password": ""},),
         ({"tls_redis": "false", "redis_settings": {"tls-port": 6380}},),
+        ({**CLUSTER, "prefect_address": "fd00::1"},),
+        ({"prefect_redis_username": "sentinel", "redis_settings": {"replicaof": "x 1"}, "prefect_address": "redis1"},),
+    ],
+    redis.redis_cluster: [
+        ({},),
+        # What is not part of the run matters only where it takes it to know the master.
+        (
+            {
+                "ansible_play_hosts_all": ["a"],
+                "hostvars": {
+                    "a": member("10.0.0.1", sentinels=[{"sentinel": "b:1", "master": "10.0.0.2:6379", "epoch": 1, "problem": ""}]),
+                    **LEFT_OUT,
+                },
+            },
+        ),
+        ({"ansible_play_hosts_all": ["a"], "hostvars": {"a": member("10.0.0.1", asked=False), **LEFT_OUT}},),
+        # A single server with its data, and two that have none.
+        ({"hostvars": {"a": member("10.0.0.1"), "b": member("10.0.0.2", data=True), "c": member("10.0.0.3")}},),
+    ],
+    haproxy.haproxy: [({},), ({"group_names": [], "haproxy_redis_port": 6379},)],
+    haproxy.haproxy_host: [
+        ({},),
+        ({"__haproxy_found": {}},),
+        ({"__haproxy_found": {"status": {"ActiveState": "active", "DropInPaths": "/x.conf /d/prefect.conf"}}},),
     ],
     redis.redis_host: [({},), ({"__redis_installed_version": ""},), ({"__redis_installed_version": "6.2"},)],
     redis.redis_data: [
@@ -639,6 +718,75 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             " (prefect_restore_rehearsal=true tries the newest and leaves nothing behind.)",
         )
     ],
+    redis.redis_cluster: [
+        (
+            {"hostvars": {"a": member("10.0.0.1", data=True), "b": member("10.0.0.2", data=True), "c": member("10.0.0.3")}},
+            "a and b have data of their own, and no Sentinel says which of them is the master: as a replica each but one would lose its"
+            " data. Keep those of one host. On each of the others: systemctl stop redis-sentinel redis-server; mv /var/lib/redis"
+            " /var/lib/redis.former; rm -rf /var/lib/redis-sentinel; install -d -o redis -g redis -m 0750 /var/lib/redis. Then run",
+        ),
+        (
+            {
+                "hostvars": {
+                    "a": member("10.0.0.1", sentinels=[{"sentinel": "a:1", "master": "10.0.9.9:6379", "epoch": 1, "problem": ""}]),
+                    "b": member("10.0.0.2"),
+                    "c": member("10.0.0.3"),
+                }
+            },
+            "The Sentinels of the group redis follow 10.0.9.9:6379, which is no host of the group.",
+        ),
+        (
+            {
+                "hostvars": {
+                    "a": member("10.0.0.1", sentinels=[{"sentinel": "a:1", "master": "10.0.0.1:6379", "epoch": 1, "problem": ""}]),
+                    "b": member("10.0.0.2", sentinel_state={"master": "10.0.9.9:6379", "epoch": 9}),
+                    "c": member("10.0.0.3"),
+                }
+            },
+            "Redis on b belonged to another cluster: its master there was 10.0.9.9:6379. To give b to this one, without its data: ",
+        ),
+        (
+            {
+                "hostvars": {
+                    "a": member("10.0.0.1", sentinels=[{"sentinel": "a:1", "master": "10.0.0.1:6379", "epoch": 1, "problem": ""}]),
+                    "b": member("10.0.0.2"),
+                    "c": member("10.0.0.3", state={"written": True, "replica_of": "10.0.9.9:6379"}, data=True),
+                }
+            },
+            "Redis on c belonged to another cluster: its master there was 10.0.9.9:6379.",
+        ),
+        (
+            {
+                "hostvars": {
+                    "a": member("10.0.0.1", sentinels=[{"sentinel": "a:1", "master": "10.0.0.1:6379", "epoch": 1, "problem": ""}]),
+                    "b": member("10.0.0.2", data=True),
+                    "c": member("10.0.0.3"),
+                }
+            },
+            "Redis on b has data of its own, which it would lose as a replica of a. To give b to this cluster without them: systemctl stop",
+        ),
+        (
+            {"ansible_play_hosts_all": ["a"], "hostvars": {"a": member("10.0.0.1"), **LEFT_OUT}},
+            "No Sentinel of the group redis answers, and b, c are left out of this run, so it is not known who the master is. Run the same"
+            " command without --limit.",
+        ),
+    ],
+    redis.redis_single: [
+        (
+            {"__redis_member": {**BARE, "state": {"written": True, "replica_of": "10.0.0.2:6379"}}},
+            "Redis on a was a replica of 10.0.0.2:6379 in a cluster and is to be single: it may lack what the master acknowledged last.",
+        )
+    ],
+    haproxy.haproxy: [
+        ({"haproxy_redis_port": 6379}, "haproxy_redis_port is 6379, and so is redis_port; on api1 they have to differ."),
+        ({"haproxy_metrics_port": 26379}, "haproxy_metrics_port is 26379, and so is redis_sentinel_port;"),
+    ],
+    haproxy.haproxy_host: [
+        (
+            {"__haproxy_found": {"status": {"ActiveState": "active", "DropInPaths": ""}}},
+            "api1 runs an HAProxy of its own, which would lose its configuration. Stop it (systemctl disable --now haproxy) if",
+        )
+    ],
     redis.redis: [
         *(
             (
@@ -666,6 +814,27 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             "prefect_redis_watchdog_username and prefect_redis_watchdog_password go together, and only one of them is set.",
         ),
         ({"redis_settings": {"tls-port": 1}}, "redis_settings holds tls-port, which the role sets itself"),
+        ({**CLUSTER, "redis_settings": {"ReplicaOf": "x 1", "min-slaves-to-write": 0}}, "holds min-slaves-to-write, replicaof, which"),
+        ({**CLUSTER, "redis_acl_users": {"sentinel": "on"}}, "redis_acl_users holds sentinel, which the role sets itself"),
+        (
+            {**CLUSTER, "prefect_redis_username": "haproxy"},
+            'nor "haproxy" or "replication" or "selfhosted-prefect" or "sentinel", which is the role\'s own',
+        ),
+        (
+            {**CLUSTER, "redis_replication_password": ""},
+            "redis_replication_password is missing or empty: it is the password with which replicas log in to the master. Set it, in a file"
+            " encrypted with ansible-vault.",
+        ),
+        (
+            {**CLUSTER, "redis_sentinel_password": None},
+            "redis_sentinel_password is missing or empty: it is the password with which the Sen",
+        ),
+        ({**CLUSTER, "haproxy_redis_password": ""}, "haproxy_redis_password is missing or empty: it is the password with which HAProxy"),
+        (
+            {**CLUSTER, "prefect_address": "redis1.example.com"},
+            "prefect_address is 'redis1.example.com', a name. The hosts of a Redis cluster know each other by IP addresses, which hold"
+            " while no name is resolved, too: set prefect_address to that of this host.",
+        ),
         ({"prefect_redis_password": None}, "prefect_redis_password is missing or empty; Redis accepts no client without one."),
         (
             {"redis_settings": {"Port": 1, "appendonly": "no", "timeout": 5}},
@@ -837,6 +1006,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             )
             for user in ("", "a b", "default", "selfhosted-prefect", "prefect", "reader")
         ),
+        ({"common_redis_cluster": True, "exporters_redis_username": "sentinel"}, 'exporters_redis_username is "sentinel"; it takes'),
         (
             {"exporters_redis_password": ""},
             "exporters_redis_password is missing or empty; the exporter of Redis (on state1, state2) needs a password of its"

@@ -40,6 +40,7 @@ GOOD: dict[str, Any] = {
         # Beside our own groups, or where a managed service is used, others may have similar names.
         {"inventory_groups": {**GOOD["groups"], "prefect-api": ["c"], "postgresql": ["c"], "redis_servers": ["c"]}},
         {"inventory_groups": {"monitoring": ["m"], "monitorings": ["c"]}},
+        {"groups": {"redis": ["r1", "r2", "r3"], "nginx": ["l1", "l2"]}},
         {"inventory_groups": {"prefect_worker": ["w"], "prefect_workers": ["w"]}},
         {"inventory_groups": {"monitoring": [], "monitorng": [], "monitor": ["c"], "all": ["c"]}},
     ],
@@ -59,6 +60,8 @@ def test_only_what_is_given_is_looked_at() -> None:
         ({"groups": {"redis": None}, "endpoints": {"prefect_redis_host": " "}}, ["group redis is empty", "prefect_redis_host"]),
         ({"groups": {"nginx": []}, "endpoints": {}}, ["group nginx is empty", "prefect_api_url"]),
         ({"groups": {"prefect_api": []}}, ["The group prefect_api has no host"]),
+        ({"groups": {"redis": ["r1", "r2"]}}, ["The group redis has two hosts, r1 and r2.", "Add a third host, or leave one."]),
+        ({"groups": {"postgres": ["db1", "db2"]}}, ["The group postgres has two hosts, db1 and db2.", "takes a majority"]),
         (
             {"groups": {"prefect_api": []}, "inventory_groups": {"all": ["a"], "prefect": ["b"], "prefect-api": ["a"]}},
             ["The group prefect_api has no host", "has a group prefect-api, which no playbook knows", "rename it to prefect_api"],

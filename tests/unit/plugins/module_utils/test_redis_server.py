@@ -165,3 +165,60 @@ def test_the_secret_is_for_its_owner_alone(tmp_path: Path) -> None:
     secret = make_secret(str(file))
     assert len(secret) > 40 and read_secret(str(file)) == secret
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("output", "lines"),
+    [
+        ("OK\nrole:master\noffset:1\n", ["role:master", "offset:1"]),
+        ("OK\nname\n\nport\n1\n", ["name", "", "port", "1"]),
+        ("OK\nOK 3 usable Sentinels\n", ["OK 3 usable Sentinels"]),
+        ("OK\n\n", [""]),
+    ],
+)
+def test_ask(output: str, lines: list[str]) -> None:
+    told = Told(output)
+    assert told.client().ask(Server("10.0.0.2", 26379, timeout=2, encrypted=True), "SENTINEL", "MASTER", "a b") == lines
+    ((argv, timeout, stdin),) = told.seen
+    assert (argv, timeout) == (["cli", "-h", "10.0.0.2", "-p", "26379", "--tls", "--cacert", "/ca.crt"], 2)
+    assert stdin.splitlines()[1] == '"SENTINEL" "MASTER" "a b"'
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("OK\nERR No such master\n\n", "ERR No such master"),
+        ("OK\n\nNOPERM no\n", "NOPERM no"),
+        ("WRONGPASS no\n\nNOAUTH x\n", "WRONGPASS no"),
+        ("Could not connect to Redis at x: Connection refused\n", "Connection refused"),
+    ],
+)
+def test_what_is_not_answered(output: str, said: str) -> None:
+    with pytest.raises(RedisRefusalError, match=said):
+        Told(output).client().ask(Server("::1", 6379), "INFO")
+
+
+def test_a_server_that_says_nothing() -> None:
+    def run(*_: Any, **__: Any) -> Finished:
+        return Finished(-9, "", timed_out=True)
+
+    with pytest.raises(RedisRefusalError, match="no answer within 2 s"):
+        Client("cli", "me", "secret", "", run).ask(Server("::1", 6379, timeout=2), "INFO")
+
+
+def test_settings_are_set_and_written_down() -> None:
+    told = Told("OK\nmin-replicas-to-write\n0\n", "OK\nOK\nOK\n")
+    client = told.client()
+    assert client.settings(Server("::1", 6379), ["min-replicas-to-write"]) == {"min-replicas-to-write": "0"}
+    client.change(Server("::1", 6379), {"min-replicas-to-write": "1"})
+    assert told.seen[1][2].splitlines()[1:] == ['"CONFIG" "SET" "min-replicas-to-write" "1"', '"CONFIG" "REWRITE"']
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [("OK\nOK\nERR The server is running without a config file\n\n", "without a config"), ("OK\nOK\n", "1 of 2 orders were answered")],
+)
+def test_an_order_that_is_refused(output: str, said: str) -> None:
+    with pytest.raises(RedisRefusalError, match=said):
+        Told(output).client().order(Server("::1", 6379), ["CLIENT", "KILL"], ["CONFIG", "REWRITE"])
+    Told("OK\n3\nOK\n").client().order(Server("::1", 6379), ["CLIENT", "KILL"], ["CONFIG", "REWRITE"])

@@ -281,3 +281,51 @@ def test_drained() -> None:
 def test_what_the_database_keeps() -> None:
     database = {**report()["database"], "keeps": {"events": "7d", "flow_runs": "forever", "logs": "30d"}}
     assert "9.0 MB on disk, keeps events 7d, flow runs forever, logs 30d" in table(report(database=database), lambda: NOW)
+
+
+def redis(role: str, offset: int = 100, sentinel: str = "10.0.0.1:6379", **more: Any) -> dict[str, Any]:
+    """What a member of a Redis cluster answers."""
+    top = {"master": "", "link": "", "replicas": [{"state": "online"}, {"state": "wait_bgsave"}]}
+    below = {"master": "10.0.0.1:6379", "link": "up", "replicas": []}
+    roles = {"role": role, "offset": offset, **(top if role == "master" else below), **more} if role else {}
+    return {"replication": roles, "problem": "" if role else "no answer", "sentinels": [{"master": sentinel}] if sentinel else []}
+
+
+ADDRESSES = [["r1", "10.0.0.1"], ["r2", "fd00::2"], ["r3", "10.0.0.3"]]
+
+
+def test_a_redis_cluster() -> None:
+    answers = [["r1", redis("master")], ["r2", redis("replica", 90)], ["r3", redis("replica", 100)]]
+    found = assemble({"redis_cluster": {"answers": answers, "addresses": ADDRESSES}})
+    assert found["problems"] == []
+    lines = [" ".join(line.split()) for line in table(found, lambda: NOW).splitlines() if line.startswith(("REDIS", "r"))]
+    assert lines == [
+        "REDIS ON ROLE FOLLOWS BEHIND ITS SENTINEL FOLLOWS",
+        "r1 master 1 replicas - r1",
+        "r2 replica r1, up 10 bytes r1",
+        "r3 replica r1, up 0 bytes r1",
+    ]
+    assert "REDIS ON" not in table(assemble({"redis_cluster": {}}), lambda: NOW)
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ([redis("master"), redis("replica", link="down"), redis("replica")], ["Redis on r2 does not replicate from r1"]),
+        (
+            [redis("master"), redis("replica", sentinel="[fd00::2]:6379"), redis("replica", sentinel="")],
+            ["Redis's Sentinels follow different masters: r1, r2", "Sentinel on r3 does not answer"],
+        ),
+        (
+            [redis(""), redis("replica"), redis("replica")],
+            ["no Redis is the master that the Sentinels follow", "Redis on r1 does not say what it is: no answer"],
+        ),
+        (
+            [{"unreachable": True}, redis("master", sentinel="[fd00::2]:6379"), redis("replica", sentinel="[fd00::2]:6379")],
+            ["Redis on r1 does not say what it is: cannot be reached", "Sentinel on r1 does not answer"],
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_redis_cluster(answers: list[dict[str, Any]], words: list[str]) -> None:
+    named = [[host, answer] for (host, _address), answer in zip(ADDRESSES, answers, strict=True)]
+    assert assemble({"redis_cluster": {"answers": named, "addresses": ADDRESSES}})["problems"] == words

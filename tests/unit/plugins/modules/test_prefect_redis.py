@@ -137,3 +137,36 @@ def test_a_certificate_that_is_not_there_yet(run_module: Any, redis: Redis, monk
 def test_a_folder_that_is_not_there(run_module: Any, redis: Redis, tmp_path: Path) -> None:
     result = run_module(module.main, **{**redis.arguments("checked"), "secret": str(tmp_path / "no" / "secret")})
     assert result["failed"] and "no/secret cannot be used: No such file or directory" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("has", "check", "expected", "changed"),
+    [("1", False, [], {}), ("0", False, [], {"min-replicas-to-write": "1"}), ("0", True, ["settings"], {})],
+)
+def test_settings(
+    run_module: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch, *, has: str, check: bool, expected: list[str], changed: dict[str, str]
+) -> None:
+    now = {"min-replicas-to-write": has}
+    seen: dict[str, str] = {}
+    monkeypatch.setattr(Client, "settings", lambda _client, _server, _names: dict(now))
+    monkeypatch.setattr(Client, "change", lambda _client, _server, values: (seen.update(values), now.update(values)))
+    result = run_module(module.main, check, **redis.arguments("applied"), settings={"min-replicas-to-write": 1})
+    assert (result["pending"], seen, result["changed"]) == (expected, changed, has == "0")
+
+
+def test_settings_of_a_server_that_does_not_say(run_module: Any, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> Any:
+        raise RedisRefusalError("NOPERM")
+
+    monkeypatch.setattr(Client, "settings", refuse)
+    result = run_module(module.main, **redis.arguments("checked"), settings={"min-replicas-to-write": 1})
+    assert (result["pending"], result["problem"]) == (["settings"], "NOPERM")
+
+
+def test_other_authorities_are_read_with_the_certificate(run_module: Any, redis: Redis) -> None:
+    trusted = redis.files["redis.crt"].with_name("ca.crt")
+    trusted.write_text("authorities")
+    now = time.time() - 10
+    os.utime(trusted, (now, now))
+    first, second = (run_module(module.main, **redis.arguments("applied"), trusted=str(trusted)) for _round in range(2))
+    assert (first["changed"], second["changed"], len(redis.told)) == (True, False, 1)

@@ -1,0 +1,325 @@
+"""A single Redis becomes a cluster under load; then each way to lose its master, or to change it, with every acknowledged number checked.
+
+The tests build on each other: they are one story about three hosts of Redis, and two of Prefect that reach them through HAProxy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+from lab import ROOT, SUFFIX, Lab, Load, environment, summary
+from redis_writer import Writer, numbers
+
+
+class Before(Lab):
+    """The same hosts with a single Redis."""
+
+    @property
+    def inventory(self) -> str:
+        return "molecule/redis_ha/single"
+
+
+LAB, SINGLE = Lab("redis_ha", 4360), Before("redis_ha", 4360)
+FILES = ROOT / "build/lab/redis_ha"
+NETWORK = "172.28.22"
+HOSTS = {"redis1": f"{NETWORK}.11", "redis2": f"{NETWORK}.12", "redis3": f"{NETWORK}.13"}
+# On which the writer is, and through whose HAProxy it writes.
+WRITES = "app2"
+CLI = "redis-cli --tls --cacert /etc/prefect-tls/ca.crt"
+# What has to be at stake for a drill to count, and how long everything may take to be whole again.
+AT_STAKE = 1000
+WHOLE_SECONDS = 120.0
+
+
+def secret(name: str, suffix: str = SUFFIX) -> str:
+    return (FILES / name).read_text().strip() + suffix
+
+
+def asked(host: str, port: int, user: str, password: str, words: str) -> list[str]:
+    """What the Redis, or the Sentinel, of a host answers on the host itself; nothing when it does not."""
+    command = f"timeout 3 {CLI} -p {port} --user {user} --pass {shlex.quote(password)} --no-auth-warning {words} || true"
+    return LAB.on(host, command, check=False).splitlines()
+
+
+def sentinel(host: str, words: str) -> list[str]:
+    return asked(host, 26379, "sentinel", secret("redis_sentinel", "@:/%?$"), f"sentinel {words}")
+
+
+def replication(host: str) -> dict[str, str]:
+    lines = asked(host, 6379, "prefect", secret("redis"), "info replication")
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def running(host: str) -> bool:
+    state = subprocess.run(["docker", "inspect", "--format={{.State.Status}}", container(host)], capture_output=True, text=True, check=True)
+    return state.stdout.strip() == "running"
+
+
+def container(host: str) -> str:
+    return f"prefect-redis_ha-{host}"
+
+
+def docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+
+
+def masters() -> dict[str, str]:
+    """Whom each Sentinel follows, of those that answer."""
+    found = {host: sentinel(host, "get-master-addr-by-name prefect") for host in HOSTS if running(host)}
+    return {host: lines[0] for host, lines in found.items() if len(lines) == 2}
+
+
+def master() -> str:
+    """The host that most Sentinels follow."""
+    named = list(masters().values())
+    address = max(named, key=named.count)
+    return next(host for host, its in HOSTS.items() if its == address)
+
+
+def whole() -> bool:
+    """Every Sentinel follows one master, knows the others and both replicas, and these are in step."""
+    if set(masters()) != set(HOSTS) or len(set(masters().values())) != 1:
+        return False
+    top = replication(master())
+    known = [fields(sentinel(host, "master prefect")) for host in HOSTS]
+    counts = {(each.get("num-slaves"), each.get("num-other-sentinels"), each.get("flags")) for each in known}
+    quorum = all(sentinel(host, "ckquorum prefect")[0].startswith("OK 3 ") for host in HOSTS)
+    return (top.get("role"), top.get("min_slaves_good_slaves")) == ("master", "2") and counts == {("2", "2", "master")} and quorum
+
+
+def fields(lines: list[str]) -> dict[str, str]:
+    return dict(zip(lines[::2], lines[1::2], strict=False))
+
+
+def wait(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < seconds, f"{what} within {seconds:g} s: {masters()}"
+        time.sleep(0.5)
+    return time.monotonic() - begun
+
+
+@contextmanager
+def dropped(host: str, addresses: list[str]) -> Iterator[None]:
+    """Cuts a host off from some others, or from all, in both directions, without a word to either."""
+    pid = docker("inspect", "--format={{.State.Pid}}", container(host))
+    ends = [("INPUT", "-s", "-i"), ("OUTPUT", "-d", "-o")]
+    rules = [[chain, flag, address, "-j", "DROP"] for address in addresses for chain, flag, _through in ends]
+    rules = rules or [[chain, through, "eth0", "-j", "DROP"] for chain, _flag, through in ends]
+    enter = ["nsenter", f"--net=/proc/{pid}/ns/net", "iptables", "-w"]
+    for rule in rules:
+        subprocess.run([*enter, "-I", *rule], check=True, timeout=10)
+    try:
+        yield
+    finally:
+        for rule in rules:
+            subprocess.run([*enter, "-D", *rule], check=True, timeout=10)
+
+
+@contextmanager
+def killed(host: str) -> Iterator[None]:
+    docker("kill", container(host))
+    try:
+        yield
+    finally:
+        docker("start", container(host))
+        subprocess.run(["docker", "exec", container(host), "systemctl", "is-system-running", "--wait"], check=False, timeout=60)
+
+
+@contextmanager
+def frozen(host: str) -> Iterator[None]:
+    docker("pause", container(host))
+    try:
+        yield
+    finally:
+        docker("unpause", container(host))
+
+
+@contextmanager
+def process_killed(host: str) -> Iterator[None]:
+    LAB.on(host, "systemctl kill --signal=KILL redis-server")
+    yield
+
+
+FAULTS: dict[str, tuple[Callable[[str], Any], float]] = {
+    "process of the master killed": (process_killed, 8),
+    "host of the master killed": (killed, 10),
+    "host of the master frozen": (frozen, 10),
+    "host of the master cut off": (lambda host: dropped(host, []), 10),
+    "master cut off from its peers": (lambda host: dropped(host, [its for other, its in HOSTS.items() if other != host]), 10),
+}
+
+
+@contextmanager
+def drill(what: str, folder: Path, within: float, capsys: pytest.CaptureFixture[str], most_lost: int = 0) -> Iterator[dict[str, Any]]:
+    """Something happens while the writer and the load write. Afterwards nothing is lost, and again when everything is whole."""
+    facts: dict[str, Any] = {"before": master()}
+    load = Load()
+    with LAB.load(folder, rate=10) as running_load, Writer(LAB, WRITES) as writer:
+        load = running_load
+        time.sleep(4)
+        facts["begun"] = time.time()
+        yield facts
+        time.sleep(3)
+    written = writer.written
+    back, at_once = written.longest(facts["begun"]), numbers(LAB, WRITES)
+    lost = len(written.numbers - at_once)
+    healed = wait(whole, WHOLE_SECONDS, "everything is whole again")
+    later = numbers(LAB, WRITES)
+    with capsys.disabled():
+        print(
+            f"\n{what}: {facts['before']} -> {master()}, back after {back:.1f} s (of {within:g}), {len(written.acknowledged)} acknowledged,"
+            f" {lost} lost, {len(written.numbers - later)} once whole again ({healed:.0f} s later); {len(written.errors)} errors:"
+            f" {written.said()}"
+        )
+        print(summary(what, load.report), flush=True)
+    assert len(written.acknowledged) >= AT_STAKE, "nothing was at stake"
+    assert len(written.numbers - later) <= most_lost and lost <= most_lost
+    assert load.report["lost"] == 0
+    assert back <= within
+    for host, address in HOSTS.items():
+        url = f"rediss://prefect:{quoted(secret('redis'))}@{address}:6379/0?ssl_ca_certs=/etc/prefect-tls/ca.crt"
+        assert numbers(LAB, WRITES, url) == later, f"{host} has other numbers"
+
+
+def quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+# --- from one host to three ---
+
+
+def test_a_single_redis() -> None:
+    SINGLE.play("site")
+    assert SINGLE.on("app1", "grep -c :6380 /etc/prefect/prefect.env || true").strip() == "0"
+
+
+def test_it_becomes_a_cluster_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"rediss://prefect:{quoted(secret('redis'))}@{HOSTS['redis1']}:6379/0?ssl_ca_certs=/etc/prefect-tls/ca.crt"
+    with LAB.load(tmp_path, rate=10) as load, Writer(LAB, WRITES, url) as writer:
+        played = LAB.play("site")
+    written = writer.written
+    assert master() == "redis1"
+    wait(whole, WHOLE_SECONDS, "everything is whole")
+    lost = written.numbers - numbers(LAB, WRITES)
+    with capsys.disabled():
+        print(
+            f"\none host to three ({played.seconds:.0f} s): writes failed for {written.longest(0):.1f} s (of 10),"
+            f" {len(written.acknowledged)} acknowledged, {len(lost)} lost; {len(written.errors)} errors: {written.said()}"
+        )
+        print(summary("one host to three", load.report), flush=True)
+    assert not lost
+    assert written.longest(0) <= 10
+    assert load.report["lost"] == 0
+
+
+def test_a_second_run_changes_nothing() -> None:
+    assert LAB.play("site").changed == 0
+
+
+# --- each way to lose the master ---
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_master_is_replaced(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fault, within = FAULTS[what]
+    host = master()
+    # Redis acknowledges before its replicas have it: cut off from them alone, it does so until it knows, two to three seconds later.
+    most_lost = 2000 if what == "master cut off from its peers" else 0
+    with drill(what, tmp_path, within, capsys, most_lost), fault(host):
+        time.sleep(20)
+    assert master() != host
+
+
+def test_a_planned_switchover(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    host = master()
+    with drill("planned switchover", tmp_path, 5, capsys):
+        ended = subprocess.run(
+            ["ansible-playbook", "-i", LAB.inventory, "molecule/redis_ha/switchover.yml"],
+            cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stdout
+        held = re.search(r"held: ([0-9.]+)", ended.stdout)
+    with capsys.disabled():
+        print(f"\nwrites were held for {held[1] if held else '?'} s", flush=True)
+    assert master() != host
+
+
+def test_a_second_run_still_changes_nothing() -> None:
+    """Whatever Redis and Sentinel have written meanwhile."""
+    assert LAB.play("site").changed == 0
+
+
+def test_a_changed_setting_restarts_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {host: replication(host).get("master_replid", "") for host in HOSTS}
+    assert all(before.values())
+    with drill("a setting that takes a restart", tmp_path, 5, capsys):
+        LAB.play("site", "--tags=redis", redis_settings={"maxclients": 9000})
+    assert LAB.on("redis2", "grep -c 'maxclients 9000' /etc/redis/prefect.conf").strip() == "1"
+    LAB.play("site", "--tags=redis")
+
+
+# --- what the preflight refuses ---
+
+
+def test_a_host_of_another_cluster_is_refused() -> None:
+    host = next(each for each in HOSTS if each != master())
+    state = "/var/lib/redis-sentinel/prefect.conf"
+    LAB.on(host, f"cp -p {state} {state}.kept; sed -i 's/^sentinel monitor prefect [0-9.]* /sentinel monitor prefect 10.99.0.1 /' {state}")
+    try:
+        played = LAB.play("preflight", expect=2)
+        assert played.says(f"Redis on {host} belonged to another cluster: its master there was 10.99.0.1:6379.")
+    finally:
+        LAB.on(host, f"mv {state}.kept {state}")
+
+
+# --- what is watched ---
+
+
+def prometheus(query: str) -> list[dict[str, Any]]:
+    with LAB.open(f"https://{NETWORK}.21:9090/api/v1/query?{urlencode({'query': query})}", timeout=10) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        return found
+
+
+def firing() -> set[str]:
+    return {each["metric"]["alertname"] for each in prometheus('ALERTS{alertstate="firing"}')}
+
+
+def test_everything_is_scraped() -> None:
+    jobs = {(each["metric"]["job"], each["metric"]["instance"]) for each in prometheus("up == 1")}
+    assert {("redis_sentinel", host) for host in HOSTS} | {("haproxy", host) for host in ("app1", "app2")} <= jobs
+    assert not {each for each in firing() if "Redis" in each or "Haproxy" in each}
+
+
+@pytest.mark.skipif(not os.environ.get("PREFECT_TEST_FULL"), reason="takes ten minutes: make test-full")
+def test_alerts_fire_and_resolve() -> None:
+    """Those of the scenario `monitoring` are of what every deployment has."""
+    host = master()
+    others = [each for each in HOSTS if each != host]
+    with dropped(others[0], [its for other, its in HOSTS.items() if other != others[0]]):
+        # Without the one that is cut off, the others move on.
+        LAB.on(host, "systemctl stop redis-server")
+        wait(lambda: {"PrefectRedisSentinelsDisagree", "PrefectRedisReplicaMissing"} <= firing(), 300, "the Sentinels disagree")
+        LAB.on(host, "systemctl start redis-server")
+    wait(whole, WHOLE_SECONDS, "everything is whole")
+    for each in others:
+        LAB.on(each, "systemctl stop redis-server redis-sentinel")
+    wait(lambda: {"PrefectRedisNoFailover", "PrefectHaproxyNoServer"} <= firing(), 300, "there is no failover")
+    LAB.on(host, "systemctl stop redis-server")
+    wait(lambda: "PrefectRedisNoMaster" in firing(), 300, "there is no master")
+    for each in HOSTS:
+        LAB.on(each, "systemctl start redis-server redis-sentinel")
+    wait(whole, WHOLE_SECONDS, "everything is whole")
+    wait(lambda: not {each for each in firing() if "Redis" in each or "Haproxy" in each}, 300, "all alerts are over")
