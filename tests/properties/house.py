@@ -64,13 +64,15 @@ GIVEN: Mapping[str, Any] = {
 }
 # Checks of what a playbook was asked to do, or of what a host has already.
 OF_A_HOST = (
+    "degraded",
     "monitoring_host",
     "postgres_host",
     "prefect_drill",
     "prefect_restore",
     "redis_data",
     "redis_host",
-    "remove_api",
+    "remove_host",
+    "remove_host_answer",
     "rotate",
     "rollback",
     "upgrade",
