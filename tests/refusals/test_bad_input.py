@@ -56,7 +56,7 @@ class Refusals:
             plays, playbook = playbook, self._folder / "playbook.yml"
             playbook.write_text(yaml.safe_dump([{"hosts": "here", "gather_facts": False, **play} for play in plays], sort_keys=False))
         hosts = {group: [*["here"] * (group in groups), *["gone"] * (group in gone)] for group in (*groups, *gone)}
-        children = {group: {"hosts": {name: {} for name in names}} for group, names in hosts.items()}
+        children: dict[str, Any] = {group: {"hosts": {name: {} for name in names}} for group, names in hosts.items()}
         inventory = {"all": {"vars": LOCAL, "hosts": {"here": {}, **({"gone": GONE} if gone else {})}, "children": children}}
         (self._folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
         output = self._commands.run(
