@@ -137,6 +137,7 @@ GOOD: dict[Check, Change] = {
         "inventory_hostname": "monitor1",
         "__monitoring_missing": ["prometheus"],
         "__monitoring_own_unit": {"stat": {"exists": False}},
+        "__monitoring_other_unit": {"skipped": True},
     },
     prefect.prefect: {
         "__prefect_lock_problem": "",
@@ -302,7 +303,11 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"exporters_disabled": ["redis"], "exporters_redis_password": "", "exporters_redis_username": "default"},),
         ({"groups": {}, "exporters_redis_password": ""},),
     ],
-    monitoring.monitoring_host: [({},), ({"__monitoring_missing": [], "__monitoring_own_unit": {"stat": {"exists": True}}},)],
+    monitoring.monitoring_host: [
+        ({},),
+        ({"__monitoring_missing": [], "__monitoring_own_unit": {"stat": {"exists": True}}},),
+        ({"__monitoring_missing": [], "__monitoring_other_unit": {"units": [{"active": False, "enabled": False}]}},),
+    ],
     prefect.prefect: [
         ({},),
         ({"prefect_wheelhouse": "/w", "__prefect_wheelhouse_archives": ["/w/a.tar"]},),
@@ -629,11 +634,12 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
     ],
     monitoring.monitoring_host: [
         (
-            {"__monitoring_missing": []},
+            {"__monitoring_missing": [], "__monitoring_other_unit": {"units": [{"active": active, "enabled": not active}]}},
             "A Prometheus is installed on monitor1 already, and would lose its configuration. Keep it: take the host out of the group"
             " monitoring, set exporters_enabled: true, and give it what the playbook scrape_config prints. Or remove the"
             " package prometheus.",
         )
+        for active in (True, False)
     ],
     prefect.prefect: [
         ({"__prefect_lock_problem": "no lock", "prefect_wheelhouse": "/w"}, "no lock"),
