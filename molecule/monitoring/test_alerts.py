@@ -411,7 +411,7 @@ STAGES: dict[str, list[AlertCase]] = {
 
 
 # Those of clusters, whose cause is produced by the scenario that has one.
-ELSEWHERE = ("balancers", "database_cluster", "haproxy", "redis_cluster")
+ELSEWHERE = ("database_cluster", "haproxy", "redis_cluster")
 
 
 def test_every_alert_has_a_case() -> None:

@@ -87,6 +87,10 @@ _raw:
       description: Values that must not leave the site.
       type: list
       elements: str
+    after_removal:
+      description: What is left to do, or to know, when a host has left the component, as sentences with the variables of another host.
+      type: list
+      elements: str
 """
 
 from pathlib import Path
@@ -105,7 +109,7 @@ except ImportError:  # before ansible-core 2.19 every string was a template
 
 
 _ROLES = Path(__file__).resolve().parents[2] / "roles"
-_LISTS = ("units", "listeners", "certificates", "disk", "files", "environment_files", "logs", "secrets")
+_LISTS = ("units", "listeners", "certificates", "disk", "files", "environment_files", "logs", "secrets", "after_removal")
 
 
 class LookupModule(LookupBase):

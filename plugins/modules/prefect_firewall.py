@@ -69,6 +69,11 @@ options:
     type: list
     elements: str
     default: []
+  beside_kept:
+    description:
+      - Whether the rules also accept what those that are kept accept, for the time in which hosts and ports change. For O(state=attempted).
+    type: bool
+    default: false
   path:
     description: Where the rules are kept.
     type: path
@@ -107,7 +112,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._host.firewall import Firewall, FirewallError, missing, ruleset
+from ansible_collections.selfhosted.prefect.plugins.module_utils._host.firewall import (
+    Firewall,
+    FirewallError,
+    accepting,
+    missing,
+    ruleset,
+)
 
 _OPENING = {
     "what": {"type": "str", "default": ""},
@@ -125,6 +136,7 @@ def main() -> None:
             "ssh_ports": {"type": "list", "elements": "int", "default": [22]},
             "ssh_sources": {"type": "list", "elements": "str", "default": []},
             "extra_rules": {"type": "list", "elements": "str", "default": []},
+            "beside_kept": {"type": "bool", "default": False},
             "path": {"type": "path", "default": "/etc/prefect-firewall.nft"},
             "revert_after": {"type": "int", "default": 120},
         },
@@ -147,8 +159,11 @@ def _absent(module: AnsibleModule, firewall: Firewall) -> dict[str, Any]:
 
 def _present(module: AnsibleModule, firewall: Firewall) -> dict[str, Any]:
     given = module.params
-    rules = ruleset(given["openings"], given["ssh_ports"], given["ssh_sources"], given["extra_rules"])
     before = firewall.kept()
+    rules = ruleset(given["openings"], given["ssh_ports"], given["ssh_sources"], given["extra_rules"])
+    more = [rule for rule in accepting(before) if rule not in accepting(rules)] if given["beside_kept"] else []
+    if more:
+        rules = ruleset(given["openings"], given["ssh_ports"], given["ssh_sources"], [*given["extra_rules"], *more])
     changed = before != rules or not firewall.loaded(rules)
     # A dry run of the first deployment comes before the package.
     if changed and not (module.check_mode and missing()):

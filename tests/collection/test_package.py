@@ -121,11 +121,10 @@ def test_preflight_refuses_an_inventory_without_secrets(installed: Installed, in
     assert "changed=0" in output, output
 
 
-def test_the_last_api_host_is_not_removed(installed: Installed, inventory: Path) -> None:
-    # A port at which no Redis answers: the deployment lock is then passed over.
-    variables = ["-e", "prefect_remove_host=box", "-e", "prefect_redis_password=none prefect_redis_port=1"]
-    output = installed.run(["ansible-playbook", "selfhosted.prefect.remove_api", "-i", str(inventory), *variables], expect=2)
-    assert "box is the last API host" in " ".join(output.split()), output
+def test_the_last_host_is_not_removed(installed: Installed, inventory: Path) -> None:
+    command = ["ansible-playbook", "selfhosted.prefect.remove_host", "-i", str(inventory), "-e", "prefect_remove_host=box"]
+    output = installed.run(command, expect=2)
+    assert "box is the last host of the group prefect_api" in " ".join(output.split()), output
     assert "changed=0" in output, output
 
 

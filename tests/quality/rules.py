@@ -20,8 +20,11 @@ INVENTORY_VARIABLES = {"ansible_host", "ansible_port"}
 
 # Any way of picking one host out of a group: groups['x'][0], groups.x[0], groups['x'] | first, groups.get('x')[0].
 GROUP_INDEX = re.compile(
-    r"\bgroups\s*(?:\.\s*\w+|\[[^\]]+\])\s*(?:\([^)]*\)\s*)?(?:\|\s*default\([^)]*\)\s*\)?\s*)?(?:\[\s*-?\d|\|\s*(?:first|last)\b|\.\s*0\b)"
+    r"\b(?:common_)?groups\s*(?:\.\s*\w+|\[[^\]]+\])\s*(?:\([^)]*\)\s*)?(?:\|\s*default\([^)]*\)\s*\)?\s*)?(?:\[\s*-?\d|\|\s*(?:first|last)\b|\.\s*0\b)"
 )
+
+# The inventory's groups in a template: groups['x'], groups.x, groups | filter, f(groups, x). Not a key or an option of that name.
+INVENTORY_GROUPS = re.compile(r"(?<![\w.'\"-])groups(?:\[|\.\w|\s*\||,)")
 
 SET_FILTER = re.compile(r"\|\s*(?:ansible\.builtin\.)?(?:intersect|(?:symmetric_)?difference|union)\b")
 
@@ -129,6 +132,26 @@ def fact_problems(role: Path) -> list[str]:
 def group_index_problems(paths: Iterable[Path]) -> list[str]:
     """Files that pick a host out of a group by position: an endpoint has to stay a variable."""
     return _lines_with(GROUP_INDEX, paths, "picks a host out of a group; use the endpoint variable")
+
+
+def inventory_groups_problems(paths: Iterable[Path]) -> list[str]:
+    """Files that read the inventory's groups themselves: they would still know a host that is being removed."""
+    return [
+        f"{path}:{number}: reads groups; use common_groups, or common_group_hosts: {line.strip()}"
+        for path in paths
+        for number, line in enumerate(_lines(path), 1)
+        if INVENTORY_GROUPS.search(COMMENT.sub("", line))
+    ]
+
+
+def play_hosts_problems(paths: Iterable[Path]) -> list[str]:
+    """Plays of steps that a host which is being removed would take part in."""
+    return [
+        f"{path}: the play of {play['hosts']} does not leave out a host that is being removed (common_leaving)"
+        for path in paths
+        for play in yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not re.search(r"\bcommon_(?:leaving\b|(?:\w+_)?hosts\b)", play.get("hosts", "common_leaving"))
+    ]
 
 
 def set_filter_problems(paths: Iterable[Path]) -> list[str]:

@@ -64,6 +64,18 @@ def test_endpoints_are_variables(role: Path) -> None:
     rules.require_none(rules.group_index_problems(path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()))
 
 
+@each_role
+def test_a_host_that_is_removed_is_in_no_group(role: Path) -> None:
+    folders = [role / name for name in ("templates", "defaults", "vars", "tasks", "handlers")]
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    # It makes common_groups of them.
+    rules.require_none(rules.inventory_groups_problems(path for path in files if path != SHARED / "vars" / "main" / "deployment.yml"))
+
+
+def test_a_host_that_is_removed_is_in_no_step() -> None:
+    rules.require_none(rules.play_hosts_problems(sorted((ROOT / "playbooks" / "steps").glob("*.yml"))))
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("roles/*/templates/*.html.j2")), ids=lambda page: page.name)
 def test_every_page_has_the_one_style(page: Path) -> None:
     """By the frame that all pages have. What pages import is no page."""

@@ -119,6 +119,7 @@ def test_fact_problems(tmp_path: Path, value: str, found: bool) -> None:
         ("{{ groups.postgres.0 }}", True),
         ("{{ groups[name] | last }}", True),
         ("{{ groups.get('postgres')[0] }}", True),
+        ("{{ common_groups['postgres'] | first }}", True),
         ("{{ (groups['postgres'] | default([])) | first }}", True),
         ("{{ groups['postgres'] | default([]) | selfhosted.prefect.group_address(hostvars) }}", False),
         ("{% for host in groups['prefect_api'] %}", False),
@@ -128,6 +129,41 @@ def test_group_index_problems(tmp_path: Path, line: str, found: bool) -> None:
     template = tmp_path / "page.j2"
     template.write_text(line, encoding="utf-8")
     assert bool(rules.group_index_problems([template])) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("hosts: \"{{ groups['nginx'] | default([]) }}\"", True),
+        ('hosts: "{{ groups.nginx }}"', True),
+        ("{{ groups | selfhosted.prefect.first_host('nginx') }}", True),
+        ("{{ openings(groups, hostvars) }}", True),
+        ("hosts: \"{{ common_groups['nginx'] }}\"", False),
+        ("    groups: [pg_monitor]", False),
+        ("{{ rules | map(attribute='groups') | flatten }}", False),
+        ("# Those of other groups, which", False),
+    ],
+)
+def test_inventory_groups_problems(tmp_path: Path, line: str, found: bool) -> None:
+    path = tmp_path / "main.yml"
+    path.write_text(line, encoding="utf-8")
+    assert bool(rules.inventory_groups_problems([path])) == found
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [
+        ("hosts: nginx", True),
+        ("hosts: \"nginx:!{{ common_leaving | default('ungrouped') }}\"", False),
+        ('hosts: "{{ common_hosts }}"', False),
+        ('hosts: "{{ common_worker_hosts }}"', False),
+        ("ansible.builtin.import_playbook: nginx.yml", False),
+    ],
+)
+def test_play_hosts_problems(tmp_path: Path, hosts: str, found: bool) -> None:
+    path = tmp_path / "step.yml"
+    path.write_text(f"- name: A step\n  {hosts}\n", encoding="utf-8")
+    assert bool(rules.play_hosts_problems([path])) == found
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ GIVEN: dict[str, Any] = {
 COMPONENTS = [*GROUPS, "monitoring", "prefect_worker"]
 LOCAL = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3"}
 
+GONE = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+
 
 class Refusals:
     """Runs playbooks that have to be refused, on this machine as the host `here`."""
@@ -40,12 +42,22 @@ class Refusals:
         self._commands = commands
         self._folder = folder
 
-    def said(self, playbook: Path | list[dict[str, Any]], groups: tuple[str, ...] = (), *, rc: int = 2, **variables: Any) -> str:
-        """All that a refused run says, on one line."""
+    def said(
+        self,
+        playbook: Path | list[dict[str, Any]],
+        groups: tuple[str, ...] = (),
+        *,
+        rc: int = 2,
+        gone: tuple[str, ...] = (),
+        **variables: Any,
+    ) -> str:
+        """All that a refused run says, on one line. `gone` are the groups of another host, which does not answer."""
         if isinstance(playbook, list):
             plays, playbook = playbook, self._folder / "playbook.yml"
             playbook.write_text(yaml.safe_dump([{"hosts": "here", "gather_facts": False, **play} for play in plays], sort_keys=False))
-        inventory = {"all": {"vars": LOCAL, "hosts": {"here": {}}, "children": {group: {"hosts": {"here": {}}} for group in groups}}}
+        hosts = {group: [*["here"] * (group in groups), *["gone"] * (group in gone)] for group in (*groups, *gone)}
+        children: dict[str, Any] = {group: {"hosts": {name: {} for name in names}} for group, names in hosts.items()}
+        inventory = {"all": {"vars": LOCAL, "hosts": {"here": {}, **({"gone": GONE} if gone else {})}, "children": children}}
         (self._folder / "hosts.yml").write_text(yaml.safe_dump(inventory))
         output = self._commands.run(
             ["ansible-playbook", "--check", "-i", self._folder / "hosts.yml", playbook, "-e", json.dumps(variables)],
@@ -94,6 +106,41 @@ def test_conditions_of_argument_specs(refusals: Refusals) -> None:
     ):
         assert says in said
     assert "postgres_hba_entries[0]" not in said
+
+
+@pytest.mark.parametrize(
+    ("groups", "variables", "says"),
+    [
+        pytest.param(("prefect_api",), {}, "prefect_remove_host is not set. Say which host", id="no host"),
+        pytest.param(
+            ("prefect_api",), {"prefect_remove_host": "here2"}, "here2, which is no host of the deployment (gone, here).", id="unknown"
+        ),
+        pytest.param(
+            (), {"prefect_remove_host": "gone"}, "gone is the last host of the group prefect_api, which the service", id="the last one"
+        ),
+        pytest.param(
+            ("redis",), {"prefect_remove_host": "here"}, "here is a host of redis, which this playbook does not remove", id="data"
+        ),
+        pytest.param(("prefect_api",), {"prefect_remove_host": "gone"}, "gone does not answer (", id="does not answer"),
+        pytest.param(
+            ("prefect_api",),
+            {"prefect_remove_host": "here", "prefect_remove_dead": True},
+            "here answers, so it is not dead, and what it is at has to end first. Leave prefect_remove_dead out.",
+            id="not dead",
+        ),
+        pytest.param(
+            ("prefect_api",),
+            {"prefect_remove_host": "here", "prefect_backup_host": "here"},
+            "The inventory names here in prefect_backup_host. Name another one there first",
+            id="named",
+        ),
+    ],
+)
+def test_removals(refusals: Refusals, groups: tuple[str, ...], variables: dict[str, Any], says: str) -> None:
+    said = refusals.said(ROOT / "playbooks" / "remove_host.yml", groups, gone=("prefect_api",), **GIVEN, **variables)
+    assert says in said
+    assert "Nothing was changed" in said
+    assert "PLAY [Acquire the deployment lock]" not in said
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,14 @@ def monitoring(variables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def monitoring_host(variables: Mapping[str, Any]) -> Iterator[str]:
-    """``__monitoring_missing`` are the packages that the host lacks, ``__monitoring_own_unit`` is the state of the role's unit."""
-    if "prometheus" not in variables["__monitoring_missing"] and not variables["__monitoring_own_unit"]["stat"]["exists"]:
+    """``__monitoring_missing`` are the packages that the host lacks, ``__monitoring_own_unit`` is the state of the role's unit.
+
+    ``__monitoring_other_unit`` is what systemd says where there is none. A Prometheus that is switched off, as a host has it that was
+    removed, is nothing to keep.
+    """
+    if "prometheus" in variables["__monitoring_missing"] or variables["__monitoring_own_unit"]["stat"]["exists"]:
+        return
+    if any(unit["active"] or unit["enabled"] for unit in variables["__monitoring_other_unit"].get("units", [])):
         yield (
             f"A Prometheus is installed on {variables['inventory_hostname']} already, and would lose its configuration. Keep it: take the"
             " host out of the group monitoring, set exporters_enabled: true, and give it what the playbook scrape_config prints. Or remove"

@@ -97,6 +97,11 @@ def ruleset(
     return "\n".join([*head, f"  chain version_{digest} {{ }}", *body, ""])
 
 
+def accepting(rules: str) -> list[str]:
+    """The rules of listeners in a table."""
+    return [line.strip() for line in rules.splitlines() if " counter accept comment " in line]
+
+
 def _accepts(opening: Mapping[str, Any], resolve: Resolve) -> list[str]:
     """The rules of one listener."""
     comment = str(opening["what"]).replace('"', "'")[:100]

@@ -68,6 +68,7 @@ def test_a_component_describes_itself(more: dict[str, Any], port: int) -> None:
             "environment_files": [],
             "logs": [],
             "secrets": [],
+            "after_removal": [],
         }
     ]
 

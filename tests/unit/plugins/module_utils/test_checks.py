@@ -80,6 +80,7 @@ def clock(offset: float, error: float = 0.1, known: bool = True) -> dict[str, An
     return {"offset": offset, "error": error, "known": known}
 
 
+UNIT = {"name": "nginx.service", "active": True, "state": "active (running)"}
 GOOD: dict[Check, Change] = {
     patroni.etcd: {
         "etcd_client_port": 2379,
@@ -279,6 +280,7 @@ GOOD: dict[Check, Change] = {
         "inventory_hostname": "monitor1",
         "__monitoring_missing": ["prometheus"],
         "__monitoring_own_unit": {"stat": {"exists": False}},
+        "__monitoring_other_unit": {"skipped": True},
     },
     prefect.prefect: {
         "__prefect_lock_problem": "",
@@ -300,10 +302,38 @@ GOOD: dict[Check, Change] = {
         "__prefect_worker_types": {"etl": "process"},
         "__prefect_worker_versions": {},
     },
-    prefect.remove_api: {
+    prefect.remove_host: {
         "prefect_remove_host": "api2",
-        "groups": {"prefect_api": ["api1", "api2"]},
-        "ansible_play_hosts_all": ["api1", "api2"],
+        "__remove_members": {
+            "postgres": ["db1"],
+            "prefect_api": ["api1", "api2", "api3"],
+            "nginx": ["lb1", "api2"],
+            "monitoring": ["api2"],
+            "haproxy": ["lb1"],
+        },
+        "__remove_verbs": {
+            "postgres": ["install"],
+            "prefect_api": ["remove"],
+            "nginx": ["remove"],
+            "monitoring": ["remove"],
+            "haproxy": [],
+        },
+        "__remove_addresses": ["10.0.0.22"],
+        "__remove_mentions": {"nginx_api_servers": ["10.0.0.21", "10.0.0.23"], "prefect_backup_host": ["api1"], "prefect_api_url": [""]},
+        "common_optional_components": ["monitoring", "haproxy"],
+        "prefect_api_serial": 1,
+        "groups": {"prefect_api": ["api1", "api2", "api3"], "all": []},
+        "ansible_play_hosts_all": ["db1", "api1", "api2", "api3", "lb1"],
+    },
+    prefect.remove_host_answer: {"prefect_remove_host": "api2", "prefect_remove_dead": "false", "__remove_answer": {"ping": "pong"}},
+    prefect.degraded: {
+        "common_status_report": {
+            "hosts": [["api1", {"units": [UNIT], "drained": []}, {"units": []}], ["db1", {"units": []}, {"units": [UNIT]}]],
+            "servers": [{"name": "api1:4200", "problem": ""}],
+            "database": {"address": "db1:5432", "problem": ""},
+            "redis": {},
+            "workers": [{"name": "etl@w1", "pool": "etl", "online": True, "problem": ""}],
+        }
     },
     prefect.rotate: {
         "groups": {"postgres": ["db1"], "redis": ["cache1"]},
@@ -490,7 +520,11 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"exporters_disabled": ["redis"], "exporters_redis_password": "", "exporters_redis_username": "default"},),
         ({"groups": {}, "exporters_redis_password": ""},),
     ],
-    monitoring.monitoring_host: [({},), ({"__monitoring_missing": [], "__monitoring_own_unit": {"stat": {"exists": True}}},)],
+    monitoring.monitoring_host: [
+        ({},),
+        ({"__monitoring_missing": [], "__monitoring_own_unit": {"stat": {"exists": True}}},),
+        ({"__monitoring_missing": [], "__monitoring_other_unit": {"units": [{"active": False, "enabled": False}]}},),
+    ],
     prefect.prefect: [
         ({},),
         ({"prefect_wheelhouse": "/w", "__prefect_wheelhouse_archives": ["/w/a.tar"]},),
@@ -504,6 +538,11 @@ WELL: dict[Check, list[tuple[Change]]] = {
 @pytest.mark.parametrize(("check", "change"), cases(WELL))
 def test_nothing_wrong(check: Check, change: Change) -> None:
     assert list(check({**GOOD[check], **change})) == []
+
+
+def report(**parts: Any) -> Change:
+    """The good status with other parts."""
+    return {"common_status_report": {**GOOD[prefect.degraded]["common_status_report"], **parts}}
 
 
 BAD: dict[Check, list[tuple[Change, str]]] = {
@@ -1033,11 +1072,12 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
     ],
     monitoring.monitoring_host: [
         (
-            {"__monitoring_missing": []},
+            {"__monitoring_missing": [], "__monitoring_other_unit": {"units": [{"active": active, "enabled": not active}]}},
             "A Prometheus is installed on monitor1 already, and would lose its configuration. Keep it: take the host out of the group"
             " monitoring, set exporters_enabled: true, and give it what the playbook scrape_config prints. Or remove the"
             " package prometheus.",
         )
+        for active in (True, False)
     ],
     prefect.prefect: [
         ({"__prefect_lock_problem": "no lock", "prefect_wheelhouse": "/w"}, "no lock"),
@@ -1069,11 +1109,63 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ({"prefect_auth_string": None}, "prefect_auth_string is missing or empty; the workers"),
         ({"__prefect_worker_types": {"etl": ""}}, "the work pool 'etl' does not exist. Create it"),
     ],
-    prefect.remove_api: [
+    prefect.remove_host: [
         ({"prefect_remove_host": None}, "prefect_remove_host is not set. Say which host, with -e prefect_remove_host=NAME."),
-        ({"prefect_remove_host": "db"}, "prefect_remove_host is db, which is not in the group prefect_api (api1, api2)."),
-        ({"groups": {"prefect_api": ["api2"]}}, "api2 is the last API host; without it the API has no server."),
-        ({"ansible_play_hosts_all": ["api1"]}, "api2 is left out by --limit."),
+        (
+            {"prefect_remove_host": "api4"},
+            "prefect_remove_host is api4, which is no host of the deployment (db1, api1, api2, api3, lb1).",
+        ),
+        (
+            {"groups": {"api2": ["api2"]}},
+            "api2 is no name by which a host can be left out: it is that of a group, too, or holds a character",
+        ),
+        ({"ansible_play_hosts_all": ["api1", "api2", "api3", "lb1"]}, "db1 is left out by --limit, and all hosts have to learn of this."),
+        ({"prefect_remove_host": "db1"}, "db1 is a host of postgres, which this playbook does not remove: its server has all of the data."),
+        (
+            {"prefect_remove_host": "lb1"},
+            "lb1 is a host of haproxy, which this playbook does not remove: its role has no way to leave a host",
+        ),
+        (
+            {"__remove_members": {"prefect_api": ["api1", "api3"], "nginx": ["api2"], "postgres": ["db1"], "x": ["lb1"]}},
+            "api2 is the last host of the group nginx, which the service cannot do without.",
+        ),
+        ({"prefect_api_serial": 2}, "Without api2, prefect_api_serial=2 would take all 2 serving hosts out at once"),
+        (
+            {"__remove_mentions": {"nginx_api_servers": ["10.0.0.22"], "prefect_api_url": ["10.0.0.22"], "prefect_backup_host": ["db1"]}},
+            "The inventory names api2 in nginx_api_servers and prefect_api_url. Name another one there first, or take it out.",
+        ),
+        ({"__remove_mentions": {"prefect_backup_host": ["api2"]}}, "The inventory names api2 in prefect_backup_host."),
+    ],
+    prefect.remove_host_answer: [
+        (
+            {"prefect_remove_dead": "true"},
+            "api2 answers, so it is not dead, and what it is at has to end first. Leave prefect_remove_dead out.",
+        ),
+        (
+            {"__remove_answer": {"msg": "no route\n"}},
+            "api2 does not answer (no route). If it is dead for good, -e prefect_remove_dead=true",
+        ),
+        ({"__remove_answer": {}}, "api2 does not answer (no reason given)."),
+    ],
+    prefect.degraded: [
+        (report(hosts=[["api1", {"unreachable": True}, {"units": []}]]), "api1 cannot be reached by Ansible."),
+        (report(hosts=[["api1", {"units": []}, {"failed": True}]]), "api1 could not be queried; the reason is above."),
+        (
+            report(hosts=[["api1", {"units": [{**UNIT, "active": False, "state": "failed (failed)"}]}]]),
+            "nginx.service on api1 is failed (failed).",
+        ),
+        (
+            report(hosts=[["api1", {"units": [], "drained": [4200]}]]),
+            "The API server on port 4200 of api1 is drained; the playbook site puts it",
+        ),
+        (report(servers=[{"name": "api1:4200", "problem": "refused"}]), "api1:4200: refused."),
+        (report(servers=[]), "No host could query the API servers."),
+        (report(database={"address": "db1:5432", "problem": "refused"}), "PostgreSQL at db1:5432: refused."),
+        (report(redis={"address": "db1:6379", "problem": "refused"}), "Redis at db1:6379: refused."),
+        (
+            report(workers=[{"name": "w", "pool": "etl", "online": False, "problem": ""}]),
+            "The worker w of the work pool etl is not online.",
+        ),
     ],
     prefect.rotate: [
         ({"groups": {"postgres": ["db1"]}}, "prefect_redis_password has changed, and the group redis is empty: of a managed service"),

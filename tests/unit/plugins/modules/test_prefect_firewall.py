@@ -69,6 +69,27 @@ def test_from_nothing_to_rules_and_back(run_module: Any, host: Host, tmp_path: P
     assert not run("absent")["changed"]
 
 
+@pytest.mark.usefixtures("host")
+def test_beside_what_is_kept(run_module: Any, tmp_path: Path) -> None:
+    """While a port moves, or a host leaves, the old and the new are accepted; without a change nothing is loaded."""
+    path = tmp_path / "rules.nft"
+    moved = [{"what": "Redis", "port": 6380, "sources": ["10.0.0.1", "10.0.0.2"]}]
+
+    def run(state: str, openings: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        return dict(run_module(prefect_firewall.main, state=state, path=str(path), openings=openings, **more))
+
+    for state in ("attempted", "confirmed"):
+        run(state, OPENINGS)
+    assert not run("attempted", OPENINGS, beside_kept=True)["changed"]
+    both = run("attempted", moved, beside_kept=True)
+    assert both["changed"]
+    assert 'ip saddr 10.0.0.1 tcp dport 6379 counter accept comment "Redis"' in both["rules"].replace("{ ", "").replace(" }", "")
+    assert "tcp dport 6380" in both["rules"]
+    after = run("attempted", moved)
+    assert after["changed"]
+    assert "6379" not in after["rules"]
+
+
 def test_rules_that_are_no_rules(run_module: Any, host: Host, tmp_path: Path) -> None:
     result = run_module(prefect_firewall.main, state="attempted", path=str(tmp_path / "x"), extra_rules=["nonsense"])
     assert result["failed"]
