@@ -26,9 +26,9 @@ use() {
   case $1 in
     *:*) set -- "[$1]" ;;
   esac
-  set -- --silent --fail --noproxy '*' --user-agent keepalived --connect-to "::$1:" --output /dev/null --write-out '%{http_code} '
+  set -- --silent --fail --user-agent keepalived --connect-to "::$1:" --output /dev/null --write-out '%{http_code} '
   [ "$ca" = - ] || set -- "$@" --cacert "$ca"
-  case $(curl --disable --fail-early "$@" --max-time 1 "$url/nginx-health" --next "$@" --max-time 3 "$url/api/health") in
+  case $(curl --disable --fail-early --noproxy '*' "$@" --max-time 1 "$url/nginx-health" --next --noproxy '*' "$@" --max-time 3 "$url/api/health") in
     '200 200 ') echo 2 ;;
     '200 '*) echo 1 ;;
     *) echo 0 ;;
