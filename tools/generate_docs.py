@@ -157,7 +157,7 @@ def variables_of(options: Mapping[str, Any], defaults: Mapping[str, Any], prefix
             has_default, default = True, defaults[name]
         description = paragraphs_of(option.get("description"))
         if "choices" in option:
-            description.append("One of " + ", ".join(code(str(choice)) for choice in option["choices"]) + ".")
+            description.append("One of " + ", ".join(code(literal(choice)) for choice in option["choices"]) + ".")
         yield Variable(
             name=prefix + name,
             type=type_of(option),
