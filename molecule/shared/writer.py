@@ -81,7 +81,8 @@ class Writer:
                 async with asyncio.timeout(STEP_SECONDS):
                     await connection.execute(f"INSERT INTO {self.table} VALUES ($1)", number)  # noqa: S608  the table's name is ours
                 self.acknowledged.append((time.monotonic(), number))
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # The third is of a connection that was ended in the middle of a statement.
+            except (OSError, TimeoutError, asyncpg.InternalClientError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 self.failed.append((time.monotonic(), f"{type(error).__name__}: {error}"))
                 if connection:
                     connection.terminate()
