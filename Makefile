@@ -28,9 +28,12 @@ demo: venv ## From a bare machine to a running, proven cluster at https://127.0.
 	@python tools/demo.py
 
 .PHONY: test
+test: export PREFECT_TEST_RELEASES := $(CURDIR)/build/test-releases
 test: venv ## Everything that CI runs
 	@tools/need shellcheck systemd-analyze=systemd ip=iproute2 nft=nftables
 	tools/host-image
+	# Of this run alone.
+	rm -rf "$$PREFECT_TEST_RELEASES"
 	# Each is run whatever the one before said.
 	failed=0; $(side_by_side) -m 'not containers' || failed=$$?
 	pytest --numprocesses=2 --dist=loadgroup -m 'containers and not alone' || failed=$$?

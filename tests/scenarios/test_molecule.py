@@ -29,6 +29,8 @@ LANES = (("abort", "offline"), ("external", "refusals", "restore"))
 TIMEOUT = 5400 if EVERYTHING else 1800
 # One scenario runs with the newest ansible-core of requirements/, the others with that of this checkout.
 WITH_NEWEST = "external"
+# These build the releases that they deploy; the others take what one of them has built in the same run of `make test`.
+BUILDS = ("ha", "offline")
 
 
 def test_there_are_scenarios() -> None:
@@ -42,9 +44,9 @@ def marked(scenario: str) -> Any:
 
 
 def environment(commands: Commands, scenario: str) -> dict[str, str]:
-    """Of a scenario's commands: the newest ansible-core first on PATH, if the scenario is the one for it."""
+    """Of a scenario that builds its release itself, or runs with the newest ansible-core, which is then first on PATH."""
     if scenario != WITH_NEWEST:
-        return {}
+        return {"PREFECT_TEST_RELEASES": ""} if scenario in BUILDS else {}
     core = ansible_venv.cores()[-1]
     folder = ansible_venv.make(core)
     env = {"PATH": os.pathsep.join([str(folder / "bin"), commands.environment()["PATH"]])}
