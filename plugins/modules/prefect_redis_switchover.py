@@ -15,7 +15,7 @@ description:
     (C(SENTINEL FAILOVER)), and the master becomes a replica of that one. Clients wait, for a second or two, until their connections are
     ended and they have connected to the new master.
   - Sentinel alone would promote a replica while the master goes on taking writes, and those would be lost.
-  - Sentinel promotes the replica with the lowest C(replica-priority). For O(candidate) to be that one, have its Redis set it to V(1) first.
+  - Sentinel promotes the replica with the lowest C(replica-priority). Set that of O(candidate) to V(1) first.
   - Refused while a replica is missing or not in step, or the Sentinels could not fail over by themselves. The master then stays.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
@@ -31,8 +31,8 @@ options:
   candidate:
     description:
       - The address by which the Sentinels know the host that is to take over. Without it they choose.
-      - The Sentinel of this host has to have read that its C(replica-priority) is the lowest, which takes up to ten seconds before writes are
-        held.
+      - The Sentinel of this host has to have read that its C(replica-priority) is the lowest, which takes up to ten seconds before writes
+        are held.
     type: str
     default: ""
   host:

@@ -236,8 +236,13 @@ class Switchover:
             self.sentinel("SENTINEL", "CKQUORUM", self.name)
         except RedisRefusalError as error:
             return f"the Sentinels could not fail over by themselves: {error}"
-        lagging = [each["address"] for each in self._here()["replicas"] if each["state"] != "online"]
-        absent = sorted({*seen.replicas} - {each["address"] for each in self._here()["replicas"]})
+        return self._unfit(seen)
+
+    def _unfit(self, seen: View) -> str:
+        """Why no replica can take over, or not the one that should."""
+        there = self._here()["replicas"]
+        lagging = [each["address"] for each in there if each["state"] != "online"]
+        absent = sorted({*seen.replicas} - {each["address"] for each in there})
         if lagging or absent or not seen.replicas:
             return f"replicas are not in step: {', '.join([*lagging, *absent]) or 'there are none'}"
         if self.candidate and self.candidate not in seen.replicas:
@@ -254,7 +259,9 @@ class Switchover:
         replicas = [each["address"] for each in self._here()["replicas"]]
         needed = self.redis("CONFIG", "GET", _NEEDED)[1]
         if self.candidate:
-            self._await(self._preferred, self.noticed, f"Sentinel does not prefer {self.candidate}, whose replica-priority is not the lowest,")
+            self._await(
+                self._preferred, self.noticed, f"Sentinel does not prefer {self.candidate}, whose replica-priority is not the lowest,"
+            )
         begun = self.clock()
         # Bounded, should this program end half-way.
         self.order(["CLIENT", "PAUSE", str(int(self.timeout * 1000)), "WRITE"])

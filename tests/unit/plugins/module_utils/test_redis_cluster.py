@@ -222,9 +222,7 @@ class Site:
         known = [each for each in (A, B, C) if each != self.master]
         return {
             "MASTER": fields(self.master, self.flags),
-            "REPLICAS": [
-                word for each in known for word in fields(each, "slave", **{"slave-priority": str(self.seen().get(each, 100))})
-            ],
+            "REPLICAS": [word for each in known for word in fields(each, "slave", **{"slave-priority": str(self.seen().get(each, 100))})],
         }.get(words[1], ["OK"])
 
     def peer(self, address: str) -> Any:
@@ -292,7 +290,12 @@ def test_a_candidate_that_is_lost_half_way() -> None:
     """The master that there is then is said."""
     site = Site(priorities={B: 100, C: 1})
     move = site.switchover(C)
-    move.order = lambda *orders: (site.priorities.update({C: 200}), site.order(*orders))
+
+    def order(*orders: list[str]) -> None:
+        site.priorities[C] = 200
+        site.order(*orders)
+
+    move.order = order
     with pytest.raises(SwitchoverError, match=f"Sentinel made {B} the master, and not {C}"):
         move.run()
     assert (site.followed, site.paused) == (B, False)
