@@ -319,6 +319,15 @@ def test_a_changed_setting_restarts_one_after_the_other(tmp_path: Path, capsys: 
     LAB.play("site", "--tags=redis")
 
 
+def test_a_restart_of_single_servers() -> None:
+    """Of this inventory's PostgreSQL and nginx: it says what that costs."""
+    shown = "systemctl show --property=MainPID --value nginx $(systemctl list-units --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1)"
+    before = LAB.on("app1", shown).split()
+    played = LAB.play("restart", prefect_restart="postgres,nginx")
+    assert played.says("postgres has one host: requests fail from its stop until it serves again.", "nginx has one host")
+    assert len(before) == 2 and not {*before} & {*LAB.on("app1", shown).split()}
+
+
 # --- what the preflight refuses ---
 
 

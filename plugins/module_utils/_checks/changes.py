@@ -127,9 +127,16 @@ def restart(variables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def clusters(report: Mapping[str, Any]) -> Iterator[str]:
-    """What of the clusters of PostgreSQL and Redis is not there to take over, by ``common_status_report``."""
+    """What of clusters, and of load balancers that share an address, is not there to take over, by ``common_status_report``."""
     yield from _postgres_cluster(report.get("postgres_cluster") or {})
     yield from _redis_cluster(report.get("redis_cluster") or {})
+    answers = {text(host): answer for host, answer in report.get("addresses") or [] if "held" in answer}
+    holders = [host for host, answer in answers.items() if answer["held"]]
+    for address in {text(answer["address"]) for answer in answers.values()}:
+        if not holders:
+            yield f"No load balancer has the address {address}."
+        elif len(holders) > 1:
+            yield f"{' and '.join(holders)} have the address {address} at once."
 
 
 def _postgres_cluster(gathered: Mapping[str, Any]) -> Iterator[str]:

@@ -480,6 +480,11 @@ WELL: dict[Check, list[tuple[Change]]] = {
                     "workers": [],
                     "postgres_cluster": pg_cluster(*MEMBERS),
                     "redis_cluster": redis_members(),
+                    "addresses": [
+                        ["lb1", {"held": True, "address": "10.0.0.9"}],
+                        ["lb2", {"held": False, "address": "10.0.0.9"}],
+                        ["db1", {}],
+                    ],
                 }
             },
         ),
@@ -1344,6 +1349,13 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         (report(postgres_cluster=pg_cluster(MEMBERS[0], pg("db2"), MEMBERS[2])), "No replica of PostgreSQL confirms what the primary"),
         (report(postgres_cluster=pg_cluster(*MEMBERS, paused=True)), "Patroni is paused, so that no host takes over"),
         (report(redis_cluster=redis_members(r2=redis_member(link="down"))), "Redis on r2 does not replicate from 10.0.0.1:6379."),
+        *(
+            (report(addresses=[[host, {"held": host in held, "address": "10.0.0.9"}] for host in ("lb1", "lb2")] + [["api1", {}]]), said)
+            for held, said in (
+                ((), "No load balancer has the address 10.0.0.9."),
+                (("lb1", "lb2"), "lb1 and lb2 have the address 10.0.0.9 at once."),
+            )
+        ),
         (
             report(redis_cluster=redis_members(r2={"replication": {}, "problem": "refused"})),
             "Redis on r2 does not say what it is: refused.",
