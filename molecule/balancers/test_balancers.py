@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from lab import ROOT, Lab, environment
+from lab import ROOT, Lab
 
 HOSTS = ("nginx1", "nginx2")
 API = "state1"
@@ -141,24 +141,19 @@ def healed(host: str) -> None:
     LAB.on(host, "nft delete table inet test_cut")
 
 
-def switchover(_host: str) -> None:
-    """The role's task file, on both hosts, as a playbook has it run."""
-    play = ROOT / "build/lab" / LAB.name / "switchover.yml"
-    play.write_text(
-        "- hosts: nginx\n  gather_facts: false\n  tasks:\n"
-        "    - ansible.builtin.include_role: {name: selfhosted.prefect.keepalived, tasks_from: switchover}\n"
-    )
-    done = subprocess.run(
-        ["ansible-playbook", "-i", LAB.inventory, str(play)],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "changed=1" in done.stdout
+def switchover(host: str) -> None:
+    played = LAB.play("switchover", prefect_switchover="nginx")
+    assert played.changed == 1
+    assert played.says(f"is the load balancer with the address now, in place of {host}: it took", "nginx answers there")
+
+
+def restart(host: str) -> None:
+    """Of nginx and keepalived: the address is passed on, and each process is another one."""
+    mains = "systemctl show --property=MainPID --value nginx keepalived"
+    before = {each: LAB.on(each, mains).split() for each in HOSTS}
+    LAB.play("restart", prefect_restart="nginx")
+    assert holders() != [host]
+    assert not [each for each in HOSTS if LAB.on(each, mains).split()[0] == before[each][0]]
 
 
 def signalled(name: str) -> Callable[[str], object]:
@@ -182,6 +177,7 @@ class Loss:
 
 LOSSES = {
     "planned switchover": Loss(switchover, seconds=3, failed=0),
+    "planned restart of nginx": Loss(restart, seconds=3, failed=0),
     "keepalived stopped": Loss(
         lambda host: LAB.on(host, "systemctl stop keepalived"), lambda host: LAB.on(host, "systemctl start keepalived"), seconds=3, failed=0
     ),
@@ -250,11 +246,26 @@ def test_a_switchover_to_none_is_refused() -> None:
     (other,) = {*HOSTS} - {holder}
     LAB.on(other, "systemctl stop nginx")
     try:
-        with pytest.raises(AssertionError, match=rf"so\s+{holder}\s+keeps\s+the\s+address"):
-            switchover(holder)
+        played = LAB.play("switchover", expect=2, prefect_switchover="nginx")
+        assert played.says("Nothing was changed.", f"nginx.service on {other} is inactive")
+        for to, why in (("", "No other load balancer reaches an API server"), (other, f"{other} reaches no API server")):
+            played = LAB.play("switchover", expect=2, prefect_switchover="nginx", prefect_switchover_to=to, prefect_allow_degraded=True)
+            assert played.says(f"{why}, so {holder} keeps the address {ADDRESS}. Nothing was changed.")
+            assert played.changed == 0
         assert holders() == [holder]
     finally:
         LAB.on(other, "systemctl start nginx")
+
+
+def test_a_switchover_to_the_one_that_has_it_changes_nothing() -> None:
+    wait("all is well before", WHOLE, whole)
+    (holder,) = holders()
+    (other,) = {*HOSTS} - {holder}
+    would = LAB.play("switchover", "--check", prefect_switchover="nginx", prefect_switchover_to=other)
+    assert would.says(f"Would make {other} the load balancer with the address, in place of {holder}.")
+    played = LAB.play("switchover", prefect_switchover="nginx", prefect_switchover_to=holder)
+    assert played.says(f"{holder} is the load balancer with the address already: there is nothing to do.")
+    assert (played.changed, holders()) == (0, [holder])
 
 
 def test_vrrp_of_strangers_is_not_listened_to() -> None:

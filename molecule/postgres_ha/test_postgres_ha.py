@@ -242,8 +242,58 @@ def test_exposure(host: str) -> None:
 
 def test_planned_switchover(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     with drill(writer, "planned switchover", 8, capsys) as facts:
-        play("play.yml", "-e", "what=switchover")
+        played = play("switchover.yml", "-e", "prefect_switchover=postgres")
         assert takes_over(facts["leader"])()
+    assert played.says(f"{leader()} is the primary of PostgreSQL now, in place of {facts['leader']}: it took", "every member is in step")
+
+
+def test_planned_switchover_to_a_certain_host(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    """To the one that confirms no writes, which it has to first; and once more, which changes nothing."""
+    to = next(each["name"] for each in members() if each["role"] == "replica")
+    arguments = ("switchover.yml", "-e", f"prefect_switchover=postgres prefect_switchover_to={to}")
+    would = play(*arguments, "--check")
+    assert would.says(f"Would make {to} the primary of PostgreSQL, in place of {leader()}.")
+    with drill(writer, "planned switchover to a certain host", 8, capsys):
+        play(*arguments)
+        assert leader() == to
+    again = play(*arguments)
+    assert again.says(f"{to} is the primary of PostgreSQL already: there is nothing to do.")
+    assert again.changed == 0
+
+
+def test_a_switchover_that_is_refused() -> None:
+    before = leader()
+    gone = next(host for host in HOSTS if host != before)
+    LAB.on(gone, "systemctl stop patroni")
+    arguments = ("switchover.yml", "-e", f"prefect_switchover=postgres prefect_switchover_to={gone}")
+    try:
+        first = play(*arguments, expect=2)
+        assert first.says("Nothing was changed.", f"patroni.service on {gone} is inactive", f"PostgreSQL on {gone} is")
+        second = play(*arguments, "-e", "prefect_allow_degraded=true", expect=2)
+        assert second.says(
+            "Nothing was changed.", f"{gone} cannot take over without loss: it has to be in step with the primary, {before}."
+        )
+        third = play("restart.yml", "-e", "prefect_restart=postgres", expect=2)
+        assert third.says("Nothing was changed.", f"patroni.service on {gone} is inactive")
+        assert (first.changed, second.changed, third.changed, leader()) == (0, 0, 0, before)
+    finally:
+        LAB.on(gone, "systemctl start patroni")
+    wait(whole, WHOLE_SECONDS, "the cluster is whole")
+
+
+def test_planned_restart(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of PostgreSQL and etcd: every process is another one, and the primary was moved before its own was stopped."""
+
+    def started() -> dict[str, list[str]]:
+        shown = f"head -1 {DATA}/postmaster.pid; systemctl show --property=MainPID --value etcd"
+        return {host: LAB.on(host, shown).split() for host in HOSTS}
+
+    before = started()
+    with drill(writer, "planned restart of PostgreSQL and etcd", 8, capsys) as facts:
+        play("restart.yml", "-e", "prefect_restart=etcd,postgres")
+        assert takes_over(facts["leader"])()
+    after = started()
+    assert not [host for host in HOSTS if set(before[host]) & set(after[host])]
 
 
 def test_the_postmaster_is_killed(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,7 +412,7 @@ def test_the_way_back() -> None:
     scripts = [block.partition("\n")[2] for block in section.partition("\n### ")[0].split("```")[1::2]]
     others = [host for host in HOSTS if host != "db1"]
     if leader() != "db1":
-        play("play.yml", "-e", "what=switchover", "-e", "patroni_switchover_to=db1")
+        play("switchover.yml", "-e", "prefect_switchover=postgres prefect_switchover_to=db1")
     before = numbers("db1")
     for host in others:
         LAB.on(host, scripts[0])

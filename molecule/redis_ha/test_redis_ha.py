@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from lab import ROOT, SUFFIX, Lab, Load, environment, summary
+from lab import ROOT, SUFFIX, Lab, Load, summary
 from redis_writer import Writer, numbers
 
 
@@ -245,15 +245,64 @@ def test_a_master_is_replaced(what: str, tmp_path: Path, capsys: pytest.CaptureF
 def test_a_planned_switchover(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     host = master()
     with drill("planned switchover", tmp_path, 5, capsys):
-        ended = subprocess.run(
-            ["ansible-playbook", "-i", LAB.inventory, "molecule/redis_ha/switchover.yml"],
-            cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert ended.returncode == 0, ended.stdout
-        held = re.search(r"held: ([0-9.]+)", ended.stdout)
+        played = LAB.play("switchover", prefect_switchover="redis")
+        held = re.search(r"the master of Redis now, in place of \w+: it took\s+([0-9.]+)\s+s", played.output)
     with capsys.disabled():
-        print(f"\nwrites were held for {held[1] if held else '?'} s", flush=True)
+        print(f"\nwrites were held for {held[1] if held else '?'} s; the run took {played.seconds:.0f} s", flush=True)
+    assert held
     assert master() != host
+    assert played.says(f"{master()} is the master of Redis now, in place of {host}: it took", "every member is in step")
+
+
+def test_a_planned_switchover_to_a_certain_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To the one that Sentinel would not choose, which of equal replicas is the one with the greater run ID; once more changes nothing."""
+    host = master()
+    others = [each for each in HOSTS if each != host]
+    to = max(others, key=lambda each: asked(each, 6379, "prefect", secret("redis"), "info server | grep run_id"))
+    variables = {"prefect_switchover": "redis", "prefect_switchover_to": to}
+    assert LAB.play("switchover", "--check", **variables).says(f"Would make {to} the master of Redis, in place of {host}.")
+    with drill("planned switchover to a certain host", tmp_path, 5, capsys):
+        LAB.play("switchover", **variables)
+        assert master() == to
+    again = LAB.play("switchover", **variables)
+    assert again.says(f"{to} is the master of Redis already: there is nothing to do.")
+    assert again.changed == 0
+
+
+def test_a_switchover_that_is_refused() -> None:
+    before = master()
+    gone = next(host for host in HOSTS if host != before)
+    LAB.on(gone, "systemctl stop redis-server")
+    variables = {"prefect_switchover": "redis", "prefect_switchover_to": gone}
+    try:
+        first = LAB.play("switchover", expect=2, **variables)
+        assert first.says("Nothing was changed.", f"redis-server.service on {gone} is inactive")
+        second = LAB.play("switchover", expect=2, prefect_allow_degraded=True, **variables)
+        assert second.says("Nothing was changed.", f"{gone} cannot take over without loss: it has to be in step with the master, {before}")
+        assert (first.changed, second.changed, master()) == (0, 0, before)
+    finally:
+        LAB.on(gone, "systemctl start redis-server")
+    wait(whole, WHOLE_SECONDS, "everything is whole")
+
+
+def test_a_planned_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of Redis, the Sentinels and HAProxy: every process is another one, and the master was moved before its own was stopped."""
+    units = {**dict.fromkeys(HOSTS, "redis-server redis-sentinel"), "app1": "haproxy", "app2": "haproxy"}
+
+    def started() -> dict[str, list[str]]:
+        # Of HAProxy the processes that serve: the one that is their parent stays.
+        shown = "for unit in {}; do main=$(systemctl show --property=MainPID --value $unit); pgrep --parent $main || echo $main; done"
+        return {host: LAB.on(host, shown.format(names)).split() for host, names in units.items()}
+
+    before, host = started(), master()
+    with drill("planned restart of Redis, Sentinel and HAProxy", tmp_path, 5, capsys):
+        LAB.play("restart", prefect_restart="redis,redis_sentinel,haproxy")
+    assert master() != host
+    after = started()
+    assert not [each for each in units if set(before[each]) & set(after[each]) and each not in ("app1", "app2")]
+    assert all(set(after[each]) - set(before[each]) for each in ("app1", "app2"))
+    # What made Sentinel prefer one of them is over.
+    assert {replication(each)["slave_priority"] for each in HOSTS if each != master()} == {"100"}
 
 
 def test_a_second_run_still_changes_nothing() -> None:
@@ -268,6 +317,15 @@ def test_a_changed_setting_restarts_one_after_the_other(tmp_path: Path, capsys: 
         LAB.play("site", "--tags=redis", redis_settings={"maxclients": 9000})
     assert LAB.on("redis2", "grep -c 'maxclients 9000' /etc/redis/prefect.conf").strip() == "1"
     LAB.play("site", "--tags=redis")
+
+
+def test_a_restart_of_single_servers() -> None:
+    """Of this inventory's PostgreSQL and nginx: it says what that costs."""
+    shown = "systemctl show --property=MainPID --value nginx $(systemctl list-units --plain --no-legend 'postgresql@*' | cut -d ' ' -f 1)"
+    before = LAB.on("app1", shown).split()
+    played = LAB.play("restart", prefect_restart="postgres,nginx")
+    assert played.says("postgres has one host: requests fail from its stop until it serves again.", "nginx has one host")
+    assert len(before) == 2 and not {*before} & {*LAB.on("app1", shown).split()}
 
 
 # --- what the preflight refuses ---

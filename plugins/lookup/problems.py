@@ -44,6 +44,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import (
     certificates,
+    changes,
     drill,
     firewall,
     haproxy,
@@ -61,6 +62,9 @@ CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
     check.__name__: check
     for check in (
         certificates.certificates,
+        changes.restart,
+        changes.switchover,
+        changes.switchover_state,
         drill.prefect_drill,
         firewall.firewall,
         haproxy.haproxy,

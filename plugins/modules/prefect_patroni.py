@@ -75,6 +75,11 @@ members:
   returned: always
   type: list
   elements: dict
+seconds:
+  description: Seconds until another member was the primary.
+  returned: for O(state=switched)
+  type: float
+  sample: 1.8
 paused:
   description: Whether Patroni is told to leave the cluster alone.
   returned: always
@@ -123,7 +128,8 @@ def act(patroni: Patroni, params: dict[str, Any], *, dry: bool) -> tuple[bool, d
         changes, before = configure(patroni, params["settings"], params["owned_parameters"], dry=dry)
         return bool(changes), {"diff": {"before": _text(before), "after": _text({"changes": changes})}} if changes else {}
     if state == "switched":
-        return switch(patroni, name, seconds, lag, dry=dry)[0], {}
+        changed, took = switch(patroni, name, seconds, lag, dry=dry)
+        return changed, {"seconds": round(took, 1)}
     if state in ("restarted", "reinitialized"):
         return _again(patroni, params, dry=dry), {}
     if not dry:

@@ -129,7 +129,7 @@ problem:
 sentinels:
   description: >-
     How each Sentinel sees the cluster - C(sentinel), C(master), C(epoch), C(quorum), C(flags), C(replicas), C(sentinels), C(down), and
-    C(problem) for one that does not answer.
+    C(problem) for one that does not answer. Of the replicas it may promote the C(candidates).
   returned: always
   type: list
   elements: dict

@@ -15,6 +15,7 @@ description:
     (C(SENTINEL FAILOVER)), and the master becomes a replica of that one. Clients wait, for a second or two, until their connections are
     ended and they have connected to the new master.
   - Sentinel alone would promote a replica while the master goes on taking writes, and those would be lost.
+  - Sentinel promotes the replica with the lowest C(replica-priority). Set that of O(candidate) to V(1) first.
   - Refused while a replica is missing or not in step, or the Sentinels could not fail over by themselves. The master then stays.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
@@ -27,6 +28,13 @@ options:
     description: The address by which the Sentinels know this host.
     type: str
     required: true
+  candidate:
+    description:
+      - The address by which the Sentinels know the host that is to take over. Without it they choose.
+      - The Sentinel of this host has to have read that its C(replica-priority) is the lowest, which takes up to ten seconds before writes
+        are held.
+    type: str
+    default: ""
   host:
     description: Where Redis and Sentinel listen, as seen from this host.
     type: str
@@ -108,6 +116,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_ser
 ARGUMENTS: dict[str, Any] = {
     "name": {"type": "str", "default": "prefect"},
     "address": {"type": "str", "required": True},
+    "candidate": {"type": "str", "default": ""},
     "host": {"type": "str", "default": "127.0.0.1"},
     "port": {"type": "int", "default": 6379},
     "tls": {"type": "bool", "default": True},
@@ -147,6 +156,7 @@ def switchover(params: dict[str, Any], secret: str) -> Switchover:
         order=lambda *orders: own.order(server(params["host"], params["port"]), *orders),
         sentinel=asking(sentinel, params["host"], params["sentinel_port"]),
         peer=peer,
+        candidate=host_and_port(params["candidate"], params["port"]) if params["candidate"] else "",
         timeout=params["timeout"],
     )
 

@@ -103,8 +103,11 @@ OF_A_HOST = (
     "redis_single",
     "remove_host",
     "remove_host_answer",
+    "restart",
     "rotate",
     "rollback",
+    "switchover",
+    "switchover_state",
     "upgrade",
 )
 REDIS_SECRETS = ("redis_replication_password", "redis_sentinel_password", "haproxy_redis_password")

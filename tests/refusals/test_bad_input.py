@@ -144,6 +144,33 @@ def test_removals(refusals: Refusals, groups: tuple[str, ...], variables: dict[s
 
 
 @pytest.mark.parametrize(
+    ("playbook", "variables", "says"),
+    [
+        pytest.param("switchover", {}, ["prefect_switchover is not set. Say what, with -e prefect_switchover=NAME"], id="nothing"),
+        pytest.param("switchover", {"prefect_switchover": "etcd"}, ["prefect_switchover is etcd, which cannot be switched"], id="unknown"),
+        pytest.param(
+            "switchover",
+            {"prefect_switchover": "redis", "prefect_switchover_to": "there"},
+            ["there, which is no host of the group redis (here).", "The group redis has one host, here, so that there is no other"],
+            id="one host",
+        ),
+        pytest.param("switchover", {"prefect_switchover": "nginx"}, ["The group nginx is empty"], id="no host"),
+        pytest.param(
+            "restart",
+            {"prefect_restart": "etcd, cron"},
+            ["prefect_restart names cron, which this playbook does not restart", "prefect_restart names etcd, and no host"],
+            id="restart",
+        ),
+    ],
+)
+def test_planned_changes(refusals: Refusals, playbook: str, variables: dict[str, Any], says: list[str]) -> None:
+    said = refusals.said(ROOT / "playbooks" / f"{playbook}.yml", ("postgres", "redis", "prefect_api"), **GIVEN, **variables)
+    assert not [each for each in says if each not in said], said
+    assert "Nothing was changed" in said
+    assert "PLAY [Acquire the deployment lock]" not in said
+
+
+@pytest.mark.parametrize(
     ("role", "names"),
     [
         ("prefect", SECRETS),

@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._checks.changes import clusters
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.rolling import rolling_batches
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import worker_problems
 
@@ -156,7 +157,8 @@ def degraded(variables: Mapping[str, Any]) -> Iterator[str]:
         for worker in report["workers"]
         if not worker["online"]
     )
-    if not report["servers"]:
+    yield from clusters(report)
+    if not report["servers"] and report["groups"].get("prefect_api"):
         yield "No host could query the API servers."
 
 

@@ -221,29 +221,39 @@ def restart(patroni: Patroni, name: str, seconds: float, most_lag: int) -> None:
     patroni.wait(back, seconds, f"{name} was restarted, and is not {'the primary' if was_leader else 'in step with the primary'} again")
 
 
-def switch(patroni: Patroni, candidate: str, seconds: float, most_lag: int, *, dry: bool = False) -> tuple[bool, Cluster]:
-    """Makes another member the primary, and waits until the one before follows it. Says whether there was anything to do."""
+def switch(patroni: Patroni, candidate: str, seconds: float, most_lag: int, *, dry: bool = False) -> tuple[bool, float]:
+    """Makes another member the primary, and waits until the one before follows it.
+
+    Says whether there was anything to do, and how many seconds it took until the other one was the primary.
+    """
     found = patroni.cluster()
     leader = found.leader
     if not leader:
         raise PatroniError(f"There is no primary to switch from. The cluster: {shown(found)}")
     if candidate == leader.name:
-        return False, found
+        return False, 0.0
     possible = [each.name for each in (*found.synchronous, *found.members) if found.follows(each.name, most_lag)]
     if (candidate and candidate not in possible) or not possible:
         which = f"{candidate} cannot" if candidate else "No replica can"
         raise PatroniError(f"{which} take over without loss: it has to be in step with the primary. The cluster: {shown(found)}")
     chosen = candidate or possible[0]
     if dry:
-        return True, found
+        return True, 0.0
     with _synchronous(patroni, found, chosen, seconds):
+        begun = patroni.timer.now()
         patroni.tell(leader.name, "POST", "/switchover", {"leader": leader.name, "candidate": chosen}, seconds)
-    done = patroni.wait(
+        patroni.wait(
+            lambda now: now.leader is not None and now.leader.name == chosen and now.leader.running,
+            seconds,
+            f"{chosen} did not take over from {leader.name}",
+        )
+        took = patroni.timer.now() - begun
+    patroni.wait(
         lambda now: now.leader is not None and now.leader.name == chosen and now.follows(leader.name, most_lag),
         seconds,
         f"{chosen} took over from {leader.name}, and the two are not in step",
     )
-    return True, done
+    return True, took
 
 
 @contextmanager

@@ -101,6 +101,8 @@ class View:
     sentinels: Sequence[str] = ()
     down: Sequence[str] = ()
     """Replicas and Sentinels that do not answer it."""
+    candidates: Sequence[str] = ()
+    """Replicas that it may promote: those with a C(replica-priority) above 0."""
     problem: str = ""
 
     def values(self) -> dict[str, Any]:
@@ -123,6 +125,7 @@ def view(sentinel: str, name: str, ask: Ask) -> View:
         flags=master.get("flags", ""),
         replicas=sorted(map(_address, replicas)),
         sentinels=sorted(map(_address, others)),
+        candidates=sorted(_address(each) for each in replicas if _priority(each)),
         down=sorted(_address(each) for each in (*replicas, *others) if any(flag in each.get("flags", "") for flag in _DOWN)),
     )
 
@@ -136,6 +139,11 @@ def instances(lines: Sequence[str]) -> list[dict[str, str]]:
         if found:
             found[-1][key] = value
     return found
+
+
+def _priority(replica: Mapping[str, str]) -> int:
+    """The lowest one is promoted first; one with 0 never is."""
+    return int(replica.get("slave-priority", 100))
 
 
 def _address(instance: Mapping[str, str]) -> str:
@@ -203,9 +211,13 @@ class Switchover:
     """Asks the Sentinel of this host."""
     peer: Callable[[str], Ask]
     """Asks the Redis at an address."""
+    candidate: str = ""
+    """The one that takes over, as host and port; empty for the one that Sentinel chooses. Its C(replica-priority) has to be the lowest."""
     timeout: float = 30.0
     notice: float = 2.5
     """Seconds in which every HAProxy has noticed."""
+    noticed: float = 25.0
+    """Seconds in which Sentinel has read another priority of a replica. It does so every ten."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     held: float = field(default=0.0, init=False)
@@ -224,10 +236,19 @@ class Switchover:
             self.sentinel("SENTINEL", "CKQUORUM", self.name)
         except RedisRefusalError as error:
             return f"the Sentinels could not fail over by themselves: {error}"
-        lagging = [each["address"] for each in self._here()["replicas"] if each["state"] != "online"]
-        absent = sorted({*seen.replicas} - {each["address"] for each in self._here()["replicas"]})
+        return self._unfit(seen)
+
+    def _unfit(self, seen: View) -> str:
+        """Why no replica can take over, or not the one that should."""
+        there = self._here()["replicas"]
+        lagging = [each["address"] for each in there if each["state"] != "online"]
+        absent = sorted({*seen.replicas} - {each["address"] for each in there})
         if lagging or absent or not seen.replicas:
             return f"replicas are not in step: {', '.join([*lagging, *absent]) or 'there are none'}"
+        if self.candidate and self.candidate not in seen.replicas:
+            return f"{self.candidate} is no replica of {self.own}"
+        if not seen.candidates or (self.candidate and self.candidate not in seen.candidates):
+            return f"Sentinel never promotes {self.candidate or 'any of the replicas'}, whose replica-priority is 0"
         return ""
 
     def run(self) -> str:
@@ -237,6 +258,10 @@ class Switchover:
             raise SwitchoverError(problem)
         replicas = [each["address"] for each in self._here()["replicas"]]
         needed = self.redis("CONFIG", "GET", _NEEDED)[1]
+        if self.candidate:
+            self._await(
+                self._preferred, self.noticed, f"Sentinel does not prefer {self.candidate}, whose replica-priority is not the lowest,"
+            )
         begun = self.clock()
         # Bounded, should this program end half-way.
         self.order(["CLIENT", "PAUSE", str(int(self.timeout * 1000)), "WRITE"])
@@ -263,6 +288,8 @@ class Switchover:
             ["CLIENT", "UNPAUSE"],
         )
         self._await(lambda: self._follows(master), self.timeout, f"{master} is the master, and this host did not follow it")
+        if self.candidate not in ("", master):
+            raise SwitchoverError(f"Sentinel made {master} the master, and not {self.candidate}; everything else is as it should be")
         return master
 
     def _here(self) -> dict[str, Any]:
@@ -274,6 +301,12 @@ class Switchover:
             return replication(self.peer(address)("INFO", "replication"))
         except RedisRefusalError:
             return {"role": "", "offset": -1}
+
+    def _preferred(self) -> str:
+        """Not empty when Sentinel would promote the candidate, all replicas being in step."""
+        found = {_address(each): _priority(each) for each in instances(self.sentinel("SENTINEL", "REPLICAS", self.name))}
+        others = [priority for address, priority in found.items() if address != self.candidate and priority]
+        return "yes" if 0 < found.get(self.candidate, 0) < min(others, default=1 << 31) else ""
 
     def _in_step(self, replicas: Sequence[str]) -> str:
         """Not empty when every replica has all that the master has."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import (
+    changes,
     drill,
     firewall,
     haproxy,
@@ -80,6 +81,44 @@ def clock(offset: float, error: float = 0.1, known: bool = True) -> dict[str, An
     return {"offset": offset, "error": error, "known": known}
 
 
+def pg(name: str, role: str = "replica", state: str = "streaming", lag: int | None = 0, timeline: int = 3) -> dict[str, Any]:
+    """A member of a PostgreSQL cluster as another one sees it."""
+    known = {"lag": None, "state": "running"} if role == "leader" else {"lag": lag, "state": state}
+    return {"name": name, "role": role, "timeline": timeline, "pending_restart": False, **known}
+
+
+def pg_cluster(*members: dict[str, Any], paused: bool = False, synchronous: Any = True) -> dict[str, Any]:
+    """What the members say; the second one has not answered."""
+    leader = next((each["name"] for each in members if each["role"] == "leader"), "")
+    answer = {"patroni": {"cluster": {"leader": leader, "members": list(members), "paused": paused}}}
+    return {"answers": [["db1", answer], ["db2", {}], ["db3", answer]], "synchronous": synchronous}
+
+
+def redis_member(
+    role: str = "replica", link: str = "up", candidates: tuple[str, ...] = ("10.0.0.2:6379", "10.0.0.3:6379")
+) -> dict[str, Any]:
+    """What one of a Redis cluster says, and its Sentinel."""
+    seen = {"sentinel": "x", "master": "10.0.0.1:6379", "problem": "", "candidates": list(candidates)}
+    named = {"link": "", "master": ""} if role == "master" else {"link": link, "master": "10.0.0.1:6379"}
+    return {"replication": {"role": role, **named}, "sentinels": [seen], "problem": ""}
+
+
+def redis_members(**changed: Any) -> dict[str, Any]:
+    found = {"r1": redis_member("master"), "r2": redis_member(), "r3": redis_member(), **changed}
+    return {"answers": [[host, answer] for host, answer in found.items()], "addresses": [[f"r{n}", f"10.0.0.{n}"] for n in (1, 2, 3)]}
+
+
+MEMBERS = (pg("db1", "leader"), pg("db2", "sync_standby"), pg("db3", lag=90))
+GROUPS = {
+    "postgres": ["db1", "db2", "db3"],
+    "patroni": ["db1", "db2", "db3"],
+    "etcd": ["db1", "db2", "db3"],
+    "redis": ["r1", "r2", "r3"],
+    "redis_sentinel": ["r1", "r2", "r3"],
+    "nginx": ["lb1", "lb2"],
+    "keepalived": ["lb1", "lb2"],
+    "prefect_api": ["api1"],
+}
 UNIT = {"name": "nginx.service", "active": True, "state": "active (running)"}
 GOOD: dict[Check, Change] = {
     patroni.etcd: {
@@ -326,8 +365,30 @@ GOOD: dict[Check, Change] = {
         "ansible_play_hosts_all": ["db1", "api1", "api2", "api3", "lb1"],
     },
     prefect.remove_host_answer: {"prefect_remove_host": "api2", "prefect_remove_dead": "false", "__remove_answer": {"ping": "pong"}},
+    changes.switchover: {
+        "prefect_switchover": "postgres",
+        "prefect_switchover_to": "db2",
+        "common_group_hosts": GROUPS,
+        "ansible_play_hosts_all": ["db1", "db2", "db3", "r1", "r2", "r3", "lb1", "lb2", "api1"],
+    },
+    changes.switchover_state: {
+        "prefect_switchover": "postgres",
+        "prefect_switchover_to": "",
+        "common_leaders": {"postgres": "db1", "redis": "r1", "nginx": "lb1"},
+        "patroni_most_lag": "1000",
+        "common_status_report": {"postgres_cluster": pg_cluster(*MEMBERS), "redis_cluster": redis_members()},
+    },
+    changes.restart: {
+        "prefect_restart": "etcd,redis",
+        "common_restart_components": ["etcd", "redis"],
+        "common_group_hosts": GROUPS,
+        "ansible_play_hosts_all": ["db1", "db2", "db3", "r1", "r2", "r3", "lb1", "lb2", "api1"],
+    },
     prefect.degraded: {
         "common_status_report": {
+            "groups": {"prefect_api": ["api1"]},
+            "postgres_cluster": {},
+            "redis_cluster": {},
             "hosts": [["api1", {"units": [UNIT], "drained": []}, {"units": []}], ["db1", {"units": []}, {"units": [UNIT]}]],
             "servers": [{"name": "api1:4200", "problem": ""}],
             "database": {"address": "db1:5432", "problem": ""},
@@ -385,6 +446,49 @@ def cases(table: dict[Check, list[Any]]) -> list[Any]:
 
 WELL: dict[Check, list[tuple[Change]]] = {
     **{check: [({},)] for check in GOOD},
+    changes.switchover: [
+        *(({"prefect_switchover": what, "prefect_switchover_to": to},) for what, to in (("redis", "r3"), ("nginx", "lb2"), ("nginx", ""))),
+        ({"ansible_play_hosts_all": ["db1", "db2", "db3"]},),
+    ],
+    changes.switchover_state: [
+        *(({"prefect_switchover_to": to},) for to in ("db1", "db2", "db3")),
+        *(({"prefect_switchover": "redis", "prefect_switchover_to": to},) for to in ("", "r1", "r2")),
+        ({"prefect_switchover": "nginx"},),
+    ],
+    changes.restart: [
+        ({},),
+        ({"common_restart_components": [*changes.RESTARTED[:4], "prefect_api", "nginx", "keepalived"]},),
+        # Whatever of Prefect there is, on whatever hosts the run has.
+        (
+            {
+                "prefect_restart": [],
+                "common_restart_components": ["prefect_api", "prefect_services", "prefect_worker"],
+                "ansible_play_hosts_all": [],
+            },
+        ),
+    ],
+    prefect.degraded: [
+        ({},),
+        (
+            {
+                "common_status_report": {
+                    "groups": {"postgres": ["db1", "db2", "db3"]},
+                    "hosts": [],
+                    "servers": [],
+                    "database": {},
+                    "redis": {},
+                    "workers": [],
+                    "postgres_cluster": pg_cluster(*MEMBERS),
+                    "redis_cluster": redis_members(),
+                    "addresses": [
+                        ["lb1", {"held": True, "address": "10.0.0.9"}],
+                        ["lb2", {"held": False, "address": "10.0.0.9"}],
+                        ["db1", {}],
+                    ],
+                }
+            },
+        ),
+    ],
     firewall.firewall: [
         ({},),
         ({"groups": {"prefect_api": ["api1"]}, "firewall_sources": {"prefect_api": ["10.0.0.9"]}},),
@@ -546,6 +650,78 @@ def report(**parts: Any) -> Change:
 
 
 BAD: dict[Check, list[tuple[Change, str]]] = {
+    changes.switchover: [
+        ({"prefect_switchover": ""}, "prefect_switchover is not set. Say what, with -e prefect_switchover=NAME: postgres, redis, nginx."),
+        ({"prefect_switchover": "etcd"}, "prefect_switchover is etcd, which cannot be switched."),
+        ({"prefect_switchover_to": "lb1"}, "prefect_switchover_to is lb1, which is no host of the group postgres (db1, db2, db3)."),
+        (
+            {"common_group_hosts": {"postgres": ["db1"], "patroni": []}, "prefect_switchover_to": ""},
+            "The group postgres has one host, db1, so that there is no other to take over.",
+        ),
+        (
+            {"common_group_hosts": {"postgres": [], "patroni": []}, "prefect_switchover_to": ""},
+            "The group postgres is empty, so there is nothing here to switch: what is managed is for its provider",
+        ),
+        (
+            {"prefect_switchover": "nginx", "prefect_switchover_to": "lb2", "common_group_hosts": {**GROUPS, "keepalived": []}},
+            "The hosts of the group nginx share no address that could move: nginx_virtual_address is not set",
+        ),
+        (
+            {"ansible_play_hosts_all": ["db1", "lb1"]},
+            "db2, db3 is left out by --limit, and the primary of PostgreSQL is switched with all of its hosts in the run.",
+        ),
+    ],
+    changes.switchover_state: [
+        (
+            {"common_leaders": {"postgres": ""}},
+            "No host is known to be the primary of PostgreSQL, so that there is none to switch from.",
+        ),
+        (
+            {"prefect_switchover_to": "db3", **report(postgres_cluster=pg_cluster(*MEMBERS[:2], pg("db3", lag=5000)))},
+            "db3 cannot take over without loss: it has to be in step with the primary, db1. db1 is leader (running);"
+            " db2 is sync_standby (streaming, 0 bytes behind); db3 is replica (streaming, 5000 bytes behind).",
+        ),
+        (
+            report(postgres_cluster=pg_cluster(pg("db1", "leader"), pg("db2", state="stopped"), pg("db3", timeline=2))),
+            "No host can take over without loss: one has to be in step with the primary, db1.",
+        ),
+        (
+            {
+                "prefect_switchover": "redis",
+                "prefect_switchover_to": "r3",
+                **report(redis_cluster=redis_members(r3=redis_member(link="down"))),
+            },
+            "r3 cannot take over without loss: it has to be in step with the master, r1, with a replica-priority above 0. r1 is master;"
+            " r2 is replica: its link is up; r3 is replica: its link is down.",
+        ),
+        (
+            {
+                "prefect_switchover": "redis",
+                "prefect_switchover_to": "r2",
+                **report(
+                    redis_cluster=redis_members(
+                        **{f"r{n}": redis_member("master" * (n == 1) or "replica", "up", ("10.0.0.3:6379",)) for n in (1, 2, 3)}
+                    )
+                ),
+            },
+            "r2 is replica: its link is up, and no Sentinel promotes it; r3 is replica: its link is up.",
+        ),
+        (
+            {"prefect_switchover": "redis", **report(redis_cluster=redis_members(r2={}, r3={"replication": {}, "sentinels": []}))},
+            "r2 is not known; r3 is not known.",
+        ),
+    ],
+    changes.restart: [
+        (
+            {"common_restart_components": ["etcd", "patroni", "cron"]},
+            "prefect_restart names patroni, cron, which this playbook does not restart; it takes etcd, postgres, redis, redis_sentinel,",
+        ),
+        ({"common_restart_components": ["haproxy"]}, "prefect_restart names haproxy, and no host of the inventory has it."),
+        (
+            {"ansible_play_hosts_all": ["db1", "db2", "db3", "r1"]},
+            "r2, r3 is left out by --limit, and redis is restarted one host after the other, with all of its hosts in the run.",
+        ),
+    ],
     patroni.etcd: [
         ({"etcd_metrics_port": 2380}, "etcd_client_port, etcd_peer_port and etcd_metrics_port have to differ."),
         ({"etcd_election_timeout": 300}, "a member that is late once would be taken for dead. Make the first 5 times the second, or more."),
@@ -1160,6 +1336,38 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ),
         (report(servers=[{"name": "api1:4200", "problem": "refused"}]), "api1:4200: refused."),
         (report(servers=[]), "No host could query the API servers."),
+        (report(postgres_cluster=pg_cluster(*MEMBERS[1:])), "PostgreSQL has no primary. The cluster: db2 is sync_standby"),
+        (report(postgres_cluster=pg_cluster(*MEMBERS[:2])), "PostgreSQL on db3 is no member of its cluster."),
+        (
+            report(postgres_cluster=pg_cluster(*MEMBERS[:2], pg("db3", state="creating replica"))),
+            "PostgreSQL on db3 is not in step with the primary, db1: it is replica (creating replica).",
+        ),
+        (
+            report(postgres_cluster=pg_cluster(*MEMBERS[:2], pg("db3", timeline=2))),
+            "PostgreSQL on db3 is not in step with the primary, db1: it is replica (streaming).",
+        ),
+        (report(postgres_cluster=pg_cluster(MEMBERS[0], pg("db2"), MEMBERS[2])), "No replica of PostgreSQL confirms what the primary"),
+        (report(postgres_cluster=pg_cluster(*MEMBERS, paused=True)), "Patroni is paused, so that no host takes over"),
+        (report(redis_cluster=redis_members(r2=redis_member(link="down"))), "Redis on r2 does not replicate from 10.0.0.1:6379."),
+        *(
+            (report(addresses=[[host, {"held": host in held, "address": "10.0.0.9"}] for host in ("lb1", "lb2")] + [["api1", {}]]), said)
+            for held, said in (
+                ((), "No load balancer has the address 10.0.0.9."),
+                (("lb1", "lb2"), "lb1 and lb2 have the address 10.0.0.9 at once."),
+            )
+        ),
+        (
+            report(redis_cluster=redis_members(r2={"replication": {}, "problem": "refused"})),
+            "Redis on r2 does not say what it is: refused.",
+        ),
+        (
+            report(redis_cluster=redis_members(r3={**redis_member(), "sentinels": [{"master": "", "problem": "refused"}]})),
+            "Sentinel on r3 does not answer: refused.",
+        ),
+        (
+            report(redis_cluster=redis_members(r3={**redis_member(), "sentinels": [{"master": "10.0.0.2:6379", "problem": ""}]})),
+            "The Sentinels follow different masters: 10.0.0.1:6379, 10.0.0.2:6379.",
+        ),
         (report(database={"address": "db1:5432", "problem": "refused"}), "PostgreSQL at db1:5432: refused."),
         (report(redis={"address": "db1:6379", "problem": "refused"}), "Redis at db1:6379: refused."),
         (
@@ -1263,6 +1471,11 @@ def test_an_authority_to_come_of_another_machine(tmp_path: Path) -> None:
 
 def test_every_check_is_tried() -> None:
     assert set(GOOD) == set(WELL) == set(BAD)
+
+
+def test_a_cluster_without_synchronous_replication_needs_no_replica_that_confirms() -> None:
+    found = report(postgres_cluster=pg_cluster(MEMBERS[0], pg("db2"), MEMBERS[2], synchronous=False))
+    assert list(prefect.degraded({**GOOD[prefect.degraded], **found})) == []
 
 
 def test_all_problems_at_once() -> None:

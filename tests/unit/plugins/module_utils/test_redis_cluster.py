@@ -176,6 +176,9 @@ class Site:
     flags: str = "master"
     missing: tuple[str, ...] = ()
     refuses: tuple[str, ...] = ()
+    priorities: dict[str, int] = field(default_factory=lambda: {B: 100, C: 100})
+    seen_after: float = 0.0
+    """Seconds after which the Sentinel has read them. It takes all for 100 before."""
     paused_at: float = 0.0
     failover_at: float | None = None
     ordered: list[list[str]] = field(default_factory=list)
@@ -186,7 +189,11 @@ class Site:
         if self.paused and self.now - self.paused_at >= self.lag:
             self.offsets = dict.fromkeys(self.offsets, self.offsets[A])
         if self.failover_at is not None and self.now - self.failover_at >= self.promotes:
-            self.master = B
+            self.master = min(self.seen(), key=lambda each: self.seen()[each])
+
+    def seen(self) -> dict[str, int]:
+        """The priorities as the Sentinel knows them."""
+        return self.priorities if self.now >= self.seen_after else dict.fromkeys(self.priorities, 100)
 
     def redis(self, *words: str) -> list[str]:
         if words[0] == "CONFIG":
@@ -212,10 +219,10 @@ class Site:
         if words[1] == "FAILOVER":
             assert self.paused and len({*self.offsets.values()}) == 1, "what the replicas lack would be lost"
             self.failover_at = self.now
-        known = [B, C] if self.master == A else [A, C]
+        known = [each for each in (A, B, C) if each != self.master]
         return {
             "MASTER": fields(self.master, self.flags),
-            "REPLICAS": [word for each in known for word in fields(each, "slave")],
+            "REPLICAS": [word for each in known for word in fields(each, "slave", **{"slave-priority": str(self.seen().get(each, 100))})],
         }.get(words[1], ["OK"])
 
     def peer(self, address: str) -> Any:
@@ -229,8 +236,10 @@ class Site:
 
         return ask
 
-    def switchover(self) -> Switchover:
-        return Switchover("prefect", A, self.redis, self.order, self.sentinel, self.peer, 30, 2.5, lambda: self.now, self.sleep)
+    def switchover(self, candidate: str = "") -> Switchover:
+        move = Switchover("prefect", A, self.redis, self.order, self.sentinel, self.peer, candidate)
+        move.clock, move.sleep = lambda: self.now, self.sleep
+        return move
 
 
 def test_a_planned_failover_holds_writes_until_the_other_one_is_the_master() -> None:
@@ -250,6 +259,46 @@ def test_a_planned_failover_holds_writes_until_the_other_one_is_the_master() -> 
     # Not before HAProxy has noticed.
     assert site.now > 2.6
     assert 0.5 < move.held < 1.5
+
+
+def test_a_planned_failover_to_a_certain_replica_waits_until_sentinel_prefers_it() -> None:
+    site = Site(priorities={B: 100, C: 1}, seen_after=8)
+    move = site.switchover(C)
+    assert move.run() == C
+    # No write is held before.
+    assert 8 <= site.paused_at < 9
+    assert move.held < 1.5
+    assert site.followed == C
+
+
+@pytest.mark.parametrize(
+    ("site", "candidate", "words"),
+    [
+        (Site(), "10.0.0.9:6379", "10.0.0.9:6379 is no replica of 10.0.0.1:6379"),
+        (Site(priorities={B: 100, C: 0}), C, f"Sentinel never promotes {C}, whose replica-priority is 0"),
+        (Site(priorities={B: 0, C: 0}), "", "Sentinel never promotes any of the replicas, whose replica-priority is 0"),
+        (Site(), C, f"Sentinel does not prefer {C}, whose replica-priority is not the lowest, within 25 s"),
+    ],
+)
+def test_a_candidate_that_sentinel_would_not_promote(site: Site, candidate: str, words: str) -> None:
+    with pytest.raises(SwitchoverError, match=words):
+        site.switchover(candidate).run()
+    assert site.ordered == []
+
+
+def test_a_candidate_that_is_lost_half_way() -> None:
+    """The master that there is then is said."""
+    site = Site(priorities={B: 100, C: 1})
+    move = site.switchover(C)
+
+    def order(*orders: list[str]) -> None:
+        site.priorities[C] = 200
+        site.order(*orders)
+
+    move.order = order
+    with pytest.raises(SwitchoverError, match=f"Sentinel made {B} the master, and not {C}"):
+        move.run()
+    assert (site.followed, site.paused) == (B, False)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,13 @@ def test_patroni(run_module: Any, told: list[Any], *, check: bool, arguments: di
     assert ("diff" in result) is (changed and arguments["state"] == "configured")
 
 
+def test_how_long_a_switchover_took(run_module: Any, told: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect_patroni, "switch", lambda *_given, dry: (True, 0.0 if dry else 1.849))
+    assert run_module(prefect_patroni.main, urls=URLS, state="switched")["seconds"] == 1.8
+    assert run_module(prefect_patroni.main, True, urls=URLS, state="switched")["seconds"] == 0
+    assert told == []
+
+
 @pytest.mark.parametrize("state", ["member", "restarted", "reinitialized", "gone"])
 def test_a_name_is_needed(run_module: Any, told: list[Any], state: str) -> None:
     result = run_module(prefect_patroni.main, urls=URLS, state=state)

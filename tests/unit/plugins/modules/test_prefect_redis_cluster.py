@@ -139,6 +139,23 @@ def test_switchover(
         assert ran == [] if check else ["10.0.0.1:6379"]
 
 
+@pytest.mark.parametrize(("candidate", "wanted"), [("", ""), ("10.0.0.3", "10.0.0.3:6379"), ("fd00::3", "[fd00::3]:6379")])
+def test_who_is_to_take_over(
+    run_module: Any, site: Site, files: dict[str, str], monkeypatch: pytest.MonkeyPatch, *, candidate: str, wanted: str
+) -> None:
+    site.replies[("127.0.0.1", 6379)] = {"replication": ["role:master"]}
+    asked: list[str] = []
+
+    def problem(move: Switchover) -> str:
+        asked.append(move.candidate)
+        return "too early"
+
+    monkeypatch.setattr(Switchover, "problem", problem)
+    arguments = {"address": "10.0.0.1", "secret": files["secret"], "sentinel_password": "streng-geheim"}
+    assert run_module(prefect_redis_switchover.main, candidate=candidate, **arguments)["failed"]
+    assert asked == [wanted]
+
+
 def test_a_switchover_that_fails(run_module: Any, site: Site, files: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_move: Switchover) -> str:
         raise SwitchoverError("no")
