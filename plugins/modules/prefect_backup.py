@@ -15,6 +15,8 @@ description:
   - The rows are counted in the very snapshot that C(pg_dump) dumps, so they are exactly those in the dump, however busy the database is.
   - The dump is written under another name, and gets its own, with its manifest, only when all of that has succeeded. It is on disk then.
   - A running migration is waited for, and one that starts meanwhile waits for the dump.
+  - With O(replica_port) a replica is dumped, once it has every write that the primary had acknowledged by then. Where that cannot be, the
+    primary is, and a warning says why.
   - Older dumps of the same database beyond O(keep) are removed when the new one is in place, and so is what an interrupted run left.
   - The client tools have to be of the server's major version or newer, as Debian and PostgreSQL's own packages install them.
   - In check mode it says whether a dump would be taken, after checks of the database, the tools and the disk.
@@ -48,6 +50,16 @@ options:
     description: The version of Prefect that runs, for the manifest.
     type: str
     default: ""
+  replica_port:
+    description:
+      - Port of the host of O(database) that leads to a replica, each time to the same one; or to the primary while no replica is in step.
+      - V(0) means that there is none.
+    type: int
+    default: 0
+  members:
+    description: Addresses of the servers of a cluster, by the names that RV(server) has for them. IPv6 addresses may be in brackets.
+    type: dict
+    default: {}
   timeout:
     description: Seconds for everything.
     type: int
@@ -118,6 +130,16 @@ tables:
   returned: when there is a dump
   type: dict
   sample: {"public.flow_run": 12}
+server:
+  description: The server that was dumped, by its name in O(members), or else its address. Empty where no dump was taken.
+  returned: with O(replica_port)
+  type: str
+  sample: db2
+role:
+  description: What that server is.
+  returned: with O(replica_port)
+  type: str
+  sample: replica
 reason:
   description: Why a dump was taken, or why not.
   returned: success
@@ -130,10 +152,12 @@ removed:
 """
 
 import shutil
+import socket
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, Outcome
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, Outcome, Replica
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import DumpError, utc_now
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import NAME, Client, ToolError, find_tools, fitting_tools
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import DATABASE, connection
@@ -149,12 +173,26 @@ ARGUMENTS: dict[str, Any] = {
     "keep": {"type": "int", "default": 7},
     "max_age": {"type": "int", "default": 0},
     "prefect_version": {"type": "str", "default": ""},
+    "replica_port": {"type": "int", "default": 0},
+    "members": {"type": "dict", "default": {}},
     "timeout": {"type": "int", "default": 3600},
     "interpreters": INTERPRETERS,
 }
 _CONNECT_SECONDS = 10.0
 # The session waits while pg_dump works, and may not be ended for that.
 _OPTIONS = {"application_name": NAME, "idle_in_transaction_session_timeout": "0", "statement_timeout": "0"}
+
+
+def member_name(members: Mapping[str, str], address: str) -> str:
+    """The name of the server that has this address; the address itself where none is known to."""
+    for name, where in members.items():
+        try:
+            known = {str(each[4][0]) for each in socket.getaddrinfo(where.strip("[]"), None, type=socket.SOCK_STREAM)}
+        except OSError:
+            continue
+        if address in known:
+            return name
+    return address
 
 
 class Attempt:
@@ -176,8 +214,9 @@ class Attempt:
             keep=self.params["keep"],
             max_age=self.params["max_age"],
             prefect_version=self.params["prefect_version"],
-            connect=self.connect,
-            client=self.client,
+            connect=lambda: self.connect(self.parts),
+            client=lambda major: self.client(major, self.parts),
+            replica=self.replica(),
             free=lambda folder: shutil.disk_usage(folder).free,
             deadline=self.deadline,
         )
@@ -193,22 +232,34 @@ class Attempt:
         except OSError as error:
             self.fail(f"No backup: {error.filename or self.params['directory']}: {error.strerror}. Dumps that were there are still there.")
 
-    def connect(self) -> Postgres:
-        session = connect_postgres(self.parts, _CONNECT_SECONDS, _OPTIONS)
+    def connect(self, parts: Mapping[str, Any]) -> Postgres:
+        session = connect_postgres(parts, _CONNECT_SECONDS, _OPTIONS)
         session.keep_alive()
         return session
 
-    def client(self, major: int) -> Client:
-        return Client(fitting_tools(find_tools(), major), self.parts, run, self.deadline)
+    def client(self, major: int, parts: Mapping[str, Any]) -> Client:
+        return Client(fitting_tools(find_tools(), major), parts, run, self.deadline)
+
+    def replica(self) -> Replica | None:
+        if not self.params["replica_port"]:
+            return None
+        parts = {**self.parts, "port": self.params["replica_port"]}
+        return Replica(lambda: self.connect(parts), lambda major: self.client(major, parts))
 
     def exit(self, outcome: Outcome) -> NoReturn:
         for damaged in outcome.damaged:
             self.module.warn(f"A dump is damaged and was passed over: {damaged}")
-        source = {
+        source: dict[str, Any] = {
             "revision": outcome.source.revision,
             "server_version": outcome.source.server_version,
             "database_bytes": outcome.source.bytes,
         }
+        if outcome.origin.missed:
+            secrets = [self.parts.get("password") or ""]
+            self.module.warn(redact(f"The primary is dumped, as no replica could be: {outcome.origin.missed}", secrets))
+        if self.params["replica_port"]:
+            source["server"] = member_name(self.params["members"], outcome.origin.address)
+            source["role"] = "replica" if outcome.origin.replica else "primary"
         dump = outcome.dump.values(utc_now()) if outcome.dump else {"path": ""}
         self.module.exit_json(changed=outcome.changed, reason=outcome.reason, removed=list(outcome.removed), **{**source, **dump})
         raise AssertionError("exit_json does not return")

@@ -91,6 +91,12 @@ options:
         description: Folder of the Unix socket.
         type: path
         default: /var/run/postgresql
+  failover_timeout:
+    description:
+      - Seconds to wait for a primary, where the address of O(database) leads to that of a cluster.
+      - A failover meanwhile ends the module, with a message that says so. V(0) is for a single server.
+    type: int
+    default: 0
   timeout:
     description: Seconds for everything.
     type: int
@@ -164,6 +170,7 @@ dropped:
 """
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -203,12 +210,17 @@ ARGUMENTS: dict[str, Any] = {
             "socket_directory": {"type": "path", "default": "/var/run/postgresql"},
         },
     },
+    "failover_timeout": {"type": "int", "default": 0},
     "timeout": {"type": "int", "default": 3600},
     "interpreters": INTERPRETERS,
 }
 _CONNECT_SECONDS = 10.0
 _MOST_JOBS = 4
 _OPTIONS = {"application_name": NAME, "statement_timeout": "0"}
+_RETRY_SECONDS = 1.0
+_STARTING = "57P03"
+# Each failover begins another one.
+_TIMELINE = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
 _SAFE = "The live database is what it was."
 
 
@@ -223,18 +235,22 @@ class Attempt:
         self.parts: dict[str, Any] = connection(database)
         self.admin = self.params["admin"] or {}
         self.deadline = Deadline(self.params["timeout"])
+        self.timeline = ""
+        self.moved = False
 
     def main(self) -> None:
         try:
             values = self.act()
-        except (DumpError, RestoreError, ToolError) as error:
+        except (DumpError, RestoreError) as error:
             self.fail(f"{error}. {_SAFE}")
+        except ToolError as error:
+            self.fail(f"{error}.{self.failover()} {_SAFE}")
         except ReleaseError as error:
             self.fail(f"{error}. The dump is of a newer Prefect: install that release first (prefect_version). {_SAFE}")
         except NetError as error:
-            self.fail(f"{self.where()} {error}.{self.advice()} {_SAFE}")
+            self.fail(f"{self.where()} {error}.{self.failover()}{self.advice()} {self.safe()}")
         except PostgresError as error:
-            self.fail(f"{self.where()} says: {error}.{self.advice()} {_SAFE}")
+            self.fail(f"{self.where()} says: {error}.{self.failover()}{self.advice()} {_SAFE}")
         except OSError as error:
             self.fail(f"{error.filename or 'The dump'}: {error.strerror}. {_SAFE}")
         self.module.exit_json(**values)
@@ -298,6 +314,22 @@ class Attempt:
         )
 
     def connect_admin(self) -> Postgres:
+        deadline = Deadline(self.params["failover_timeout"])
+        while True:
+            try:
+                session = self.log_in_admin()
+                break
+            except (NetError, PostgresError) as error:
+                if deadline.passed() or (isinstance(error, PostgresError) and error.code != _STARTING):
+                    raise
+                time.sleep(_RETRY_SECONDS)
+        if self.params["failover_timeout"]:
+            now = str(session.query(_TIMELINE)[0][0])
+            self.timeline = self.timeline or now
+            self.moved = now != self.timeline
+        return session
+
+    def log_in_admin(self) -> Postgres:
         parts: Mapping[str, Any] = {**self.parts, "dbname": self.admin["dbname"], "port": self.admin.get("port") or self.parts["port"]}
         if self.admin.get("user"):
             login = {**parts, "user": self.admin["user"], "password": self.admin.get("password")}
@@ -309,6 +341,20 @@ class Attempt:
 
     def client(self, major: int) -> Client:
         return Client(fitting_tools(find_tools(), major), self.parts, run, self.deadline)
+
+    def failover(self) -> str:
+        """Whether another server has become the primary since the first login."""
+        if not self.timeline:
+            return ""
+        try:
+            self.connect_admin().close()
+        except (NetError, PostgresError):
+            return " There is no primary now: a failover has begun, and not ended. Run this again when status shows one."
+        return " Another server has become the primary meanwhile, which ended it. Run this again." if self.moved else ""
+
+    def safe(self) -> str:
+        """Of a swap whose answer was lost nothing is known."""
+        return "" if self.state == "restored" and self.timeline else _SAFE
 
     def where(self) -> str:
         return f"PostgreSQL at {self.parts.get('host')}:{self.parts.get('port')}"

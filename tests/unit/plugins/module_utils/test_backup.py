@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, count_rows
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, Replica, count_rows
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import DumpError, only_one, read_manifest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import ToolError
-from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import Deadline, NetError
 
 CONTENT = b"PGDMP"
 START = datetime(2026, 11, 24, 8, 50, tzinfo=UTC)
@@ -23,6 +23,8 @@ class Database:
     revision: str = "d4a7e1c93f52"
     prefects: bool = True
     locked: int = 0
+    replica: bool = False
+    behind: int = 0
     server_version: str = "15.18 (Debian)"
     statements: list[str] = field(default_factory=list)
 
@@ -31,7 +33,12 @@ class Database:
         if "pg_try_advisory_xact_lock_shared" in sql:
             self.locked -= 1
             return [(self.locked < 0,)]
+        if "pg_last_wal_replay_lsn" in sql:
+            self.behind -= 1
+            return [(self.behind < 0,)]
         answers: dict[str, list[Any]] = {
+            "inet_server_addr": [(self.replica, "192.0.2.2" if self.replica else "192.0.2.1")],
+            "pg_current_wal_flush_lsn": [("0/5000060",)],
             "pg_export_snapshot": [("0003-1",)],
             "to_regclass": [(self.prefects,)],
             "FROM alembic_version": [(self.revision,)],
@@ -213,3 +220,65 @@ def test_the_folder_is_held(make: Make) -> None:
 
 def test_rows_are_counted_with_quoted_names(database: Database) -> None:
     assert count_rows(database, Deadline(5)) == {"public.alembic_version": 1, 'public.odd"name': 7}
+
+
+@pytest.fixture
+def standby() -> Database:
+    return Database(replica=True)
+
+
+@pytest.fixture
+def beside(make: Make, standby: Database) -> Make:
+    """A backup of a cluster with a replica, the session of which is `standby`."""
+
+    def backup(minutes: float = 0, *, broken: str = "", **options: Any) -> Backup:
+        client: Any = FakeClient(standby, broken=broken)
+        return make(minutes, replica=options.pop("replica", Replica(lambda: standby, lambda _major: client)), **options)
+
+    return backup
+
+
+def test_a_replica_is_dumped_once_it_has_what_the_primary_has(beside: Make, database: Database, standby: Database) -> None:
+    standby.behind = 2
+    outcome = beside().run()
+    assert (outcome.changed, outcome.origin.address, outcome.origin.replica, outcome.origin.missed) == (True, "192.0.2.2", True, "")
+    assert any(sql.startswith("SELECT pg_export_snapshot") for sql in standby.statements)
+    assert sum(" E'0/5000060'::pg_lsn" in sql for sql in standby.statements) == 3
+    # The primary has pg_dump's locks, and no snapshot.
+    assert database.statements[0].startswith("BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY")
+    assert 'LOCK TABLE "public"."alembic_version", "public"."odd""name" IN ACCESS SHARE MODE' in database.statements
+    assert not any("pg_export_snapshot" in sql for sql in database.statements)
+    assert (database.statements[-1], standby.statements[-1]) == ("closed", "closed")
+
+
+def unreachable() -> Database:
+    raise NetError("closed the connection before it had answered")
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "missed"),
+    [
+        pytest.param({"replica": False}, {}, "no replica is in step with it", id="the way leads to the primary"),
+        pytest.param({}, {"replica": Replica(unreachable, lambda _major: None)}, "closed the connection", id="there is no way"),  # type: ignore[arg-type, return-value]
+        pytest.param({}, {"broken": "dump"}, "the dump failed", id="it is lost meanwhile"),
+        pytest.param({"behind": 10**6}, {}, "did not catch up within 0 s", id="it is behind"),
+    ],
+)
+def test_what_no_replica_gives_is_taken_from_the_primary(
+    beside: Make, standby: Database, monkeypatch: pytest.MonkeyPatch, *, changes: Any, options: Any, missed: str
+) -> None:
+    monkeypatch.setattr("ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup._REPLAY_SECONDS", 0)
+    for name, value in changes.items():
+        setattr(standby, name, value)
+    outcome = beside(**options).run()
+    assert outcome.changed and outcome.dump
+    assert (outcome.origin.address, outcome.origin.replica) == ("192.0.2.1", False)
+    assert missed in outcome.origin.missed
+    assert not list(Path(outcome.dump.path).parent.glob("*.partial"))
+
+
+@pytest.mark.parametrize(("replica", "address"), [(True, "192.0.2.2"), (False, "192.0.2.1")])
+def test_a_dry_run_says_which_server(beside: Make, standby: Database, *, replica: bool, address: str) -> None:
+    standby.replica = replica
+    origin = beside().plan().origin
+    assert (origin.address, origin.replica, bool(origin.missed)) == (address, replica, not replica)

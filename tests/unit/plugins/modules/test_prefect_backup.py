@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, Outcome, Source
+from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.backup import Backup, BackupError, Origin, Outcome, Source
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.dumps import Dump, DumpError, Manifest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._backup.pg_tools import ToolError
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.net import NetError
@@ -84,3 +84,29 @@ def test_failures(run_module: Any, ends: Any, end: Exception, message: str) -> N
 
 def test_keeping_none(run_module: Any) -> None:
     assert "keep is 0; it has to be 1 or more" in run(run_module, keep=0)["msg"]
+
+
+MEMBERS = {"db1": "192.0.2.1", "db2": "[2001:db8::2]", "db3": "no-such-host.invalid"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "server", "role", "warnings"),
+    [
+        (Origin("2001:db8::2", True), "db2", "replica", []),
+        (
+            Origin("192.0.2.1", False, f"the dump failed: {PASSWORD}"),
+            "db1",
+            "primary",
+            ["The primary is dumped, as no replica could be: the dump failed: ********"],
+        ),
+        (Origin("192.0.2.9", True), "192.0.2.9", "replica", []),
+    ],
+)
+def test_which_server_of_a_cluster(run_module: Any, ends: Any, *, origin: Origin, server: str, role: str, warnings: list[str]) -> None:
+    ends["run"] = Outcome(DUMP, SOURCE, True, "a new one is taken each time", origin=origin)
+    result = run(run_module, replica_port=5001, members=MEMBERS)
+    assert (result["server"], result["role"], result.get("warnings", [])) == (server, role, warnings)
+
+
+def test_without_a_cluster_no_server_is_named(run_module: Any) -> None:
+    assert "server" not in run(run_module)

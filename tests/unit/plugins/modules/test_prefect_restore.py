@@ -3,7 +3,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,3 +149,60 @@ def test_who_creates_databases(run_module: Any, monkeypatch: pytest.MonkeyPatch,
     assert (parts["user"], parts["dbname"], parts["host"] == "/var/run/postgresql") == (user, "postgres", socket)
     assert system_user == (["postgres /var/run/postgresql"] if socket else [])
     assert parts["port"] == (6543 if admin else 5432)
+
+
+ADMIN = {"user": "prefect_restore", "password": "pw-of-login"}
+LOST = NetError("closed the connection before it had answered")
+
+
+@dataclass
+class Primary:
+    """The servers that a cluster's address leads to, one after the other: their timeline, or why there is none. The last one stays."""
+
+    answers: list[str | Exception]
+    logins: int = 0
+
+    def connect(self, _parts: Any, _seconds: float, _options: Any) -> Any:
+        self.logins += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(query=lambda _sql: [(answer,)], close=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("answers", "says", "safe"),
+    [
+        pytest.param(["00000001", LOST, LOST, "00000002"], "Another server has become the primary meanwhile", False, id="another primary"),
+        pytest.param(["00000001", LOST], "There is no primary now", False, id="none"),
+        pytest.param(["00000001"], "before it had answered.", False, id="the same one"),
+        pytest.param([LOST], "before it had answered.", True, id="it never was there"),
+    ],
+)
+def test_a_failover_meanwhile(run_module: Any, monkeypatch: pytest.MonkeyPatch, *, answers: list[Any], says: str, safe: bool) -> None:
+    told = len(answers) > 1
+    primary = Primary(answers)
+    monkeypatch.setattr(prefect_restore, "connect_postgres", primary.connect)
+    monkeypatch.setattr(prefect_restore, "_RETRY_SECONDS", 0.3)
+
+    def swap(self: Restore, _names: Names) -> None:
+        self.admin()
+        raise LOST
+
+    monkeypatch.setattr(Restore, "swap", swap)
+    result = run(run_module, state="restored", admin=ADMIN, failover_timeout=1, **NAMES)
+    assert result["failed"] and says in result["msg"]
+    # Of a swap whose answer was lost nothing is known.
+    assert (SAFE in result["msg"]) == safe
+    assert ("become the primary" in result["msg"] or "no primary now" in result["msg"]) == told
+
+
+def test_a_primary_is_waited_for(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    primary = Primary([LOST, PostgresError("the database system is starting up", "57P03"), "00000001"])
+    monkeypatch.setattr(prefect_restore, "connect_postgres", primary.connect)
+    monkeypatch.setattr(prefect_restore, "_RETRY_SECONDS", 0)
+    monkeypatch.setattr(Restore, "revert", lambda self, _names: bool(self.admin()))
+    assert run(run_module, state="reverted", admin=ADMIN, failover_timeout=5, **NAMES)["changed"]
+    assert primary.logins == 3
+    primary.answers = [PostgresError("refused", "28P01")]
+    assert "refused" in run(run_module, state="reverted", admin=ADMIN, failover_timeout=5, **NAMES)["msg"]
