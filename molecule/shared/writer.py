@@ -31,6 +31,7 @@ class Writer:
     authority: Path
     api_port: int = 8008
     table: str = "drill"
+    pause: float = PAUSE
     acknowledged: list[tuple[float, int]] = field(default_factory=list)
     failed: list[tuple[float, str]] = field(default_factory=list)
     used: list[tuple[float, str]] = field(default_factory=list)
@@ -87,7 +88,7 @@ class Writer:
                     connection.terminate()
                 connection = None
                 await asyncio.sleep(0.1)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self.pause)
         if connection:
             connection.terminate()
 
