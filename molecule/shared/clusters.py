@@ -1,10 +1,12 @@
-"""The clusters of a lab's PostgreSQL and Redis, as their members see them."""
+"""The clusters of a lab's PostgreSQL and Redis, as their members see them, and which load balancer has the address."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +16,16 @@ from lab import HOSTS_AUTHORITY, ROOT, SUFFIX, Lab
 
 PSQL = "runuser -u postgres -- psql --quiet --no-psqlrc --tuples-only --no-align prefect --command"
 CLI = f"redis-cli --tls --cacert {HOSTS_AUTHORITY}"
+
+
+def holders(lab: Lab, hosts: Sequence[str]) -> list[str]:
+    """The load balancers that have the address of the lab, of those that run."""
+    found = []
+    for host in hosts:
+        with contextlib.suppress(subprocess.SubprocessError):
+            if faults.running(lab, host) and lab.on(host, f"ip -oneline address show to {lab.address}").strip():
+                found.append(host)
+    return found
 
 
 @dataclass(frozen=True)
@@ -105,3 +117,15 @@ class Redis:
 
 def _fields(lines: list[str]) -> dict[str, str]:
     return dict(zip(lines[::2], lines[1::2], strict=False))
+
+
+def etcd_leader(lab: Lab, hosts: Sequence[str]) -> str:
+    """The member of etcd that leads the others, by what each member says of itself; empty where none does."""
+    files = "--cacert=/etc/prefect-tls/ca.crt --cert=/etc/prefect-tls/etcd.crt --key=/etc/prefect-tls/etcd.key"
+    ask = f"ETCDCTL_API=3 etcdctl --endpoints=https://127.0.0.1:2379 {files} endpoint status --write-out=json"
+    for host in hosts:
+        with contextlib.suppress(subprocess.SubprocessError, ValueError):
+            status = json.loads(lab.on(host, ask))[0]["Status"]
+            if status["leader"] == status["header"]["member_id"]:
+                return host
+    return ""

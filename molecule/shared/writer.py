@@ -37,7 +37,8 @@ class Writer:
     used: list[tuple[float, str]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    _next: int = 0
+    # Greater than those of any earlier writer, which writes fewer than one in a millisecond.
+    _next: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
 
     def __enter__(self) -> Writer:
         self._stop.clear()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import secrets
 import signal
 import time
@@ -484,6 +485,8 @@ def report(tally: Tally, subscribers: Sequence[Subscriber], why: str) -> dict[st
         "writes": tally.writes,
         "failed": len(tally.failures),
         "failures": [asdict(one) for one in tally.failures[:SHOWN]],
+        # What all of them were answered with, in the first words.
+        "reasons": dict(Counter(re.findall(r"HTTP \d+|[^:(]*", one.what)[0].strip() for one in tally.failures)),
         "acknowledged": len(tally.acknowledged),
         "lost": len(tally.lost),
         "lost_writes": [asdict(one) for one in tally.lost[:SHOWN]],
