@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from tests.conftest import Commands
 
 # What a user needs of the repository: all of these folders, and these files at the root.
-SHIPPED_FOLDERS = ("changelogs", "docs", "inventories/ha", "inventories/simple", "inventories/single", "meta", "playbooks", "plugins", "roles")
+SHIPPED_FOLDERS = (
+    "changelogs",
+    "docs",
+    "inventories/ha",
+    "inventories/simple",
+    "inventories/single",
+    "meta",
+    "playbooks",
+    "plugins",
+    "roles",
+)
 SHIPPED_FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md")
 MANIFESTS = {"MANIFEST.json", "FILES.json"}
 
