@@ -3,7 +3,8 @@
 
 Everything is measured in one run, on hosts that this run creates (bare images) and removes: the script, a fresh deployment, a
 second run that must change nothing, and growing from 3 to 9 API hosts; then the inventory with clusters, fresh and again. Without TLS,
-which the script does not have either, unless the environment says ``BENCH_TLS_MODE=private_ca``. Prints a table, writes ``build/bench.json``, and exits 1 when a limit is missed.
+which the script does not have either, unless the environment says ``BENCH_TLS_MODE=private_ca``. Prints a table, writes
+``build/bench.json``, and exits 1 when a limit is missed.
 """
 
 from __future__ import annotations
