@@ -25,7 +25,11 @@ venv: ## Make the virtual environment from pinned requirements
 
 .PHONY: demo
 demo: venv ## From a bare machine to a running, proven cluster at https://127.0.0.1:4200
-	@python tools/demo.py
+	@python tools/demo.py demo
+
+.PHONY: demo-ha
+demo-ha: venv ## The same of the inventory that survives the loss of any host: eight hosts at https://172.28.30.100:4200
+	@python tools/demo.py demo-ha
 
 .PHONY: test
 test: export PREFECT_TEST_RELEASES := $(CURDIR)/build/test-releases
@@ -116,8 +120,9 @@ lab-up: venv ## Only the seven hosts, with nothing on them
 	$(playbook) molecule/shared/create.yml
 
 .PHONY: lab-down
-lab-down: venv ## Remove the seven hosts
+lab-down: venv ## Remove the seven hosts, and the eight of demo-ha
 	@$(playbook) molecule/shared/destroy.yml
+	ansible-playbook -i inventories/lab-ha molecule/shared/destroy.yml
 
 .PHONY: clean
 clean: ## Remove all of it: hosts, networks, images, virtual environment, and the engine if this started it

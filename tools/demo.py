@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """From a bare machine to a proven cluster: hosts, deployment, proof, and how long each phase took.
 
-Run by ``make demo`` from the checkout's virtual environment. A second run changes nothing and is quick.
+Run by ``make demo`` and ``make demo-ha`` from the checkout's virtual environment. A second run changes nothing and is quick.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shlex
@@ -17,9 +18,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-INVENTORY = "inventories/lab"
 URL = "https://127.0.0.1:4200"
-SETTINGS = ROOT / "build" / "lab" / "lab" / "client.sh"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A deployment to show: its inventory, how many hosts that has, and where it is reached if not at its own address."""
+
+    name: str
+    hosts: int
+    url: str = ""
+    # The host whose loss is worth to be seen.
+    loses: str = ""
+
+    @property
+    def settings(self) -> Path:
+        """Where the settings of Prefect's client are."""
+        return ROOT / "build" / "lab" / self.name / "client.sh"
+
+
+DEMOS = {"demo": Demo("lab", 7, url=URL), "demo-ha": Demo("lab-ha", 8, loses="state1")}
 
 
 @dataclass(frozen=True)
@@ -30,39 +48,44 @@ class Phase:
     command: Sequence[str]
 
 
-def phases() -> list[Phase]:
+def phases(demo: Demo) -> list[Phase]:
     """The steps in their order."""
-    playbook = [_tool("ansible-playbook"), "-i", INVENTORY]
+    playbook = [_tool("ansible-playbook"), "-i", f"inventories/{demo.name}"]
+    settings = f"client_settings_file={demo.settings}" + (f" client_settings_url={demo.url}/api" if demo.url else "")
     return [
         Phase("Docker Engine", ["tools/docker-engine"]),
         Phase("image of the test hosts", ["tools/host-image", "bookworm"]),
-        Phase("7 hosts", [*playbook, "molecule/shared/create.yml"]),
+        Phase(f"{demo.hosts} hosts", [*playbook, "molecule/shared/create.yml"]),
         Phase("deployment", [*playbook, "playbooks/site.yml"]),
         Phase("proof", [*playbook, "molecule/shared/verify.yml"]),
         Phase("status", [*playbook, "playbooks/status.yml"]),
-        Phase(
-            "login", [*playbook, "playbooks/client_settings.yml", "-e", f"client_settings_file={SETTINGS} client_settings_url={URL}/api"]
-        ),
+        Phase("login", [*playbook, "playbooks/client_settings.yml", "-e", settings]),
     ]
 
 
-def run(phase: Phase) -> float:
-    """Runs one phase, its output going to the terminal, and returns its seconds. Exits when the phase fails."""
+def run(phase: Phase, target: str) -> float:
+    """Runs one phase of the target, its output going to the terminal, and returns its seconds. Exits when the phase fails."""
     print(f"\n=== {phase.name} ===", flush=True)
     start = time.monotonic()
     result = subprocess.run(list(phase.command), cwd=ROOT, env=_environment(), check=False)
     if result.returncode != 0:
-        print(f"\nmake demo stopped at '{phase.name}': {' '.join(phase.command)} ended with {result.returncode}.", file=sys.stderr)
-        print("The reason is above. Run `make demo` again to go on, or `make clean` to remove everything.", file=sys.stderr)
+        print(f"\nmake {target} stopped at '{phase.name}': {' '.join(phase.command)} ended with {result.returncode}.", file=sys.stderr)
+        print(f"The reason is above. Run `make {target}` again to go on, or `make clean` to remove everything.", file=sys.stderr)
         raise SystemExit(1)
     return time.monotonic() - start
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Runs all phases and prints where the service answers, and how to log in."""
-    seconds = {phase.name: run(phase) for phase in phases()}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("target", nargs="?", choices=DEMOS, default="demo", help="which of them (demo)")
+    target: str = parser.parse_args(arguments).target
+    demo = DEMOS[target]
+    seconds = {phase.name: run(phase, target) for phase in phases(demo)}
     width = max(map(len, seconds))
-    print(f"\n{login(SETTINGS)}\n")
+    print(f"\n{login(demo.settings)}\n")
+    if demo.loses:
+        print(f"{loss(demo)}\n")
     for name, taken in seconds.items():
         print(f"  {name:<{width}}  {taken:6.1f} s")
     print(f"  {'in all':<{width}}  {sum(seconds.values()):6.1f} s")
@@ -95,6 +118,28 @@ which is the same as:
 {exports.rstrip()}"""
 
 
+def loss(demo: Demo) -> str:
+    """How to lose a host and watch the service meanwhile, on one line that can be pasted."""
+    values = dict(word.split("=", 1) for word in shlex.split(demo.settings.read_text(encoding="utf-8")) if "=" in word)
+    host = f"prefect-{demo.name}-{demo.loses}"
+    asking = [
+        "curl",
+        "--silent",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "2",
+        "--cacert",
+        values["PREFECT_API_SSL_CERT_FILE"],
+        "--output",
+        "/dev/null",
+    ]
+    status = f'{shlex.join(asking)} --write-out "second $SECONDS: %{{http_code}}\\n" {values["PREFECT_API_URL"]}/ready'
+    return f"""\
+Any one host may be lost. This kills one, shows for half a minute whether the API reaches its database, and starts the host again:
+docker kill {host}; SECONDS=0; while [ $SECONDS -lt 30 ]; do {status}; sleep 1; done; docker start {host}"""
+
+
 def trust(authority: str) -> str:
     """What a browser has to be told of a certificate that is from an authority of our own."""
     if not authority:
@@ -116,4 +161,4 @@ def _environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

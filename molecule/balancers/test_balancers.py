@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import clusters
 import pytest
 from lab import ROOT, Lab
 
@@ -31,25 +32,11 @@ EVERY = 0.05  # seconds between two requests of the probe
 WHOLE = 60.0  # seconds until all is as it was before
 
 
-class Shared(Lab):
-    """The lab, reached at the address that the load balancers share."""
-
-    @property
-    def url(self) -> str:
-        return f"https://{ADDRESS}:4200/api"
-
-
-LAB = Shared("balancers", 0)
+LAB = Lab("balancers", 4200, address=ADDRESS)
 
 
 def holders() -> list[str]:
-    """The hosts that have the address, of those that run."""
-    found = []
-    for host in HOSTS:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            if LAB.on(host, f"ip -oneline address show to {ADDRESS}").strip():
-                found.append(host)
-    return found
+    return clusters.holders(LAB, HOSTS)
 
 
 def whole() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from lab import Lab
+from ticks import Ticks
 
 HERE = Path(__file__).parent
 INVENTORY = yaml.safe_load((HERE / "inventory" / "hosts.yml").read_text())["all"]
@@ -23,23 +23,6 @@ SERVICES = "prefect-services.service"
 SERVER = "prefect-api@4200.service"
 METRICS = "/run/prefect-watchdog/prefect_watchdog.prom"
 
-# Runs with the settings of the servers, and reads the scheduler's record in Redis: its number grows with each round that has
-# ended, and it names a worker while that is at work.
-WATCH = """
-import os, sys, time
-from redis import Redis
-redis = Redis.from_url(os.environ['PREFECT_SERVER_DOCKET_URL'], decode_responses=True, socket_timeout=0.5, socket_connect_timeout=0.5)
-last = None
-while True:
-    try:
-        number, worker = redis.hmget('prefect:runs:schedule_recent_deployments', 'generation', 'worker')
-    except Exception:
-        number = None
-    if number and (number, worker) != last:
-        print(time.time(), number, worker or '-', flush=True)
-        last = number, worker
-    time.sleep(0.05)
-"""
 WORKERS = """
 import os
 from redis import Redis
@@ -91,39 +74,9 @@ signal.signal(signal.SIGUSR2, spin)
 HOLD = "runuser -u postgres -- psql --quiet prefect --command 'BEGIN; LOCK TABLE deployment; SELECT pg_sleep(7); COMMIT'"
 
 
-class Ticks:
-    """The scheduler's rounds: when one was seen to be another, its number, and the worker that is at it."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[float, int, str]] = []
-        self._process = subprocess.Popen(LAB.as_prefect(STATE, WATCH, unit="watch-ticks"), stdout=subprocess.PIPE, text=True)
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            moment, number, worker = line.split()
-            self.seen.append((float(moment), int(number), worker))
-
-    def after(self, moment: float, seconds: float) -> float:
-        """After how many seconds a round ended that had not ended at that moment."""
-        before = max(number for at, number, _worker in self.seen if at <= moment)
-        while time.time() < moment + seconds + 1:
-            later = [at for at, number, _worker in self.seen if at > moment and number > before]
-            if later:
-                return later[0] - moment
-            time.sleep(0.05)
-        raise AssertionError(f"the scheduler has ended no round within {seconds:g} s")
-
-    def close(self) -> None:
-        LAB.on(STATE, "systemctl stop watch-ticks")
-        self._process.wait(10)
-
-
 @pytest.fixture
 def ticks() -> Iterator[Ticks]:
-    watcher = Ticks()
+    watcher = Ticks(LAB, STATE)
     try:
         wait("the scheduler's work", 30, lambda: watcher.seen)
         yield watcher

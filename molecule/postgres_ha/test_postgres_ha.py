@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import faults
 import pytest
+from clusters import PSQL, Postgres
 from lab import ROOT, SUFFIX, Lab, Played, environment
 from writer import Writer
 
@@ -25,7 +27,6 @@ NETWORK = "172.28.21"
 HOSTS = {"db1": f"{NETWORK}.11", "db2": f"{NETWORK}.12", "db3": f"{NETWORK}.13"}
 MAJOR = {"bookworm": "15", "trixie": "17"}[os.environ.get("PREFECT_TEST_SUITE") or "bookworm"]
 DATA = f"/var/lib/postgresql/{MAJOR}/main"
-PSQL = "runuser -u postgres -- psql --quiet --no-psqlrc --tuples-only --no-align prefect --command"
 # Asks by a method, with the certificate of that name if there is one, and prints the status; `refused` where the certificate does not do.
 ASK = """
 import ssl, sys, urllib.error, urllib.request as request
@@ -64,64 +65,27 @@ def play(playbook: str, *arguments: str, inventory: str = "inventory", expect: i
     return played
 
 
-def docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
-
-
-def container(host: str) -> str:
-    return f"prefect-postgres_ha-{host}"
+CLUSTER = Postgres(LAB, HOSTS)
 
 
 def members() -> list[dict[str, Any]]:
-    """The cluster as the first member sees it that answers."""
-    for host, address in HOSTS.items():
-        try:
-            with LAB.open(f"https://{address}:8008/cluster", timeout=2) as answer:
-                found: list[dict[str, Any]] = json.load(answer)["members"]
-                return found
-        except OSError:
-            print(f"{host} does not answer")
-    return []
+    return CLUSTER.members()
 
 
 def leader() -> str:
-    return next((each["name"] for each in members() if each["role"] == "leader" and each["state"] == "running"), "")
+    return CLUSTER.leader()
 
 
 def whole() -> bool:
-    """Three members, one of them the primary, one of them synchronous, and all of them in step."""
-    found = members()
-    states = [each["state"] in ("running", "streaming") and (each["role"] == "leader" or each.get("lag") == 0) for each in found]
-    roles = [each["role"] for each in found]
-    lines = {each.get("timeline") for each in found}
-    return len(found) == 3 and all(states) and "leader" in roles and "sync_standby" in roles and len(lines) == 1
-
-
-def wait(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < seconds, f"{what} within {seconds:g} s: {members()}"
-        time.sleep(0.5)
-    return time.monotonic() - begun
+    return CLUSTER.whole()
 
 
 def numbers(host: str) -> set[int]:
-    return {int(line) for line in LAB.on(host, f"{PSQL} 'TABLE drill'").split()}
+    return CLUSTER.numbers(host)
 
 
-@contextmanager
-def addresses_dropped(host: str, addresses: list[str]) -> Iterator[None]:
-    """Cuts a host off from some others, in both directions, without a word to either."""
-    pid = docker("inspect", "--format={{.State.Pid}}", container(host))
-    rules = [[chain, flag, address, "-j", "DROP"] for address in addresses for chain, flag in (("INPUT", "-s"), ("OUTPUT", "-d"))]
-    enter = ["nsenter", f"--net=/proc/{pid}/ns/net", "iptables", "-w"]
-    for rule in rules:
-        subprocess.run([*enter, "-I", *rule], check=True, timeout=10)
-    try:
-        yield
-    finally:
-        for rule in rules:
-            subprocess.run([*enter, "-D", *rule], check=True, timeout=10)
+def wait(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    return faults.wait(what, seconds, condition, members)
 
 
 @pytest.fixture(scope="module")
@@ -303,28 +267,22 @@ def test_the_postmaster_is_killed(writer: Writer, capsys: pytest.CaptureFixture[
 
 
 def test_the_host_of_the_primary_is_killed(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    with drill(writer, "host of the primary killed", 25, capsys) as facts:
-        docker("kill", container(facts["leader"]))
+    with drill(writer, "host of the primary killed", 25, capsys) as facts, faults.killed(LAB, facts["leader"]):
         wait(takes_over(facts["leader"]), 60, "another host takes over")
         time.sleep(5)
-        docker("start", container(facts["leader"]))
 
 
 def test_the_host_of_the_primary_is_frozen(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    with drill(writer, "host of the primary frozen", 25, capsys) as facts:
-        docker("pause", container(facts["leader"]))
-        try:
-            wait(takes_over(facts["leader"]), 60, "another host takes over")
-            time.sleep(5)
-        finally:
-            docker("unpause", container(facts["leader"]))
+    with drill(writer, "host of the primary frozen", 25, capsys) as facts, faults.frozen(LAB, facts["leader"]):
+        wait(takes_over(facts["leader"]), 60, "another host takes over")
+        time.sleep(5)
 
 
 def test_the_primary_is_cut_off_from_its_peers(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     """Its clients still reach it."""
     with drill(writer, "primary cut off from its peers only", 25, capsys) as facts:
         others = [address for host, address in HOSTS.items() if host != facts["leader"]]
-        with addresses_dropped(facts["leader"], others):
+        with faults.cut_off(LAB, facts["leader"], *others):
             # The one that is cut off may still call itself the primary: the others say who is.
             time.sleep(40)
 
@@ -374,10 +332,10 @@ def test_without_a_quorum() -> None:
     before = numbers(first)
     others = [host for host in HOSTS if host != first]
     for host in others:
-        docker("kill", container(host))
+        faults.docker("kill", faults.container(LAB, host))
     wait(lambda: asked(first, f"https://{HOSTS[first]}:8008/primary") != "200", 60, "the primary gives up")
     for host in others:
-        docker("start", container(host))
+        faults.docker("start", faults.container(LAB, host))
     wait(whole, WHOLE_SECONDS, "the cluster is whole")
     assert before <= numbers(leader())
 

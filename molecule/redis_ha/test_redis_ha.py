@@ -8,17 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
+import faults
 import pytest
-from lab import ROOT, SUFFIX, Lab, Load, summary
+from clusters import Redis
+from lab import ROOT, Lab, Load, environment, summary
 from redis_writer import Writer, numbers
 
 
@@ -31,133 +32,45 @@ class Before(Lab):
 
 
 LAB, SINGLE = Lab("redis_ha", 4360), Before("redis_ha", 4360)
-FILES = ROOT / "build/lab/redis_ha"
 NETWORK = "172.28.22"
 HOSTS = {"redis1": f"{NETWORK}.11", "redis2": f"{NETWORK}.12", "redis3": f"{NETWORK}.13"}
 # On which the writer is, and through whose HAProxy it writes.
 WRITES = "app2"
-CLI = "redis-cli --tls --cacert /etc/prefect-tls/ca.crt"
 # What has to be at stake for a drill to count, and how long everything may take to be whole again.
 AT_STAKE = 1000
 WHOLE_SECONDS = 120.0
 
 
-def secret(name: str, suffix: str = SUFFIX) -> str:
-    return (FILES / name).read_text().strip() + suffix
-
-
-def asked(host: str, port: int, user: str, password: str, words: str) -> list[str]:
-    """What the Redis, or the Sentinel, of a host answers on the host itself; nothing when it does not."""
-    command = f"timeout 3 {CLI} -p {port} --user {user} --pass {shlex.quote(password)} --no-auth-warning {words} || true"
-    return LAB.on(host, command, check=False).splitlines()
-
-
-def sentinel(host: str, words: str) -> list[str]:
-    return asked(host, 26379, "sentinel", secret("redis_sentinel", "@:/%?$"), f"sentinel {words}")
-
-
-def replication(host: str) -> dict[str, str]:
-    lines = asked(host, 6379, "prefect", secret("redis"), "info replication")
-    return dict(line.split(":", 1) for line in lines if ":" in line)
-
-
-def running(host: str) -> bool:
-    state = subprocess.run(["docker", "inspect", "--format={{.State.Status}}", container(host)], capture_output=True, text=True, check=True)
-    return state.stdout.strip() == "running"
-
-
-def container(host: str) -> str:
-    return f"prefect-redis_ha-{host}"
-
-
-def docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
-
-
-def masters() -> dict[str, str]:
-    """Whom each Sentinel follows, of those that answer."""
-    found = {host: sentinel(host, "get-master-addr-by-name prefect") for host in HOSTS if running(host)}
-    return {host: lines[0] for host, lines in found.items() if len(lines) == 2}
+CLUSTER = Redis(LAB, HOSTS)
 
 
 def master() -> str:
-    """The host that most Sentinels follow."""
-    named = list(masters().values())
-    address = max(named, key=named.count)
-    return next(host for host, its in HOSTS.items() if its == address)
+    return CLUSTER.master()
 
 
 def whole() -> bool:
-    """Every Sentinel follows one master, knows the others and both replicas, and these are in step."""
-    if set(masters()) != set(HOSTS) or len(set(masters().values())) != 1:
-        return False
-    top = replication(master())
-    known = [fields(sentinel(host, "master prefect")) for host in HOSTS]
-    counts = {(each.get("num-slaves"), each.get("num-other-sentinels"), each.get("flags")) for each in known}
-    quorum = all(sentinel(host, "ckquorum prefect")[0].startswith("OK 3 ") for host in HOSTS)
-    return (top.get("role"), top.get("min_slaves_good_slaves")) == ("master", "2") and counts == {("2", "2", "master")} and quorum
-
-
-def fields(lines: list[str]) -> dict[str, str]:
-    return dict(zip(lines[::2], lines[1::2], strict=False))
+    return CLUSTER.whole()
 
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < seconds, f"{what} within {seconds:g} s: {masters()}"
-        time.sleep(0.5)
-    return time.monotonic() - begun
+    return faults.wait(what, seconds, condition, CLUSTER.masters)
 
 
 @contextmanager
-def dropped(host: str, addresses: list[str]) -> Iterator[None]:
-    """Cuts a host off from some others, or from all, in both directions, without a word to either."""
-    pid = docker("inspect", "--format={{.State.Pid}}", container(host))
-    ends = [("INPUT", "-s", "-i"), ("OUTPUT", "-d", "-o")]
-    rules = [[chain, flag, address, "-j", "DROP"] for address in addresses for chain, flag, _through in ends]
-    rules = rules or [[chain, through, "eth0", "-j", "DROP"] for chain, _flag, through in ends]
-    enter = ["nsenter", f"--net=/proc/{pid}/ns/net", "iptables", "-w"]
-    for rule in rules:
-        subprocess.run([*enter, "-I", *rule], check=True, timeout=10)
-    try:
-        yield
-    finally:
-        for rule in rules:
-            subprocess.run([*enter, "-D", *rule], check=True, timeout=10)
-
-
-@contextmanager
-def killed(host: str) -> Iterator[None]:
-    docker("kill", container(host))
-    try:
-        yield
-    finally:
-        docker("start", container(host))
-        subprocess.run(["docker", "exec", container(host), "systemctl", "is-system-running", "--wait"], check=False, timeout=60)
-
-
-@contextmanager
-def frozen(host: str) -> Iterator[None]:
-    docker("pause", container(host))
-    try:
-        yield
-    finally:
-        docker("unpause", container(host))
-
-
-@contextmanager
-def process_killed(host: str) -> Iterator[None]:
+def process_killed(_lab: Lab, host: str) -> Iterator[None]:
     LAB.on(host, "systemctl kill --signal=KILL redis-server")
     yield
 
 
-FAULTS: dict[str, tuple[Callable[[str], Any], float]] = {
+FAULTS: dict[str, tuple[Callable[[Lab, str], Any], float]] = {
     "process of the master killed": (process_killed, 8),
-    "host of the master killed": (killed, 10),
-    "host of the master frozen": (frozen, 10),
-    "host of the master cut off": (lambda host: dropped(host, []), 10),
-    "master cut off from its peers": (lambda host: dropped(host, [its for other, its in HOSTS.items() if other != host]), 10),
+    "host of the master killed": (faults.killed, 10),
+    "host of the master frozen": (faults.frozen, 10),
+    "host of the master cut off": (faults.cut_off, 10),
+    "master cut off from its peers": (
+        lambda lab, host: faults.cut_off(lab, host, *(its for other, its in HOSTS.items() if other != host)),
+        10,
+    ),
 }
 
 
@@ -188,13 +101,8 @@ def drill(what: str, folder: Path, within: float, capsys: pytest.CaptureFixture[
     assert len(written.numbers - later) <= most_lost and lost <= most_lost
     assert load.report["lost"] == 0
     assert back <= within
-    for host, address in HOSTS.items():
-        url = f"rediss://prefect:{quoted(secret('redis'))}@{address}:6379/0?ssl_ca_certs=/etc/prefect-tls/ca.crt"
-        assert numbers(LAB, WRITES, url) == later, f"{host} has other numbers"
-
-
-def quoted(text: str) -> str:
-    return quote(text, safe="")
+    for host in HOSTS:
+        assert numbers(LAB, WRITES, CLUSTER.url(host)) == later, f"{host} has other numbers"
 
 
 # --- from one host to three ---
@@ -206,8 +114,7 @@ def test_a_single_redis() -> None:
 
 
 def test_it_becomes_a_cluster_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    url = f"rediss://prefect:{quoted(secret('redis'))}@{HOSTS['redis1']}:6379/0?ssl_ca_certs=/etc/prefect-tls/ca.crt"
-    with LAB.load(tmp_path, rate=10) as load, Writer(LAB, WRITES, url) as writer:
+    with LAB.load(tmp_path, rate=10) as load, Writer(LAB, WRITES, CLUSTER.url("redis1")) as writer:
         played = LAB.play("site")
     written = writer.written
     assert master() == "redis1"
@@ -237,7 +144,7 @@ def test_a_master_is_replaced(what: str, tmp_path: Path, capsys: pytest.CaptureF
     host = master()
     # Redis acknowledges before its replicas have it: cut off from them alone, it does so until it knows, two to three seconds later.
     most_lost = 2000 if what == "master cut off from its peers" else 0
-    with drill(what, tmp_path, within, capsys, most_lost), fault(host):
+    with drill(what, tmp_path, within, capsys, most_lost), fault(LAB, host):
         time.sleep(20)
     assert master() != host
 
@@ -311,7 +218,7 @@ def test_a_second_run_still_changes_nothing() -> None:
 
 
 def test_a_changed_setting_restarts_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {host: replication(host).get("master_replid", "") for host in HOSTS}
+    before = {host: CLUSTER.replication(host).get("master_replid", "") for host in HOSTS}
     assert all(before.values())
     with drill("a setting that takes a restart", tmp_path, 5, capsys):
         LAB.play("site", "--tags=redis", redis_settings={"maxclients": 9000})
@@ -366,7 +273,7 @@ def test_alerts_fire_and_resolve() -> None:
     """Those of the scenario `monitoring` are of what every deployment has."""
     host = master()
     others = [each for each in HOSTS if each != host]
-    with dropped(others[0], [its for other, its in HOSTS.items() if other != others[0]]):
+    with faults.cut_off(LAB, others[0], *(its for other, its in HOSTS.items() if other != others[0])):
         # Without the one that is cut off, the others move on.
         LAB.on(host, "systemctl stop redis-server")
         wait(lambda: {"PrefectRedisSentinelsDisagree", "PrefectRedisReplicaMissing"} <= firing(), 300, "the Sentinels disagree")

@@ -81,7 +81,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Lab:
-    """The hosts of one scenario; `port` is where this machine reaches the balancer. Its inventory is below `folder`.
+    """The hosts of one scenario; `address` and `port` are where this machine reaches the balancer. Its inventory is below `folder`.
 
     `tls` is whether that has TLS on.
     """
@@ -90,6 +90,7 @@ class Lab:
     port: int
     folder: str = "molecule"
     tls: bool = True
+    address: str = "127.0.0.1"
 
     @property
     def inventory(self) -> str:
@@ -101,7 +102,7 @@ class Lab:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}/api"
+        return f"{self.scheme}://{self.address}:{self.port}/api"
 
     @property
     def authority(self) -> Path | None:
@@ -197,17 +198,19 @@ class Lab:
         seconds: float = PLAY_SECONDS,
         browsers: int = 0,
         authority: Path | None = None,
+        timeline: bool = False,
     ) -> Iterator[Load]:
         """Loads the balancer for as long as the context lasts; `flow` is a client version whose flow runs all that time, too.
 
         `browsers` load the pages of the user interface beside that. `authority` is what its requests trust in place of the lab's.
+        `timeline` has the report tell of every request.
 
         The reports are complete afterwards. Whether they are good is for the test to say.
         """
         stop, ready = folder / "stop", folder / "ready"
         env = {**environment(), **self.client}
         common = ["--url", self.url, "--until-file", str(stop), "--max-seconds", str(seconds)]
-        limits = ["--rate", str(rate), "--max-p99", str(max_p99), "--browsers", str(browsers)]
+        limits = ["--rate", str(rate), "--max-p99", str(max_p99), "--browsers", str(browsers), *["--timeline"] * timeline]
         trust = ["--ca-file", str(authority or self.authority)] if self.tls else []
         commands = {
             "report": [sys.executable, "tests/load/load.py", *common, *limits, *trust, "--auth-env", "PREFECT_API_AUTH_STRING"],

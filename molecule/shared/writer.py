@@ -31,12 +31,14 @@ class Writer:
     authority: Path
     api_port: int = 8008
     table: str = "drill"
+    pause: float = PAUSE
     acknowledged: list[tuple[float, int]] = field(default_factory=list)
     failed: list[tuple[float, str]] = field(default_factory=list)
     used: list[tuple[float, str]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    _next: int = 0
+    # Greater than those of any earlier writer, which writes fewer than one in a millisecond.
+    _next: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
 
     def __enter__(self) -> Writer:
         self._stop.clear()
@@ -88,7 +90,7 @@ class Writer:
                     connection.terminate()
                 connection = None
                 await asyncio.sleep(0.1)
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self.pause)
         if connection:
             connection.terminate()
 

@@ -2,8 +2,9 @@
 """How long a deployment takes, against a hand-written parallel shell script that does the same installs and starts.
 
 Everything is measured in one run, on hosts that this run creates (bare images) and removes: the script, a fresh deployment, a
-second run that must change nothing, and growing from 3 to 9 API hosts. Without TLS, which the script does not have either, unless the
-environment says ``BENCH_TLS_MODE=private_ca``. Prints a table, writes ``build/bench.json``, and exits 1 when a limit is missed.
+second run that must change nothing, and growing from 3 to 9 API hosts; then the inventory with clusters, fresh and again. Without TLS,
+which the script does not have either, unless the environment says ``BENCH_TLS_MODE=private_ca``. Prints a table, writes
+``build/bench.json``, and exits 1 when a limit is missed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NAME, NETWORK, PORT = "bench", "172.28.9", "4290"
 LAB = ["-i", "inventories/lab"]
 GROWN = [*LAB, "-i", "tests/bench/grow.yml"]
+FULL = ["-i", "inventories/lab-ha"]
 VARIABLES = ["-e", f"lab_name={NAME}", "-e", f"lab_network={NETWORK}", "-e", f"lab_port={PORT}"]
 # The script has no TLS: what that costs beside it is asked for.
 VARIABLES += ["-e", f"tls_mode={os.environ.get('BENCH_TLS_MODE', 'off')}"]
@@ -58,11 +60,13 @@ class Run:
 def main() -> int:
     """Measures, prints, and says whether every limit was met."""
     execute(["tools/docker-engine"])
-    hosts("destroy", GROWN)
+    for inventory in (GROWN, FULL):
+        hosts("destroy", inventory)
     try:
         rows = measure()
     finally:
-        hosts("destroy", GROWN)
+        for inventory in (GROWN, FULL):
+            hosts("destroy", inventory)
     (ROOT / "build" / "bench.json").write_text(json.dumps([{**asdict(row), "good": row.good} for row in rows], indent=2) + "\n")
     print(table(rows))
     return 0 if all(row.good for row in rows) else 1
@@ -79,6 +83,10 @@ def measure() -> list[Row]:
     hosts("create", GROWN)
     grown = site(GROWN, "grown")
     again = site(GROWN, "second-grown")
+    hosts("destroy", GROWN)
+    hosts("create", FULL)
+    full = site(FULL, "full")
+    full_again = site(FULL, "second-full")
     return [
         Row("shell script, 7 hosts", script),
         Row("site.yml, 7 bare hosts", fresh.seconds, 1.5 * script),
@@ -88,15 +96,18 @@ def measure() -> list[Row]:
         Row("  without the starts", grown.seconds - grown.starts, 2.0 * second.seconds),
         Row("site.yml again, 13 hosts", again.seconds),
         Row("  hosts' changes in that run", again.changed, 0),
+        Row("site.yml with clusters, 8 bare hosts", full.seconds),
+        Row("site.yml again, with clusters", full_again.seconds),
+        Row("  hosts' changes in that run", full_again.changed, 0),
     ]
 
 
 def table(rows: Sequence[Row]) -> str:
     """The measurements as text."""
-    lines = [f"{'':34}{'seconds':>9}{'limit':>9}"]
+    lines = [f"{'':38}{'seconds':>9}{'limit':>9}"]
     for row in rows:
         limit = "" if row.limit is None else f"{row.limit:9.1f}{'  ok' if row.good else '  MISSED'}"
-        lines.append(f"{row.name:34}{row.seconds:9.1f}{limit}")
+        lines.append(f"{row.name:38}{row.seconds:9.1f}{limit}")
     return "\n".join(lines)
 
 

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from tests.conftest import Commands
 
 # What a user needs of the repository: all of these folders, and these files at the root.
-SHIPPED_FOLDERS = ("changelogs", "docs", "inventories/ha", "inventories/single", "meta", "playbooks", "plugins", "roles")
+SHIPPED_FOLDERS = (
+    "changelogs",
+    "docs",
+    "inventories/ha",
+    "inventories/simple",
+    "inventories/single",
+    "meta",
+    "playbooks",
+    "plugins",
+    "roles",
+)
 SHIPPED_FILES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md")
 MANIFESTS = {"MANIFEST.json", "FILES.json"}
 
@@ -131,4 +141,5 @@ def test_the_last_host_is_not_removed(installed: Installed, inventory: Path) -> 
 def test_checkout_runs_without_installing(commands: Commands, root: Path) -> None:
     """`ansible-playbook site.yml` in the checkout, as the README has it."""
     playbooks = ["site.yml", *(str(path.relative_to(root)) for path in sorted((root / "playbooks").glob("*.yml")))]
-    commands.run(["ansible-playbook", *playbooks, "-i", "inventories/ha", "--syntax-check"])
+    for inventory in ("inventories/ha", "inventories/simple"):
+        commands.run(["ansible-playbook", *playbooks, "-i", inventory, "--syntax-check"])

@@ -18,7 +18,7 @@ PUBLIC = {
     r"unit|drop_in|^/etc/systemd/system/": "systemd tells all users anyway, and complains of units that it alone can read",
     r"textfile_directory|certificate_metrics": "the node exporter reads what others write",
     r"health_check_program|mtail_program|keepalived_program": "a program without settings",
-    r"postgres_config_directory|^/etc/postgresql-common": "Debian's tools, psql among them, read it for all users; there is no secret in it",
+    r"postgres_config_directory|^/etc/postgresql-common": "Debian's tools, psql among them, read it for all users; it has no secret",
     r"scrape_config_file|status_page": "pages where Ansible runs, for others",
     r"^\{\{ tls_directory \}\}|common_tls_ca_file|client_settings_ca|\.crt$": "for all users, with the way to them; keys are not",
 }

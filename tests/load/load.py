@@ -67,6 +67,7 @@ def parse(arguments: Sequence[str]) -> tuple[Options, argparse.Namespace]:
     until.add_argument("--until-file", type=Path, metavar="PATH", help="go on until this file exists")
     parser.add_argument("--max-seconds", type=float, default=1800.0, help="how long at most, with --until-file (1800)")
     parser.add_argument("--max-p99", type=float, default=0.0, help="seconds that the 99th percentile of the latency may reach (no limit)")
+    parser.add_argument("--timeline", action="store_true", help="have the report tell of every request")
     parser.add_argument("--ready-file", type=Path, metavar="PATH", help="make this file when the first request has succeeded")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the report to this file, in JSON")
     given = parser.parse_args(arguments)

@@ -324,6 +324,8 @@ def test_failures(handler: Handler, what: str) -> None:
     api, found = run(handler, timeout=0.15 if handler is says_nothing else 5)
     assert found["failed"] == found["requests"] > 0
     assert {one["what"][: len(what)] for one in found["failures"]} == {what}
+    assert list(found["reasons"].values()) == [found["failed"]]
+    assert what.startswith(next(iter(found["reasons"])))
     assert api.requests <= found["requests"] + 1  # nothing is sent twice; before all a token was looked for
     first = found["failures"][0]
     assert first["method"] in ("GET", "POST")

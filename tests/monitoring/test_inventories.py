@@ -21,13 +21,18 @@ def listed(commands: Commands, inventory: Path) -> str:
     )
 
 
-@pytest.mark.parametrize("name", ["single", "ha", "lab"])
+def example(name: str) -> Any:
+    return yaml.safe_load((ROOT / "inventories" / name / "hosts.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ["single", "simple", "ha", "lab", "lab-ha"])
 def test_the_example_inventories(commands: Commands, name: str) -> None:
     assert "WARNING" not in listed(commands, ROOT / "inventories" / name)
 
 
-def test_an_inventory_without_the_group(commands: Commands, tmp_path: Path) -> None:
-    inventory = yaml.safe_load((ROOT / "inventories/ha/hosts.yml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize(("name", "hosts"), [("simple", 7), ("ha", 8)])
+def test_an_inventory_without_the_group(commands: Commands, tmp_path: Path, name: str, hosts: int) -> None:
+    inventory = example(name)
     del inventory["all"]["children"]["monitoring"]
     path = tmp_path / "hosts.yml"
     path.write_text(yaml.safe_dump(inventory), encoding="utf-8")
@@ -36,7 +41,7 @@ def test_an_inventory_without_the_group(commands: Commands, tmp_path: Path) -> N
     # Every play for all hosts still finds each of them.
     everywhere = [part.split("tasks:")[0] for part in told.split("pattern: ") if "|monitoring" in part.splitlines()[0]]
     assert len(everywhere) >= 6
-    assert all("hosts (7)" in part for part in everywhere)
+    assert all(f"hosts ({hosts})" in part for part in everywhere)
 
 
 def scrape_configs(commands: Commands, folder: Path, inventory: Any, *arguments: str) -> list[dict[str, Any]]:
@@ -53,14 +58,24 @@ def scrape_configs(commands: Commands, folder: Path, inventory: Any, *arguments:
 
 
 @pytest.fixture
-def ha() -> Any:
-    return yaml.safe_load((ROOT / "inventories/ha/hosts.yml").read_text(encoding="utf-8"))
+def simple() -> Any:
+    return example("simple")
+
+
+def test_every_part_of_a_cluster_is_scraped(commands: Commands, tmp_path: Path) -> None:
+    configs = scrape_configs(commands, tmp_path, example("ha"))
+    jobs = {job["job_name"]: [target for group in job["static_configs"] for target in group["targets"]] for job in configs}
+    assert {name: len(targets) for name, targets in jobs.items()} == {
+        "node": 8, "postgres": 3, "redis": 3, "redis_sentinel": 3, "etcd": 3, "patroni": 3, "nginx": 2, "nginx_access": 2,
+        # The host that takes backups has an HAProxy, too.
+        "haproxy": 4, "prefect": 2, "prefect_api": 3,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("off", "left"), [({}, 7), ({"exporters_enabled": False}, 6), ({"exporters_enabled": "no"}, 6)])
-def test_a_host_without_exporters_is_not_asked(commands: Commands, tmp_path: Path, ha: Any, off: dict[str, Any], left: int) -> None:
-    ha["all"]["children"]["redis"]["hosts"]["redis1"] |= off
-    jobs = {job["job_name"]: job["static_configs"] for job in scrape_configs(commands, tmp_path, ha)}
+def test_a_host_without_exporters_is_not_asked(commands: Commands, tmp_path: Path, simple: Any, off: dict[str, Any], left: int) -> None:
+    simple["all"]["children"]["redis"]["hosts"]["redis1"] |= off
+    jobs = {job["job_name"]: job["static_configs"] for job in scrape_configs(commands, tmp_path, simple)}
     assert len(jobs["node"]) == left
     assert ("redis" in jobs) == (not off)
 
@@ -79,8 +94,8 @@ OURS = {**HTTPS, "tls_config": {"ca_file": "/etc/prometheus/prefect-ca.crt"}}
         pytest.param(["tls_mode=off"], [{}, {}, {}], id="none"),
     ],
 )
-def test_each_leg_is_asked_as_it_listens(commands: Commands, tmp_path: Path, ha: Any, given: list[str], expected: list[Any]) -> None:
+def test_each_leg_is_asked_as_it_listens(commands: Commands, tmp_path: Path, simple: Any, given: list[str], expected: list[Any]) -> None:
     extra = [word for each in given for word in ("-e", each)]
-    jobs = {job["job_name"]: job for job in scrape_configs(commands, tmp_path, ha, *extra)}
+    jobs = {job["job_name"]: job for job in scrape_configs(commands, tmp_path, simple, *extra)}
     asked = [jobs[name] for name in ("node", "prefect", "prefect_api")]
     assert [{key: job[key] for key in ("scheme", "tls_config") if key in job} for job in asked] == expected

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 ansible_venv = importlib.import_module("ansible_venv")
 
 EVERYTHING = bool(os.environ.get("PREFECT_TEST_FULL"))
-# With these `make test` would take more than 50 minutes on two cores, so only `make test-full` has them.
+# With these `make test` would take more than an hour on two cores, so only `make test-full` has them.
 ONLY_IN_FULL = (
     set[str]()
     if EVERYTHING

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import secrets
 import signal
 import time
@@ -500,6 +501,8 @@ def report(tally: Tally, subscribers: Sequence[Subscriber], why: str) -> dict[st
         "failed": len(tally.failures),
         "failures": [asdict(one) for one in tally.failures[:SHOWN]],
         "statuses": dict(tally.statuses),
+        # What all of them were answered with, in the first words.
+        "reasons": dict(Counter(re.findall(r"HTTP \d+|[^:(]*", one.what)[0].strip() for one in tally.failures)),
         "acknowledged": len(tally.acknowledged),
         "lost": len(tally.lost),
         "lost_writes": [asdict(one) for one in tally.lost[:SHOWN]],

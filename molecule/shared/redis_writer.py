@@ -38,7 +38,7 @@ def write(name):
             time.sleep(0.05)
         with lock:
             lines.append(said)
-        time.sleep(0.008)
+        time.sleep(float(sys.argv[5]))
 threads = [threading.Thread(target=write, args=(name,)) for name in range(4)]
 [each.start() for each in threads]
 [each.join() for each in threads]
@@ -78,14 +78,14 @@ class Written:
 class Writer:
     """A writer on one of the hosts. Without a URL it goes where Prefect goes."""
 
-    def __init__(self, lab: Lab, host: str, url: str = "") -> None:
-        self._lab, self._host, self._url = lab, host, url
+    def __init__(self, lab: Lab, host: str, url: str = "", pause: float = 0.008) -> None:
+        self._lab, self._host, self._url, self._pause = lab, host, url, pause
         self._process: subprocess.Popen[str] | None = None
         self.written = Written()
 
     def __enter__(self) -> Writer:
         self._lab.on(self._host, f"rm -f {STOP}; systemctl reset-failed {UNIT} 2>/dev/null || true")
-        command = self._lab.as_prefect(self._host, PROGRAM, self._url, KEY, STOP, f"{time.time():.0f}", unit=UNIT)
+        command = self._lab.as_prefect(self._host, PROGRAM, self._url, KEY, STOP, f"{time.time():.0f}", f"{self._pause:g}", unit=UNIT)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         time.sleep(4)
         return self
