@@ -55,12 +55,15 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import 
     prefect,
     redis,
 )
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import degraded
 from ansible_collections.selfhosted.prefect.plugins.plugin_utils._values import Values
 
 CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
     check.__name__: check
     for check in (
         certificates.certificates,
+        degraded.degraded,
+        degraded.redundancy,
         drill.prefect_drill,
         firewall.firewall,
         haproxy.haproxy,
@@ -80,7 +83,6 @@ CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         postgres.postgres_host,
         postgres.prefect_backup,
         postgres.prefect_restore,
-        prefect.degraded,
         prefect.prefect,
         prefect.prefect_api,
         prefect.prefect_worker,

@@ -119,7 +119,7 @@ def test_conditions_of_argument_specs(refusals: Refusals) -> None:
             (), {"prefect_remove_host": "gone"}, "gone is the last host of the group prefect_api, which the service", id="the last one"
         ),
         pytest.param(
-            ("redis",), {"prefect_remove_host": "here"}, "here is a host of redis, which this playbook does not remove", id="data"
+            ("redis",), {"prefect_remove_host": "here"}, "here is the only host of redis, which this playbook does not remove", id="data"
         ),
         pytest.param(("prefect_api",), {"prefect_remove_host": "gone"}, "gone does not answer (", id="does not answer"),
         pytest.param(

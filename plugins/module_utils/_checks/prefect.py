@@ -15,11 +15,12 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.roll
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import worker_problems
 
 _LEAST_RELEASES = 2
-# Why the role of a component has no task file `remove`.
-_UNREMOVABLE = {
+# Of these one host is a single server, and three or more are a cluster; and why a single one is neither removed nor replaced.
+_SINGLE = {
     "postgres": "its server has all of the data. To move it, restore a backup on another host (docs/backup.md).",
     "redis": "its server has all of the work under way. docs/operations.md says how to change to another one (From Redis to Valkey).",
 }
+_CLUSTER = 3
 
 
 def prefect(variables: Mapping[str, Any]) -> Iterator[str]:
@@ -102,8 +103,12 @@ def _unremovable(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
         if name not in hosts:
             continue
         if "remove" not in verbs[component]:
-            why = _UNREMOVABLE.get(component, "its role has no way to leave a host (the task file remove).")
-            yield f"{name} is a host of {component}, which this playbook does not remove: {why}"
+            yield (
+                f"{name} is a host of {component}, which this playbook does not remove: its role has no way to leave a host (the task file"
+                " remove)."
+            )
+        elif component in _SINGLE:
+            yield from _too_few(name, component, [text(host) for host in hosts if host != name])
         elif hosts == [name] and component not in optional:
             yield f"{name} is the last host of the group {component}, which the service cannot do without."
     apis = [host for host in variables["__remove_members"]["prefect_api"] if host != name]
@@ -111,6 +116,18 @@ def _unremovable(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
         rolling_batches(apis, variables["prefect_api_serial"])
     except ValueError as error:
         yield f"Without {name}, {error}."
+
+
+def _too_few(name: str, component: str, left: list[str]) -> Iterator[str]:
+    """Whether the others are a cluster without the host."""
+    if not left:
+        yield f"{name} is the only host of {component}, which this playbook does not remove: {_SINGLE[component]}"
+    elif len(left) < _CLUSTER:
+        yield (
+            f"Without {name} the group {component} has {len(left)} of the {_CLUSTER} hosts that a cluster takes ({', '.join(left)}): with"
+            " two, the loss of one is the loss of both. Put another host in its place (the playbook replace), or go back to a single server"
+            " (docs/high-availability.md)."
+        )
 
 
 def _mentioned(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
@@ -130,34 +147,6 @@ def remove_host_answer(variables: Mapping[str, Any]) -> Iterator[str]:
             f"{name} does not answer ({text(answer.get('msg')).strip() or 'no reason given'}). If it is dead for good,"
             " -e prefect_remove_dead=true has all others do without it."
         )
-
-
-def degraded(variables: Mapping[str, Any]) -> Iterator[str]:
-    """What does not work of a deployment, by ``common_status_report``: a change that takes something away has to wait."""
-    report = variables["common_status_report"]
-    for name, *answers in report["hosts"]:
-        if any(answer.get("unreachable") for answer in answers):
-            yield f"{name} cannot be reached by Ansible."
-        elif not all("units" in answer for answer in answers):
-            yield f"{name} could not be queried; the reason is above."
-        units = [unit for answer in answers for unit in answer.get("units", [])]
-        yield from (f"{unit['name']} on {name} is {unit['state']}." for unit in units if not unit["active"])
-        drained = [text(port) for answer in answers for port in answer.get("drained", [])]
-        if drained:
-            yield f"The API server on port {' and '.join(drained)} of {name} is drained; the playbook site puts it back."
-    yield from (f"{server['name']}: {server['problem']}." for server in report["servers"] if server["problem"])
-    yield from (
-        f"{what} at {report[key]['address']}: {report[key]['problem']}."
-        for what, key in (("PostgreSQL", "database"), ("Redis", "redis"))
-        if report[key].get("problem")
-    )
-    yield from (
-        f"The worker {worker['name']} of the work pool {worker['pool']} is not online."
-        for worker in report["workers"]
-        if not worker["online"]
-    )
-    if not report["servers"]:
-        yield "No host could query the API servers."
 
 
 def rollback(variables: Mapping[str, Any]) -> Iterator[str]:

@@ -23,6 +23,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import 
     redis,
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import degraded
 
 Change = dict[str, Any]
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
@@ -65,6 +66,42 @@ def database(**more: Any) -> dict[str, Any]:
         "patroni": {"version": "3.0.2-1", "running": True, "system_identifier": "74", "cluster": {}, "problem": ""},
     }
     return {name: {**part, **more.get(name, {})} if isinstance(part, dict) else more.get(name, part) for name, part in found.items()}
+
+
+REPLICA = {"role": "replica", "master": "10.0.0.1:6379", "link": "up", "offset": 9}
+
+
+def state(host: str, **more: Any) -> dict[str, Any]:
+    """What one of three hosts with PostgreSQL and Redis says of its clusters, as the status has it."""
+    members = [{"name": name, "role": "sync_standby", "state": "streaming", "pending_restart": False} for name in ("db1", "db2", "db3")]
+    members[0] |= {"role": "leader", "state": "running"}
+    etcd = {"data": True, "members": [{"name": name} for name in ("db1", "db2", "db3")], "problem": ""}
+    redis_role = {"role": "master", "offset": 9, "replicas": []} if host == "db1" else REPLICA
+    return {
+        "etcd": etcd,
+        "patroni": {"cluster": {"leader": "db1", "paused": False, "members": members}},
+        "replication": redis_role,
+        "sentinels": [{"master": "10.0.0.1:6379"}],
+        **more,
+    }
+
+
+def silent(problem: str) -> dict[str, Any]:
+    """What one says whose processes do not answer."""
+    return {"etcd": {"data": True, "members": [], "problem": problem}, "patroni": {"cluster": {}}, "problem": problem}
+
+
+def whole(*without: str, holders: tuple[str, ...] = ("lb1",), **answers: dict[str, Any]) -> dict[str, Any]:
+    """The status of three such hosts and two load balancers with one address. Members of PostgreSQL are all but ``without``."""
+    said = {host: answers.get(host, state(host)) for host in ("db1", "db2", "db3")}
+    for answer in said.values():
+        cluster = answer.get("patroni", {}).get("cluster") or {}
+        cluster["members"] = [each for each in cluster.get("members", []) if each["name"] not in without]
+    return {
+        "postgres_cluster": {"answers": list(said.items()), "synchronous": True},
+        "redis_cluster": {"answers": list(said.items()), "addresses": [[f"db{n}", f"10.0.0.{n}"] for n in (1, 2, 3)]},
+        "addresses": [[host, {"address": "10.0.0.100", "held": host in holders}] for host in ("lb1", "lb2")] + [["db1", {}]],
+    }
 
 
 def bare(**more: Any) -> dict[str, Any]:
@@ -312,7 +349,7 @@ GOOD: dict[Check, Change] = {
             "haproxy": ["lb1"],
         },
         "__remove_verbs": {
-            "postgres": ["install"],
+            "postgres": ["remove"],
             "prefect_api": ["remove"],
             "nginx": ["remove"],
             "monitoring": ["remove"],
@@ -326,7 +363,7 @@ GOOD: dict[Check, Change] = {
         "ansible_play_hosts_all": ["db1", "api1", "api2", "api3", "lb1"],
     },
     prefect.remove_host_answer: {"prefect_remove_host": "api2", "prefect_remove_dead": "false", "__remove_answer": {"ping": "pong"}},
-    prefect.degraded: {
+    degraded.degraded: {
         "common_status_report": {
             "hosts": [["api1", {"units": [UNIT], "drained": []}, {"units": []}], ["db1", {"units": []}, {"units": [UNIT]}]],
             "servers": [{"name": "api1:4200", "problem": ""}],
@@ -335,6 +372,7 @@ GOOD: dict[Check, Change] = {
             "workers": [{"name": "etl@w1", "pool": "etl", "online": True, "problem": ""}],
         }
     },
+    degraded.redundancy: {"common_status_report": whole()},
     prefect.rotate: {
         "groups": {"postgres": ["db1"], "redis": ["cache1"]},
         "prefect_database_user": "prefect",
@@ -381,6 +419,17 @@ GOOD: dict[Check, Change] = {
 
 def cases(table: dict[Check, list[Any]]) -> list[Any]:
     return [pytest.param(check, *each, id=f"{check.__name__}-{n}") for check, listed in table.items() for n, each in enumerate(listed)]
+
+
+def report(**parts: Any) -> Change:
+    """The good status with other parts."""
+    return {"common_status_report": {**GOOD[degraded.degraded]["common_status_report"], **parts}}
+
+
+def databases(*hosts: str) -> Change:
+    """A deployment of these hosts of PostgreSQL."""
+    members = {**GOOD[prefect.remove_host]["__remove_members"], "postgres": [*hosts]}
+    return {"__remove_members": members, "ansible_play_hosts_all": [*hosts, "api1", "api2", "api3", "lb1"]}
 
 
 WELL: dict[Check, list[tuple[Change]]] = {
@@ -531,6 +580,30 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"prefect_logfire_enabled": "yes", "prefect_logfire_token": "geheim"},),
     ],
     prefect.prefect_worker: [({},), ({"__prefect_worker_all": [], "prefect_api_url": "", "prefect_auth_string": None},)],
+    degraded.degraded: [
+        ({},),
+        # Of a host that leaves, and of the new one that is to take its place, nothing is expected.
+        (
+            {
+                **report(
+                    hosts=[["api1", {"units": [UNIT]}], ["api2", {"unreachable": True}], ["api3", {}]],
+                    servers=[{"name": "api1:4200", "problem": ""}, {"name": "api3:4200", "problem": "refused"}],
+                    workers=[{"name": "etl@api3", "pool": "etl", "online": False, "problem": ""}],
+                ),
+                "common_leaving": "api2",
+                "common_arriving": "api3",
+                "hostvars": {"api3": {"prefect_workers": [{"pool": "etl"}]}},
+            },
+        ),
+    ],
+    degraded.redundancy: [
+        ({},),
+        ({"common_status_report": {}},),
+        ({"common_status_report": whole("db3", db3=silent("refused")), "common_leaving": "db3"},),
+        ({"common_status_report": whole("db2", db2={}), "common_leaving": "ungrouped", "common_arriving": "db2"},),
+    ],
+    # Of four, three are left.
+    prefect.remove_host: [({},), ({**databases("db1", "db2", "db3", "db4"), "prefect_remove_host": "db2"},)],
     prefect.upgrade: [({},), ({"prefect_upgrade_to": "", "__prefect_upgrade_hosts": {"api1": "/r/2"}},)],
 }
 
@@ -538,11 +611,6 @@ WELL: dict[Check, list[tuple[Change]]] = {
 @pytest.mark.parametrize(("check", "change"), cases(WELL))
 def test_nothing_wrong(check: Check, change: Change) -> None:
     assert list(check({**GOOD[check], **change})) == []
-
-
-def report(**parts: Any) -> Change:
-    """The good status with other parts."""
-    return {"common_status_report": {**GOOD[prefect.degraded]["common_status_report"], **parts}}
 
 
 BAD: dict[Check, list[tuple[Change, str]]] = {
@@ -1120,7 +1188,15 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             "api2 is no name by which a host can be left out: it is that of a group, too, or holds a character",
         ),
         ({"ansible_play_hosts_all": ["api1", "api2", "api3", "lb1"]}, "db1 is left out by --limit, and all hosts have to learn of this."),
-        ({"prefect_remove_host": "db1"}, "db1 is a host of postgres, which this playbook does not remove: its server has all of the data."),
+        (
+            {"prefect_remove_host": "db1"},
+            "db1 is the only host of postgres, which this playbook does not remove: its server has all of the data. To move it, restore",
+        ),
+        (
+            {**databases("db1", "db2", "db3"), "prefect_remove_host": "db2"},
+            "Without db2 the group postgres has 2 of the 3 hosts that a cluster takes (db1, db3): with two, the loss of one is the loss of"
+            " both. Put another host in its place (the playbook replace), or go back to a single server (docs/high-availability.md).",
+        ),
         (
             {"prefect_remove_host": "lb1"},
             "lb1 is a host of haproxy, which this playbook does not remove: its role has no way to leave a host",
@@ -1147,7 +1223,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ),
         ({"__remove_answer": {}}, "api2 does not answer (no reason given)."),
     ],
-    prefect.degraded: [
+    degraded.degraded: [
         (report(hosts=[["api1", {"unreachable": True}, {"units": []}]]), "api1 cannot be reached by Ansible."),
         (report(hosts=[["api1", {"units": []}, {"failed": True}]]), "api1 could not be queried; the reason is above."),
         (
@@ -1165,6 +1241,31 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         (
             report(workers=[{"name": "w", "pool": "etl", "online": False, "problem": ""}]),
             "The worker w of the work pool etl is not online.",
+        ),
+    ],
+    degraded.redundancy: [
+        ({"common_status_report": whole("db3")}, "PostgreSQL on db3 is no member of its cluster."),
+        ({"common_status_report": whole(db3=state("db3", **silent("refused")))}, "etcd on db3 does not answer: refused."),
+        (
+            {"common_status_report": whole(db3=state("db3", replication={}, problem="refused"))},
+            "Redis on db3 does not say what it is: refused.",
+        ),
+        ({"common_status_report": whole("db1", "db3"), "common_leaving": "db3"}, "PostgreSQL on db1 is no member of its cluster."),
+        (
+            {"common_status_report": whole(db2=state("db2", replication={**REPLICA, "link": "down"}))},
+            "Redis on db2 does not replicate from db1.",
+        ),
+        (
+            {"common_status_report": whole(db3=state("db3", sentinels=[{"master": "10.0.0.3:6379"}]))},
+            "Redis's Sentinels follow different masters: db1, db3.",
+        ),
+        ({"common_status_report": whole(db2=state("db2", sentinels=[]))}, "Sentinel on db2 does not answer."),
+        ({"common_status_report": whole(holders=("lb1", "lb2"))}, "lb1 and lb2 have 10.0.0.100 (nginx_virtual_address) at once."),
+        ({"common_status_report": whole(holders=())}, "no load balancer has 10.0.0.100 (nginx_virtual_address)"),
+        # What is lost beside the host that leaves.
+        (
+            {"common_status_report": whole("db3", db3=silent("refused"), db2=state("db2", sentinels=[])), "common_leaving": "db3"},
+            "Sentinel on db2 does not answer.",
         ),
     ],
     prefect.rotate: [
