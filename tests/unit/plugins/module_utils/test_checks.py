@@ -54,6 +54,13 @@ def member(address: str, **found: Any) -> Change:
     return {"prefect_address": address, "__redis_member": {**BARE, **found}}
 
 
+def seven(*down: int) -> Change:
+    """How a Sentinel sees six others, of which some do not answer."""
+    others = {n: f"10.0.0.{n}:26379" for n in range(2, 8)}
+    view = {"sentinel": "10.0.0.1:26379", "master": "10.0.0.1:6379", "epoch": 1, "problem": ""}
+    return {**view, "sentinels": list(others.values()), "down": [others[n] for n in down]}
+
+
 SIGN_ON: Change = {"nginx_basic_auth_users": None, "nginx_auth_request_url": "http://127.0.0.1:4180/oauth2/auth"}
 
 
@@ -563,6 +570,11 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"prefect_redis_username": "sentinel", "redis_settings": {"replicaof": "x 1"}, "prefect_address": "redis1"},),
     ],
     redis.redis_cluster: [
+        # Of five three are left; and those that do not answer are gone already.
+        *(
+            ({"hostvars": {host: member(f"10.0.0.{n}", sentinels=[seven(*down)]) for n, host in enumerate("abc", 1)}},)
+            for down in ((6, 7), (4, 5, 6, 7))
+        ),
         ({},),
         # What is not part of the run matters only where it takes it to know the master.
         (
@@ -912,6 +924,10 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         )
     ],
     redis.redis_cluster: [
+        (
+            {"hostvars": {host: member(f"10.0.0.{n}", sentinels=[seven()]) for n, host in enumerate("abc", 1)}},
+            "7 Sentinels agree on the master of Redis, and 10.0.0.4, 10.0.0.5, 10.0.0.6, 10.0.0.7 of them are no hosts of the group redis",
+        ),
         (
             {"hostvars": {"a": member("10.0.0.1", data=True), "b": member("10.0.0.2", data=True), "c": member("10.0.0.3")}},
             "a and b have data of their own, and no Sentinel says which of them is the master: as a replica each but one would lose its"
