@@ -11,7 +11,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,21 @@ class Before(Lab):
         return "molecule/redis_ha/single"
 
 
-LAB, SINGLE = Lab("redis_ha", 4360), Before("redis_ha", 4360)
+class More(Lab):
+    """The same hosts with a fourth Redis."""
+
+    @property
+    def inventory(self) -> str:
+        return "molecule/redis_ha/four"
+
+
+LAB, SINGLE, FOUR = Lab("redis_ha", 4360), Before("redis_ha", 4360), More("redis_ha", 4360)
 FILES = ROOT / "build/lab/redis_ha"
 NETWORK = "172.28.22"
 HOSTS = {"redis1": f"{NETWORK}.11", "redis2": f"{NETWORK}.12", "redis3": f"{NETWORK}.13"}
+# What takes the place of redis2 under another name.
+SPARE = {"redis4": f"{NETWORK}.14"}
+REPLACED = {host: address for host, address in HOSTS.items() if host != "redis2"} | SPARE
 # On which the writer is, and through whose HAProxy it writes.
 WRITES = "app2"
 CLI = "redis-cli --tls --cacert /etc/prefect-tls/ca.crt"
@@ -76,7 +87,7 @@ def docker(*words: str) -> str:
 
 def masters() -> dict[str, str]:
     """Whom each Sentinel follows, of those that answer."""
-    found = {host: sentinel(host, "get-master-addr-by-name prefect") for host in HOSTS if running(host)}
+    found = {host: sentinel(host, "get-master-addr-by-name prefect") for host in HOSTS | SPARE if running(host)}
     return {host: lines[0] for host, lines in found.items() if len(lines) == 2}
 
 
@@ -84,18 +95,18 @@ def master() -> str:
     """The host that most Sentinels follow."""
     named = list(masters().values())
     address = max(named, key=named.count)
-    return next(host for host, its in HOSTS.items() if its == address)
+    return next(host for host, its in (HOSTS | SPARE).items() if its == address)
 
 
-def whole() -> bool:
-    """Every Sentinel follows one master, knows the others and both replicas, and these are in step."""
-    if set(masters()) != set(HOSTS) or len(set(masters().values())) != 1:
+def whole(hosts: Collection[str] = HOSTS) -> bool:
+    """Every Sentinel of these hosts, and no other, follows one master, knows the others and all replicas, and these are in step."""
+    if set(masters()) != set(hosts) or len(set(masters().values())) != 1:
         return False
-    top = replication(master())
-    known = [fields(sentinel(host, "master prefect")) for host in HOSTS]
+    top, others = replication(master()), str(len(hosts) - 1)
+    known = [fields(sentinel(host, "master prefect")) for host in hosts]
     counts = {(each.get("num-slaves"), each.get("num-other-sentinels"), each.get("flags")) for each in known}
-    quorum = all(sentinel(host, "ckquorum prefect")[0].startswith("OK 3 ") for host in HOSTS)
-    return (top.get("role"), top.get("min_slaves_good_slaves")) == ("master", "2") and counts == {("2", "2", "master")} and quorum
+    quorum = all(sentinel(host, "ckquorum prefect")[0].startswith(f"OK {len(hosts)} ") for host in hosts)
+    return (top.get("role"), top.get("min_slaves_good_slaves")) == ("master", others) and counts == {(others, others, "master")} and quorum
 
 
 def fields(lines: list[str]) -> dict[str, str]:
@@ -268,6 +279,90 @@ def test_a_changed_setting_restarts_one_after_the_other(tmp_path: Path, capsys: 
         LAB.play("site", "--tags=redis", redis_settings={"maxclients": 9000})
     assert LAB.on("redis2", "grep -c 'maxclients 9000' /etc/redis/prefect.conf").strip() == "1"
     LAB.play("site", "--tags=redis")
+
+
+# --- hosts that come and go ---
+
+
+def made_anew(host: str) -> None:
+    """Another machine in the place of a host, with its name and address and nothing else."""
+    docker("rm", "--force", container(host))
+    command = ["ansible-playbook", "-i", LAB.inventory, "molecule/shared/create.yml"]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=300)
+
+
+@contextmanager
+def watched(what: str, hosts: Collection[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Nothing that was acknowledged is lost meanwhile, and the cluster is of these hosts afterwards."""
+    with LAB.load(folder, rate=10) as load, Writer(LAB, WRITES) as writer:
+        yield
+    wait(lambda: whole(hosts), WHOLE_SECONDS, "everything is whole")
+    lost = writer.written.numbers - numbers(LAB, WRITES)
+    with capsys.disabled():
+        print(f"\n{what}: {len(writer.written.acknowledged)} acknowledged, {len(lost)} lost")
+        print(summary(what, load.report), flush=True)
+    assert not lost
+    assert load.report["lost"] == 0
+
+
+def test_what_is_not_replaced() -> None:
+    """One that works, one that is not empty, and one while another host is lost."""
+    names = {"prefect_replace_host": "redis2", "prefect_replace_with": "redis4"}
+    assert FOUR.play("replace", expect=2, **names).says("redis2 answers, so it is not dead.", "Nothing was changed.")
+    assert LAB.play("replace", expect=2, prefect_replace_host="redis2").says("redis2 is not empty: it has data of Redis.")
+    assert LAB.play("remove_host", expect=2, prefect_remove_host="redis2").says(
+        "Without redis2 the group redis has 2 of the 3 hosts that a cluster takes (redis1, redis3)"
+    )
+    with killed("redis2"):
+        LAB.on("redis3", "systemctl stop redis-sentinel")
+        try:
+            assert FOUR.play("replace", expect=2, **names).says("1 Sentinels answer, and 2 have to before another host can take the place")
+        finally:
+            LAB.on("redis3", "systemctl start redis-sentinel")
+        wait(lambda: len(masters()) == 2, 30, "two Sentinels answer")
+        LAB.on("app2", "systemctl stop prefect-services")
+        try:
+            assert FOUR.play("replace", expect=2, **names).says(
+                "prefect-services.service on app2 is inactive", "prefect_allow_degraded=true"
+            )
+        finally:
+            LAB.on("app2", "systemctl start prefect-services")
+    wait(whole, WHOLE_SECONDS, "everything is whole")
+
+
+def test_a_dead_host_is_replaced_by_another_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with watched("redis4 in the place of redis2", REPLACED, tmp_path, capsys):
+        docker("kill", container("redis2"))
+        wait(lambda: len(masters()) == 2 and master() != "redis2", 30, "another one is the master")
+        played = FOUR.play("replace", prefect_replace_host="redis2", prefect_replace_with="redis4")
+    assert played.says("redis4 has taken the place of redis2 in redis, redis_sentinel.", "Take redis2 out of the inventory now")
+
+
+def test_a_dead_host_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """First redis2, in the place of redis4; then another one under its own name and address."""
+    made_anew("redis2")
+    docker("kill", container("redis4"))
+    wait(lambda: len(masters()) == 2 and master() != "redis4", 30, "another one is the master")
+    FOUR.play("replace", prefect_replace_host="redis4", prefect_replace_with="redis2")
+    wait(whole, WHOLE_SECONDS, "everything is whole")
+    host = next(each for each in HOSTS if each != master())
+    with watched(f"{host} under its own name", HOSTS, tmp_path, capsys):
+        made_anew(host)
+        LAB.play("replace", prefect_replace_host=host)
+    assert LAB.play("site").changed == 0
+
+
+def test_a_fourth_host_comes_and_goes_as_the_master(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_anew("redis4")
+    FOUR.play("site")
+    wait(lambda: whole(HOSTS | SPARE), WHOLE_SECONDS, "everything is whole")
+    while master() != "redis4":
+        command = ["ansible-playbook", "-i", FOUR.inventory, "molecule/redis_ha/switchover.yml"]
+        subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=120)
+    with watched("the master leaves", HOSTS, tmp_path, capsys):
+        FOUR.play("remove_host", prefect_remove_host="redis4")
+    assert LAB.on("redis4", "systemctl is-enabled redis-server redis-sentinel || true; ls /etc/redis").count("prefect") == 0
+    assert LAB.play("site").changed == 0
 
 
 # --- what the preflight refuses ---
