@@ -180,7 +180,7 @@ def test_replacements(refusals: Refusals, groups: tuple[str, ...], variables: di
 
 def test_two_hosts(refusals: Refusals) -> None:
     """In both groups at once, where everything else is as it should be."""
-    connected = {"ansible_connection": "local", "prefect_address": "127.0.0.1", "tls_mode": "off"}
+    connected: dict[str, Any] = {"ansible_connection": "local", "prefect_address": "127.0.0.1", "tls_mode": "off"}
     said = refusals.said(ROOT / "playbooks" / "preflight.yml", GROUPS, gone=("postgres", "redis"), **GIVEN, **connected)
     assert "Nothing was changed." in said
     for group in ("postgres", "redis"):
