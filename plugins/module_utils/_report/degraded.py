@@ -6,10 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
+from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.topology import group_addresses
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
-from ansible_collections.selfhosted.prefect.plugins.module_utils._report.report import assemble
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report.report import BALANCER, assemble
 from ansible_collections.selfhosted.prefect.plugins.module_utils._report.report import redundancy as lost
 
 
@@ -20,18 +22,21 @@ def degraded(variables: Mapping[str, Any]) -> Iterator[str]:
     for name, *answers in report["hosts"]:
         if name not in expected_of:
             yield from _host(text(name), answers)
-    servers = [server for server in report["servers"] if server["name"].rpartition(":")[0] not in expected_of]
+    absent = _places(expected_of, report, variables)
+    servers = [
+        server for server in report["servers"] if server["name"].rpartition(":")[0] not in expected_of and server["name"] not in absent
+    ]
     yield from (f"{server['name']}: {server['problem']}." for server in servers if server["problem"])
     yield from (
         f"{what} at {report[key]['address']}: {report[key]['problem']}."
         for what, key in (("PostgreSQL", "database"), ("Redis", "redis"))
         if report[key].get("problem")
     )
-    absent = _workers(expected_of, variables)
+    offline = _workers(expected_of, variables)
     yield from (
         f"The worker {worker['name']} of the work pool {worker['pool']} is not online."
         for worker in report["workers"]
-        if not worker["online"] and (worker["pool"], worker["name"]) not in absent
+        if not worker["online"] and (worker["pool"], worker["name"]) not in offline
     )
     if not report["servers"]:
         yield "No host could query the API servers."
@@ -71,6 +76,13 @@ def _host(name: str, answers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     drained = [text(port) for answer in answers for port in answer.get("drained", [])]
     if drained:
         yield f"The API server on port {' and '.join(drained)} of {name} is drained; the playbook site puts it back."
+
+
+def _places(hosts: Iterable[str], report: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
+    """The balancer, if its address is that of one of the hosts."""
+    known = [host for host in hosts if host in (variables.get("hostvars") or {})]
+    there = urlsplit(text(report.get("url"))).hostname
+    return [BALANCER] if there and there in group_addresses(known, variables.get("hostvars") or {}) else []
 
 
 def _workers(hosts: Iterable[str], variables: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -661,12 +661,15 @@ WELL: dict[Check, list[tuple[Change]]] = {
             {
                 **report(
                     hosts=[["api1", {"units": [UNIT]}], ["api2", {"unreachable": True}], ["api3", {}]],
-                    servers=[{"name": "api1:4200", "problem": ""}, {"name": "api3:4200", "problem": "refused"}],
+                    url="https://10.0.0.33:4200/api",
+                    servers=[
+                        {"name": name, "problem": "refused" * (name != "api1:4200")} for name in ("balancer", "api1:4200", "api3:4200")
+                    ],
                     workers=[{"name": "etl@api3", "pool": "etl", "online": False, "problem": ""}],
                 ),
                 "common_leaving": "api2",
                 "common_arriving": "api3",
-                "hostvars": {"api3": {"prefect_workers": [{"pool": "etl"}]}},
+                "hostvars": {"api3": {"ansible_host": "10.0.0.33", "prefect_workers": [{"pool": "etl"}]}},
             },
         ),
     ],
@@ -1415,6 +1418,14 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ),
         (report(servers=[{"name": "api1:4200", "problem": "refused"}]), "api1:4200: refused."),
         (report(servers=[]), "No host could query the API servers."),
+        (
+            {
+                **report(url="https://10.0.0.3/api", servers=[{"name": "balancer", "problem": "refused"}]),
+                "common_arriving": "api3",
+                "hostvars": {"api3": {"ansible_host": "10.0.0.33"}},
+            },
+            "balancer: refused.",
+        ),
         (report(database={"address": "db1:5432", "problem": "refused"}), "PostgreSQL at db1:5432: refused."),
         (report(redis={"address": "db1:6379", "problem": "refused"}), "Redis at db1:6379: refused."),
         (
