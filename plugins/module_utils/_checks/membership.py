@@ -209,6 +209,7 @@ def _has(host: Mapping[str, Any], current: str) -> Iterator[str]:
         yield "data of Redis"
     if _release(host, current):
         yield f"a release of Prefect, {_release(host, current)}"
+    yield from (f"{unit['name']}, which runs" for unit in host["__replace_units"]["units"] if unit["active"])
 
 
 def _postgres(name: str, others: Mapping[str, Mapping[str, Any]], *, answers: bool) -> Iterator[str]:

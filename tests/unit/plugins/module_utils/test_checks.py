@@ -127,7 +127,12 @@ def clock(offset: float, error: float = 0.1, known: bool = True) -> dict[str, An
 
 def machine(address: str, release: str = "", redis: Change | None = None, **cluster: Any) -> Change:
     """What is known of a host with PostgreSQL and Redis, and maybe of one with Prefect."""
-    found = {"prefect_address": address, "__preflight_host": {"found": {"cluster": cluster}}, "__redis_member": redis or BARE}
+    found = {
+        "prefect_address": address,
+        "__preflight_host": {"found": {"cluster": cluster}},
+        "__redis_member": redis or BARE,
+        "__replace_units": {"units": []},
+    }
     return {**found, **({"__prefect_info": {"links": {"/opt/prefect/current": release}}} if release else {})}
 
 
@@ -1358,6 +1363,10 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             replaced(machine("10.0.0.9", **bare(data=other()))),
             "db2 is not empty: it has data of PostgreSQL in /var/lib/postgresql/15/main. If it works, nothing is to be replaced; where an"
             " earlier run of this playbook was cut off, the playbook site goes on from there. Otherwise have the machine made anew.",
+        ),
+        (
+            replaced({**machine("10.0.0.9", **bare()), "__replace_units": {"units": [UNIT, {"name": "x", "active": False}]}}),
+            "db2 is not empty: it has nginx.service, which runs. If it works, nothing is to be replaced;",
         ),
         (
             replaced(survivor(4), name="db4"),
