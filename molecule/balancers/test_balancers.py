@@ -20,7 +20,7 @@ from pathlib import Path
 
 import clusters
 import pytest
-from lab import ROOT, Lab
+from lab import ROOT, Lab, environment
 
 HOSTS = ("nginx1", "nginx2")
 API = "state1"
@@ -299,6 +299,42 @@ def test_a_secret_is_nowhere_in_plain_text() -> None:
     password = (ROOT / "build/lab" / LAB.name / "keepalived").read_text().strip()
     for host in HOSTS:
         assert LAB.on(host, f"grep -rlF '{password}' /etc /run /var/log 2>/dev/null || true") == ""
+
+
+def test_a_dead_load_balancer_is_made_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    """Another machine under its own name and address."""
+    wait("all is well before", WHOLE, whole)
+    (holder,) = holders()
+    (other,) = (host for host in HOSTS if host != holder)
+    assert LAB.play("replace", expect=2, prefect_replace_host=holder).says(f"{holder} is not empty")
+    with probing() as probe:
+        docker("rm", "--force", container(holder))
+        create = ["ansible-playbook", "-i", LAB.inventory, "molecule/shared/create.yml"]
+        subprocess.run(create, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=300)
+        played = LAB.play("replace", prefect_replace_host=holder)
+    with capsys.disabled():
+        print(f"\n{holder} made anew: {probe.longest():.1f} s without an answer; the run took {played.seconds:.0f} s")
+    assert probe.longest() <= 4
+    assert played.says(f"{holder} has taken the place of {holder} in nginx, keepalived.")
+    wait("all is well", WHOLE, whole)
+    assert holders() == [other], "the new one has taken the address from the one that served"
+    assert LAB.play("site").changed == 0
+
+
+def test_a_load_balancer_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    """The one that has the address, and it comes back."""
+    wait("all is well before", WHOLE, whole)
+    (holder,) = holders()
+    (other,) = (host for host in HOSTS if host != holder)
+    with probing() as probe:
+        LAB.play("remove_host", prefect_remove_host=holder)
+    with capsys.disabled():
+        print(f"\n{holder} leaves: {probe.longest():.1f} s without an answer")
+    assert probe.longest() <= 3
+    assert holders() == [other]
+    assert LAB.on(holder, "systemctl is-enabled keepalived nginx || true").split() == ["disabled", "disabled"]
+    LAB.play("site")
+    wait("all is well", WHOLE, whole)
 
 
 def test_the_address_is_no_longer_wanted() -> None:

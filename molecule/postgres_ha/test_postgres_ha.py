@@ -10,7 +10,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,9 @@ FOLDER = ROOT / "molecule/postgres_ha"
 FILES = ROOT / "build/lab/postgres_ha"
 NETWORK = "172.28.21"
 HOSTS = {"db1": f"{NETWORK}.11", "db2": f"{NETWORK}.12", "db3": f"{NETWORK}.13"}
+# What takes the place of db2 under another name.
+SPARE = {"db4": f"{NETWORK}.14"}
+REPLACED = {host: address for host, address in HOSTS.items() if host != "db2"} | SPARE
 MAJOR = {"bookworm": "15", "trixie": "17"}[os.environ.get("PREFECT_TEST_SUITE") or "bookworm"]
 DATA = f"/var/lib/postgresql/{MAJOR}/main"
 # Asks by a method, with the certificate of that name if there is one, and prints the status; `refused` where the certificate does not do.
@@ -65,7 +68,7 @@ def play(playbook: str, *arguments: str, inventory: str = "inventory", expect: i
     return played
 
 
-CLUSTER = Postgres(LAB, HOSTS)
+CLUSTER = Postgres(LAB, HOSTS | SPARE)
 
 
 def members() -> list[dict[str, Any]]:
@@ -76,8 +79,8 @@ def leader() -> str:
     return CLUSTER.leader()
 
 
-def whole() -> bool:
-    return CLUSTER.whole()
+def whole(hosts: Iterable[str] = HOSTS) -> bool:
+    return CLUSTER.whole(hosts)
 
 
 def numbers(host: str) -> set[int]:
@@ -91,11 +94,13 @@ def wait(condition: Callable[[], bool], seconds: float, what: str) -> float:
 @pytest.fixture(scope="module")
 def writer() -> Writer:
     password = (FILES / "database").read_text().strip() + SUFFIX
-    return Writer(HOSTS, password, FILES / "tls" / "ca.crt")
+    return Writer(HOSTS | SPARE, password, FILES / "tls" / "ca.crt")
 
 
 @contextmanager
-def drill(writer: Writer, what: str, within: float, capsys: pytest.CaptureFixture[str]) -> Iterator[dict[str, Any]]:
+def drill(
+    writer: Writer, what: str, within: float, capsys: pytest.CaptureFixture[str], hosts: Iterable[str] = HOSTS
+) -> Iterator[dict[str, Any]]:
     """Something happens to the cluster while the writer writes. Afterwards nothing is lost, and again when it is whole."""
     with writer:
         begun = time.monotonic()
@@ -105,12 +110,12 @@ def drill(writer: Writer, what: str, within: float, capsys: pytest.CaptureFixtur
         yield facts
         served = time.monotonic()
         wait(lambda: writer.count(served) > AT_STAKE / 2, 120, "the writer writes again")
-        took = wait(whole, WHOLE_SECONDS, "the cluster is whole")
+        took = wait(lambda: whole(hosts), WHOLE_SECONDS, "the cluster is whole")
     now = leader()
     gap, written = writer.gap(moment), writer.count(begun)
     lost = writer.lost(numbers(now))
     # Replicas have it all, too.
-    for host in HOSTS:
+    for host in hosts:
         wait(lambda host=host: not writer.lost(numbers(host)), 30, f"{host} has every number")  # type: ignore[misc]
     with capsys.disabled():
         print(
@@ -313,17 +318,68 @@ def test_the_data_of_a_replica_are_copied_anew(writer: Writer, capsys: pytest.Ca
         play("play.yml", "-e", "what=reinitialize", "--limit", replica)
 
 
-def test_a_host_that_is_gone_for_good() -> None:
-    """Nothing is left of it in etcd and Patroni; then it is back as a new one."""
-    gone = next(host for host in HOSTS if host != leader())
-    LAB.on(gone, "systemctl stop patroni etcd")
-    limit = f"postgres:!{gone}"
-    play("play.yml", "-e", "role=etcd what=remove", "-e", f"etcd_remove_member={gone}", "--limit", limit)
-    play("play.yml", "-e", "what=remove", "-e", f"patroni_remove_member={gone}", "--limit", limit)
-    assert gone not in [each["name"] for each in members()]
-    LAB.on(gone, "rm -rf /var/lib/etcd/default /var/lib/etcd/initial.env")
+def etcd_members(host: str) -> set[str]:
+    """Those that etcd counts, as one of them says."""
+    options = f"--endpoints=https://{(HOSTS | SPARE)[host]}:2379 --cacert=/etc/prefect-tls/ca.crt"
+    listed = LAB.on(host, f"ETCDCTL_API=3 etcdctl {options} --cert=/etc/prefect-tls/etcd.crt --key=/etc/prefect-tls/etcd.key member list")
+    return {line.split(", ")[2] for line in listed.splitlines()}
+
+
+def made_anew(host: str) -> None:
+    """Another machine in the place of a host, with its name and address and nothing else."""
+    faults.docker("rm", "--force", faults.container(LAB, host))
+    command = ["ansible-playbook", "-i", str(FOLDER / "inventory"), str(ROOT / "molecule/shared/create.yml")]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=300)
+
+
+def test_a_dead_host_is_replaced_by_another_one(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is left of it in etcd and Patroni, whether it was the primary or not."""
+    if leader() != "db2":
+        play("play.yml", "-e", "what=switchover", "-e", "patroni_switchover_to=db2")
+    with drill(writer, "the primary's host is dead for good, and another one takes its place", 25, capsys, REPLACED):
+        faults.docker("kill", faults.container(LAB, "db2"))
+        wait(takes_over("db2"), 60, "another host takes over")
+        play("converge.yml", inventory="replaced")
+    assert etcd_members("db1") == set(REPLACED)
+    assert play("converge.yml", inventory="replaced").changed == 0
+
+
+def test_a_dead_host_is_made_anew(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    """First db2, in the place of db4; then another one under its own name and address."""
+    made_anew("db2")
+    with drill(writer, "a dead host is replaced by one that is made anew", 25, capsys):
+        faults.docker("kill", faults.container(LAB, "db4"))
+        play("converge.yml")
+    assert etcd_members("db1") == set(HOSTS)
+    replica = next(host for host in HOSTS if host != leader())
+    with drill(writer, "a dead host is replaced under its own name", 8, capsys):
+        made_anew(replica)
+        play("converge.yml")
+    assert etcd_members("db1") == set(HOSTS)
+    assert play("converge.yml").changed == 0
+
+
+def test_a_member_leaves(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fourth one joins, and the primary leaves, step by step as the playbook remove_host does it."""
+    made_anew("db4")
+    play("converge.yml", inventory="four")
+    wait(lambda: whole(HOSTS | SPARE), WHOLE_SECONDS, "the cluster is whole")
+    if leader() != "db4":
+        play("play.yml", "-e", "what=switchover", "-e", "patroni_switchover_to=db4", inventory="four")
+    with drill(writer, "the primary leaves", 8, capsys):
+        for role in ("patroni", "etcd"):
+            play("play.yml", "-e", f"role={role} what=drain", "--limit", "db4", inventory="four")
+        play("converge.yml")
+    assert etcd_members("db1") == set(HOSTS)
+    for role in ("patroni", "etcd", "postgres"):
+        play("play.yml", "-e", f"role={role} what=remove", "--limit", "db4", inventory="four")
+    assert "prefect" not in LAB.on("db4", "ls /var/lib/etcd /etc/patroni; systemctl is-enabled patroni etcd || true")
+    # It comes back as it is.
+    play("converge.yml", inventory="four")
+    wait(lambda: whole(HOSTS | SPARE), WHOLE_SECONDS, "the cluster is whole")
+    for role in ("patroni", "etcd"):
+        play("play.yml", "-e", f"role={role} what=drain", "--limit", "db4", inventory="four")
     play("converge.yml")
-    wait(whole, WHOLE_SECONDS, "the cluster is whole")
 
 
 def test_without_a_quorum() -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,20 @@ class Before(Lab):
         return "molecule/redis_ha/single"
 
 
-LAB, SINGLE = Lab("redis_ha", 4360), Before("redis_ha", 4360)
+class More(Lab):
+    """The same hosts with a fourth Redis."""
+
+    @property
+    def inventory(self) -> str:
+        return "molecule/redis_ha/four"
+
+
+LAB, SINGLE, FOUR = Lab("redis_ha", 4360), Before("redis_ha", 4360), More("redis_ha", 4360)
 NETWORK = "172.28.22"
 HOSTS = {"redis1": f"{NETWORK}.11", "redis2": f"{NETWORK}.12", "redis3": f"{NETWORK}.13"}
+# What takes the place of redis2 under another name.
+SPARE = {"redis4": f"{NETWORK}.14"}
+REPLACED = {host: address for host, address in HOSTS.items() if host != "redis2"} | SPARE
 # On which the writer is, and through whose HAProxy it writes.
 WRITES = "app2"
 # What has to be at stake for a drill to count, and how long everything may take to be whole again.
@@ -41,15 +52,19 @@ AT_STAKE = 1000
 WHOLE_SECONDS = 120.0
 
 
-CLUSTER = Redis(LAB, HOSTS)
+CLUSTER = Redis(LAB, HOSTS | SPARE)
 
 
 def master() -> str:
     return CLUSTER.master()
 
 
-def whole() -> bool:
-    return CLUSTER.whole()
+def masters() -> dict[str, str]:
+    return CLUSTER.masters()
+
+
+def whole(hosts: Collection[str] = HOSTS) -> bool:
+    return CLUSTER.whole(hosts)
 
 
 def wait(condition: Callable[[], bool], seconds: float, what: str) -> float:
@@ -165,7 +180,7 @@ def test_a_planned_switchover_to_a_certain_host(tmp_path: Path, capsys: pytest.C
     """To the one that Sentinel would not choose, which of equal replicas is the one with the greater run ID; once more changes nothing."""
     host = master()
     others = [each for each in HOSTS if each != host]
-    to = max(others, key=lambda each: asked(each, 6379, "prefect", secret("redis"), "info server | grep run_id"))
+    to = max(others, key=lambda each: CLUSTER.asked(each, 6379, "prefect", CLUSTER.secret("redis"), "info server | grep run_id"))
     variables = {"prefect_switchover": "redis", "prefect_switchover_to": to}
     assert LAB.play("switchover", "--check", **variables).says(f"Would make {to} the master of Redis, in place of {host}.")
     with drill("planned switchover to a certain host", tmp_path, 5, capsys):
@@ -209,7 +224,7 @@ def test_a_planned_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert not [each for each in units if set(before[each]) & set(after[each]) and each not in ("app1", "app2")]
     assert all(set(after[each]) - set(before[each]) for each in ("app1", "app2"))
     # What made Sentinel prefer one of them is over.
-    assert {replication(each)["slave_priority"] for each in HOSTS if each != master()} == {"100"}
+    assert {CLUSTER.replication(each)["slave_priority"] for each in HOSTS if each != master()} == {"100"}
 
 
 def test_a_second_run_still_changes_nothing() -> None:
@@ -233,6 +248,90 @@ def test_a_restart_of_single_servers() -> None:
     played = LAB.play("restart", prefect_restart="postgres,nginx")
     assert played.says("postgres has one host: requests fail from its stop until it serves again.", "nginx has one host")
     assert len(before) == 2 and not {*before} & {*LAB.on("app1", shown).split()}
+
+
+# --- hosts that come and go ---
+
+
+def made_anew(host: str) -> None:
+    """Another machine in the place of a host, with its name and address and nothing else."""
+    faults.docker("rm", "--force", faults.container(LAB, host))
+    command = ["ansible-playbook", "-i", LAB.inventory, "molecule/shared/create.yml"]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=300)
+
+
+@contextmanager
+def watched(what: str, hosts: Collection[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Nothing that was acknowledged is lost meanwhile, and the cluster is of these hosts afterwards."""
+    with LAB.load(folder, rate=10) as load, Writer(LAB, WRITES) as writer:
+        yield
+    wait(lambda: whole(hosts), WHOLE_SECONDS, "everything is whole")
+    lost = writer.written.numbers - numbers(LAB, WRITES)
+    with capsys.disabled():
+        print(f"\n{what}: {len(writer.written.acknowledged)} acknowledged, {len(lost)} lost")
+        print(summary(what, load.report), flush=True)
+    assert not lost
+    assert load.report["lost"] == 0
+
+
+def test_what_is_not_replaced() -> None:
+    """One that works, one that is not empty, and one while another host is lost."""
+    names = {"prefect_replace_host": "redis2", "prefect_replace_with": "redis4"}
+    assert FOUR.play("replace", expect=2, **names).says("redis2 answers, so it is not dead.", "Nothing was changed.")
+    assert LAB.play("replace", expect=2, prefect_replace_host="redis2").says("redis2 is not empty: it has data of Redis.")
+    assert LAB.play("remove_host", expect=2, prefect_remove_host="redis2").says(
+        "Without redis2 the group redis has 2 of the 3 hosts that a cluster takes (redis1, redis3)"
+    )
+    with faults.killed(LAB, "redis2"):
+        LAB.on("redis3", "systemctl stop redis-sentinel")
+        try:
+            assert FOUR.play("replace", expect=2, **names).says("1 Sentinels answer, and 2 have to before another host can take the place")
+        finally:
+            LAB.on("redis3", "systemctl start redis-sentinel")
+        wait(lambda: len(masters()) == 2, 30, "two Sentinels answer")
+        LAB.on("app2", "systemctl stop prefect-services")
+        try:
+            assert FOUR.play("replace", expect=2, **names).says(
+                "prefect-services.service on app2 is inactive", "prefect_allow_degraded=true"
+            )
+        finally:
+            LAB.on("app2", "systemctl start prefect-services")
+    wait(whole, WHOLE_SECONDS, "everything is whole")
+
+
+def test_a_dead_host_is_replaced_by_another_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with watched("redis4 in the place of redis2", REPLACED, tmp_path, capsys):
+        faults.docker("kill", faults.container(LAB, "redis2"))
+        wait(lambda: len(masters()) == 2 and master() != "redis2", 30, "another one is the master")
+        played = FOUR.play("replace", prefect_replace_host="redis2", prefect_replace_with="redis4")
+    assert played.says("redis4 has taken the place of redis2 in redis, redis_sentinel.", "Take redis2 out of the inventory now")
+
+
+def test_a_dead_host_is_made_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """First redis2, in the place of redis4; then another one under its own name and address."""
+    made_anew("redis2")
+    faults.docker("kill", faults.container(LAB, "redis4"))
+    wait(lambda: len(masters()) == 2 and master() != "redis4", 30, "another one is the master")
+    FOUR.play("replace", prefect_replace_host="redis4", prefect_replace_with="redis2")
+    wait(whole, WHOLE_SECONDS, "everything is whole")
+    host = next(each for each in HOSTS if each != master())
+    with watched(f"{host} under its own name", HOSTS, tmp_path, capsys):
+        made_anew(host)
+        LAB.play("replace", prefect_replace_host=host)
+    assert LAB.play("site").changed == 0
+
+
+def test_a_fourth_host_comes_and_goes_as_the_master(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_anew("redis4")
+    FOUR.play("site")
+    wait(lambda: whole(HOSTS | SPARE), WHOLE_SECONDS, "everything is whole")
+    while master() != "redis4":
+        command = ["ansible-playbook", "-i", FOUR.inventory, "molecule/redis_ha/switchover.yml"]
+        subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=120)
+    with watched("the master leaves", HOSTS, tmp_path, capsys):
+        FOUR.play("remove_host", prefect_remove_host="redis4")
+    assert LAB.on("redis4", "systemctl is-enabled redis-server redis-sentinel || true; ls /etc/redis").count("prefect") == 0
+    assert LAB.play("site").changed == 0
 
 
 # --- what the preflight refuses ---

@@ -224,6 +224,30 @@ def another_keepalived() -> Iterator[None]:
         on_host("state1", "rm -r /etc/keepalived")
 
 
+def state_on_all(inventory: Inventory) -> None:
+    """A cluster of PostgreSQL on all hosts, and two hosts of Redis."""
+    children = inventory["all"]["children"]
+    children["postgres"]["hosts"] = {"state1": None, "api1": None, "api2": None}
+    children["redis"]["hosts"] = {"state1": None, "api1": None}
+
+
+@contextmanager
+def used_state_hosts() -> Iterator[None]:
+    """A host that was a member of another cluster, one that has data of the same version as no other one, and a port that is taken."""
+    data = "mkdir -p /var/lib/postgresql/{0}/main; echo {0} >/var/lib/postgresql/{0}/main/PG_VERSION"
+    on_host("state1", data.format(15))
+    on_host(
+        "api1",
+        f"{data.format(13)}; mkdir -p /var/lib/etcd/default/member; echo ETCD_INITIAL_CLUSTER_TOKEN=other >/var/lib/etcd/initial.env",
+    )
+    try:
+        with listening("api2", 2380):
+            yield
+    finally:
+        for host in ("state1", "api1"):
+            on_host(host, "rm -rf /var/lib/postgresql /var/lib/etcd")
+
+
 def balancer_on_api2(inventory: Inventory) -> None:
     """nginx on an API host, with the port that the API has."""
     inventory["all"]["children"]["nginx"]["hosts"] = {"api2": None}
@@ -423,6 +447,17 @@ CASES = {
         shared_address("172.28.4.100"),
         inventory=balancer_on_api1,
         on_host=another_keepalived,
+    ),
+    "state hosts that do not belong together": Case(
+        (
+            "The group redis has two hosts, state1 and api1.",
+            "api1: has data of an etcd in /var/lib/etcd/default that began as other, and etcd_initial_cluster_token is prefect; it was a",
+            "api1: has data of PostgreSQL 13 in /var/lib/postgresql/13/main, and state1 of 15; replication takes one version.",
+            "api2: runs Debian GNU/Linux 13 (trixie), and state1 Debian GNU/Linux 12 (bookworm): each release of Debian has another major",
+            "api2: Port 2380 for etcd's members (etcd_peer_port) is taken",
+        ),
+        inventory=state_on_all,
+        on_host=used_state_hosts,
     ),
     "wheelhouse that is not there": Case(("prefect_wheelhouse", "/nowhere"), {"prefect_wheelhouse": "/nowhere"}),
 }

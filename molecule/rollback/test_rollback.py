@@ -67,7 +67,9 @@ def test_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("variables", "says"),
     [
         pytest.param({}, "prefect_remove_host is not set", id="no host"),
-        pytest.param({"prefect_remove_host": "state1"}, "state1 is a host of postgres, which this playbook does not remove", id="all data"),
+        pytest.param(
+            {"prefect_remove_host": "state1"}, "state1 is the only host of postgres, which this playbook does not remove", id="all data"
+        ),
         pytest.param({"prefect_remove_host": "api3", "prefect_remove_dead": True}, "api3 answers, so it is not dead", id="not dead"),
     ],
 )

@@ -6,7 +6,7 @@ import contextlib
 import json
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -49,13 +49,14 @@ class Postgres:
     def leader(self) -> str:
         return next((each["name"] for each in self.members() if each["role"] == "leader" and each["state"] == "running"), "")
 
-    def whole(self) -> bool:
-        """Every member is there, one of them the primary, one of them synchronous, and all of them in step."""
+    def whole(self, hosts: Iterable[str] = ()) -> bool:
+        """These hosts, by default all, and no others are members: one the primary, one synchronous, and all of them in step."""
         found = self.members()
         states = [each["state"] in ("running", "streaming") and (each["role"] == "leader" or each.get("lag") == 0) for each in found]
         roles = [each["role"] for each in found]
         lines = {each.get("timeline") for each in found}
-        return len(found) == len(self.hosts) and all(states) and "leader" in roles and "sync_standby" in roles and len(lines) == 1
+        there = {each["name"] for each in found} == set(hosts or self.hosts)
+        return there and all(states) and "leader" in roles and "sync_standby" in roles and len(lines) == 1
 
     def numbers(self, host: str, table: str = "drill") -> set[int]:
         """What a writer's table has on one of the members."""
@@ -100,16 +101,16 @@ class Redis:
         address = max(named, key=named.count)
         return next(host for host, its in self.hosts.items() if its == address)
 
-    def whole(self) -> bool:
-        """Every Sentinel follows one master, knows the others and both replicas, and these are in step."""
-        masters = self.masters()
-        if set(masters) != set(self.hosts) or len(set(masters.values())) != 1:
+    def whole(self, hosts: Iterable[str] = ()) -> bool:
+        """The Sentinels of these hosts, by default all, and no others follow one master, and know each other and replicas in step."""
+        hosts, masters = list(hosts or self.hosts), self.masters()
+        if set(masters) != set(hosts) or len(set(masters.values())) != 1:
             return False
-        others = str(len(self.hosts) - 1)
+        others = str(len(hosts) - 1)
         top = self.replication(self.master())
-        known = [_fields(self.sentinel(host, "master prefect")) for host in self.hosts]
+        known = [_fields(self.sentinel(host, "master prefect")) for host in hosts]
         counts = {(each.get("num-slaves"), each.get("num-other-sentinels"), each.get("flags")) for each in known}
-        quorum = all(self.sentinel(host, "ckquorum prefect")[0].startswith(f"OK {len(self.hosts)} ") for host in self.hosts)
+        quorum = all(self.sentinel(host, "ckquorum prefect")[0].startswith(f"OK {len(hosts)} ") for host in hosts)
         return (
             (top.get("role"), top.get("min_slaves_good_slaves")) == ("master", others) and counts == {(others, others, "master")} and quorum
         )

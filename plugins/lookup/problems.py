@@ -49,6 +49,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import 
     firewall,
     haproxy,
     keepalived,
+    membership,
     monitoring,
     nginx,
     patroni,
@@ -56,6 +57,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import 
     prefect,
     redis,
 )
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import degraded
 from ansible_collections.selfhosted.prefect.plugins.plugin_utils._values import Values
 
 CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
@@ -65,12 +67,19 @@ CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         changes.restart,
         changes.switchover,
         changes.switchover_state,
+        degraded.degraded,
+        degraded.redundancy,
         drill.prefect_drill,
         firewall.firewall,
         haproxy.haproxy,
         haproxy.haproxy_host,
         keepalived.keepalived,
         keepalived.keepalived_host,
+        membership.remove_host,
+        membership.remove_host_answer,
+        membership.replace_host,
+        membership.replace_host_answer,
+        membership.replace_host_found,
         monitoring.exporters,
         monitoring.monitoring,
         monitoring.monitoring_host,
@@ -84,12 +93,9 @@ CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterable[str]]] = {
         postgres.postgres_host,
         postgres.prefect_backup,
         postgres.prefect_restore,
-        prefect.degraded,
         prefect.prefect,
         prefect.prefect_api,
         prefect.prefect_worker,
-        prefect.remove_host,
-        prefect.remove_host_answer,
         prefect.rollback,
         prefect.rotate,
         prefect.upgrade,

@@ -16,14 +16,19 @@ extends_documentation_fragment:
   - selfhosted.prefect.attributes
 options:
   state:
-    description: Whether the cluster has to have the member.
+    description:
+      - Whether the cluster has to have the member.
+      - V(pruned) removes each member that is none of O(members) and does not answer.
     type: str
-    choices: [present, absent]
+    choices: [present, absent, pruned]
     default: present
   name:
-    description: The member's name.
+    description: The member's name. Required but for O(state=pruned).
     type: str
-    required: true
+    default: ""
+  members:
+    description: For O(state=pruned), where the members that there should be reach each other, by their names.
+    type: dict
   peer_url:
     description: Where the other members reach it. For O(state=absent) a member that never ran, and so has no name, is found by it.
     type: str
@@ -70,6 +75,14 @@ EXAMPLES = r"""
     name: db3
     endpoints: ["https://192.0.2.11:2379", "https://192.0.2.12:2379"]
     tls: {ca_file: /etc/prefect-tls/ca.crt, cert_file: /etc/prefect-tls/etcd.crt, key_file: /etc/prefect-tls/etcd.key}
+
+- name: Have the cluster no longer count whatever has left it
+  become: true
+  selfhosted.prefect.prefect_etcd_member:
+    state: pruned
+    members: {db1: "https://192.0.2.11:2380", db2: "https://192.0.2.12:2380", db4: "https://192.0.2.14:2380"}
+    endpoints: ["https://192.0.2.11:2379"]
+    tls: {ca_file: /etc/prefect-tls/ca.crt, cert_file: /etc/prefect-tls/etcd.crt, key_file: /etc/prefect-tls/etcd.key}
 """
 
 RETURN = r"""
@@ -89,12 +102,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import TLS, given
-from ansible_collections.selfhosted.prefect.plugins.module_utils._cluster.etcd import Etcd, EtcdError, join, leave
+from ansible_collections.selfhosted.prefect.plugins.module_utils._cluster.etcd import Etcd, EtcdError, join, leave, prune
 
 ARGUMENTS: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent", "pruned"], "default": "present"},
+    "name": {"type": "str", "default": ""},
     "peer_url": {"type": "str", "default": ""},
+    "members": {"type": "dict"},
     "fresh": {"type": "bool", "default": False},
     "endpoints": {"type": "list", "elements": "str", "required": True},
     "tls": {"type": "dict", "options": TLS},
@@ -102,14 +116,21 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
+_NEEDS: list[list[Any]] = [["state", "present", ["peer_url"]], ["state", "pruned", ["members"]]]
+
+
 def main() -> None:
-    module = AnsibleModule(argument_spec=ARGUMENTS, required_if=[["state", "present", ["peer_url"]]], supports_check_mode=True)
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_if=_NEEDS, supports_check_mode=True)
     params = module.params
     etcd = Etcd(params["endpoints"], given(params["tls"]), params["timeout"])
     name, peer_url = params["name"], params["peer_url"]
+    if params["state"] != "pruned" and not name:
+        module.fail_json(msg=f"state: {params['state']} takes a name.")
     try:
         if params["state"] == "present":
             changed, found = join(etcd, name, peer_url, fresh=params["fresh"], dry=module.check_mode)
+        elif params["state"] == "pruned":
+            changed, found = prune(etcd, params["members"], dry=module.check_mode)
         else:
             changed, found = leave(etcd, name, peer_url, dry=module.check_mode)
     except EtcdError as error:

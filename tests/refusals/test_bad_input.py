@@ -119,7 +119,7 @@ def test_conditions_of_argument_specs(refusals: Refusals) -> None:
             (), {"prefect_remove_host": "gone"}, "gone is the last host of the group prefect_api, which the service", id="the last one"
         ),
         pytest.param(
-            ("redis",), {"prefect_remove_host": "here"}, "here is a host of redis, which this playbook does not remove", id="data"
+            ("redis",), {"prefect_remove_host": "here"}, "here is the only host of redis, which this playbook does not remove", id="data"
         ),
         pytest.param(("prefect_api",), {"prefect_remove_host": "gone"}, "gone does not answer (", id="does not answer"),
         pytest.param(
@@ -168,6 +168,50 @@ def test_planned_changes(refusals: Refusals, playbook: str, variables: dict[str,
     assert not [each for each in says if each not in said], said
     assert "Nothing was changed" in said
     assert "PLAY [Acquire the deployment lock]" not in said
+
+
+@pytest.mark.parametrize(
+    ("groups", "variables", "says"),
+    [
+        pytest.param(("prefect_api",), {}, "prefect_replace_host is not set. Say which host is dead", id="no host"),
+        pytest.param(("prefect_api",), {"prefect_replace_host": "here2"}, "here2, which is no host of the deployment", id="unknown"),
+        pytest.param(
+            ("prefect_api",),
+            {"prefect_replace_host": "gone", "prefect_replace_with": "here2"},
+            "prefect_replace_with is here2, which is no host of the deployment (gone, here). Put it into the groups of gone.",
+            id="a new one that there is not",
+        ),
+        pytest.param(
+            ("redis",), {"prefect_replace_host": "here"}, "here is the only host of redis, and a new machine does not have", id="data"
+        ),
+        pytest.param(
+            ("redis",),
+            {"prefect_replace_host": "gone", "prefect_replace_with": "here"},
+            "here is not in prefect_api, as gone is. Put it into the same groups.",
+            id="in other groups",
+        ),
+        pytest.param(
+            ("prefect_api",),
+            {"prefect_replace_host": "here", "prefect_replace_with": "gone"},
+            "here answers, so it is not dead. Have the playbook site add gone beside it",
+            id="not dead",
+        ),
+    ],
+)
+def test_replacements(refusals: Refusals, groups: tuple[str, ...], variables: dict[str, Any], says: str) -> None:
+    said = refusals.said(ROOT / "playbooks" / "replace.yml", groups, gone=("prefect_api",), **GIVEN, **variables)
+    assert says in said
+    assert "Nothing was changed" in said
+    assert "PLAY [Check the inventory and every host]" not in said
+
+
+def test_two_hosts(refusals: Refusals) -> None:
+    """In both groups at once, where everything else is as it should be."""
+    connected: dict[str, Any] = {"ansible_connection": "local", "prefect_address": "127.0.0.1", "tls_mode": "off"}
+    said = refusals.said(ROOT / "playbooks" / "preflight.yml", GROUPS, gone=("postgres", "redis"), **GIVEN, **connected)
+    assert "Nothing was changed." in said
+    for group in ("postgres", "redis"):
+        assert f"The group {group} has two hosts, gone and here." in said
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
 from ansible_collections.selfhosted.prefect.plugins.module_utils._cluster.patroni import Cluster, cluster, shown
 
@@ -124,49 +123,3 @@ def restart(variables: Mapping[str, Any]) -> Iterator[str]:
     for each in _WHOLE:
         if len(hosts.get(each, [])) > 1:
             yield from _left_out(hosts[each], f"{each} is restarted one host after the other,", variables)
-
-
-def clusters(report: Mapping[str, Any]) -> Iterator[str]:
-    """What of clusters, and of load balancers that share an address, is not there to take over, by ``common_status_report``."""
-    yield from _postgres_cluster(report.get("postgres_cluster") or {})
-    yield from _redis_cluster(report.get("redis_cluster") or {})
-    answers = {text(host): answer for host, answer in report.get("addresses") or [] if "held" in answer}
-    holders = [host for host, answer in answers.items() if answer["held"]]
-    for address in {text(answer["address"]) for answer in answers.values()}:
-        if not holders:
-            yield f"No load balancer has the address {address}."
-        elif len(holders) > 1:
-            yield f"{' and '.join(holders)} have the address {address} at once."
-
-
-def _postgres_cluster(gathered: Mapping[str, Any]) -> Iterator[str]:
-    if not gathered:
-        return
-    found = members(gathered)
-    if not found.leader:
-        yield f"PostgreSQL has no primary. The cluster: {shown(found)}"
-        return
-    for host, _answer in gathered["answers"]:
-        member = found.find(text(host))
-        if member is None:
-            yield f"PostgreSQL on {host} is no member of its cluster."
-        elif not member.running or (member is not found.leader and member.timeline != found.leader.timeline):
-            yield f"PostgreSQL on {host} is not in step with the primary, {found.leader.name}: it is {member.role} ({member.state})."
-    if boolean(gathered["synchronous"]) and not found.synchronous:
-        yield "No replica of PostgreSQL confirms what the primary writes."
-    if found.paused:
-        yield "Patroni is paused, so that no host takes over: patronictl -c /etc/patroni/config.yml resume"
-
-
-def _redis_cluster(gathered: Mapping[str, Any]) -> Iterator[str]:
-    followed = set()
-    for host, answer in gathered.get("answers", []):
-        role, views = answer.get("replication") or {}, answer.get("sentinels") or []
-        followed |= {text(view["master"]) for view in views if not view["problem"]}
-        if not role:
-            yield f"Redis on {host} does not say what it is: {text(answer.get('problem')) or 'it could not be queried'}."
-        elif role["role"] == "replica" and role["link"] != "up":
-            yield f"Redis on {host} does not replicate from {role['master']}."
-        yield from (f"Sentinel on {host} does not answer: {view['problem']}." for view in views if view["problem"])
-    if len(followed) > 1:
-        yield f"The Sentinels follow different masters: {', '.join(sorted(followed))}."

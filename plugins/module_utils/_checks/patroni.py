@@ -99,15 +99,21 @@ def patroni_host(variables: Mapping[str, Any]) -> Iterator[str]:
 
 
 def postgres_cluster(variables: Mapping[str, Any]) -> Iterator[str]:
-    """``__preflight_clusters`` is what each host of the group has of a cluster, ``__preflight_clocks`` what its clock says."""
+    """``__preflight_clusters`` is what each host of the group has of a cluster, ``__preflight_clocks`` what its clock says.
+
+    ``__preflight_systems`` are their operating systems.
+    """
     hosts: Mapping[str, Mapping[str, Any]] = {host: found for host, found in variables["__preflight_clusters"].items() if found}
-    group = [text(host) for host in variables["groups"].get("postgres") or []]
+    group = [text(host) for host in variables["common_groups"].get("postgres") or []]
     yield from _members(hosts, group)
     if not boolean(variables["common_postgres_cluster"]):
         yield from _left_behind(hosts)
         return
     yield from _etcd(hosts, text(variables["etcd_initial_cluster_token"]))
-    yield from _data(hosts, text(variables["postgres_version"]).partition(".")[0])
+    wanted = text(variables["postgres_version"]).partition(".")[0]
+    yield from _data(hosts, wanted)
+    if not wanted:
+        yield from _systems(hosts, variables["__preflight_systems"])
     yield from _patroni_versions(hosts, text(variables["patroni_etcd_api"]))
     yield from _clocks(variables["__preflight_clocks"])
 
@@ -178,6 +184,19 @@ def _data(hosts: Mapping[str, Mapping[str, Any]], wanted: str) -> Iterator[str]:
         " away, and they are copied from the primary; or take the host out of the group postgres.",
         running,
     )
+
+
+def _systems(hosts: Mapping[str, Mapping[str, Any]], systems: Mapping[str, Any]) -> Iterator[str]:
+    """Whether a host without data would get the major version of PostgreSQL that the others have."""
+    known = {host: text(systems.get(host)) for host in hosts}
+    first = [host for host, found in hosts.items() if found["data"]] or list(hosts)[:1]
+    for host, system in known.items():
+        if host not in first and system not in [known[other] for other in first]:
+            yield (
+                f"{host}: runs {system}, and {first[0]} {known[first[0]]}: each release of Debian has another major version of PostgreSQL,"
+                " and replication takes one. Install the same release on it, or set postgres_version where all hosts have packages of one"
+                " version."
+            )
 
 
 def _patroni_versions(hosts: Mapping[str, Mapping[str, Any]], wanted: str) -> Iterator[str]:

@@ -23,7 +23,7 @@ _UNQUOTABLE = re.compile(r'["\x00-\x1f]')
 
 def postgres(variables: Mapping[str, Any]) -> Iterator[str]:
     yield from _version(text(variables["postgres_version"]))
-    yield from _members(len(variables["groups"].get("postgres") or []))
+    yield from _members(len(variables["common_groups"].get("postgres") or []))
     yield from _connections(variables)
     if not text(variables.get("prefect_database_password")):
         yield "prefect_database_password is missing or empty; the owner of the database needs one."

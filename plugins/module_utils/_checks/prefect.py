@@ -4,23 +4,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
-from ansible_collections.selfhosted.prefect.plugins.module_utils._checks.changes import clusters
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.rolling import rolling_batches
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import worker_problems
 
 _LEAST_RELEASES = 2
-# Why the role of a component has no task file `remove`.
-_UNREMOVABLE = {
-    "postgres": "its server has all of the data. To move it, restore a backup on another host (docs/backup.md).",
-    "redis": "its server has all of the work under way. docs/operations.md says how to change to another one (From Redis to Valkey).",
-}
 
 
 def prefect(variables: Mapping[str, Any]) -> Iterator[str]:
@@ -70,96 +63,6 @@ def prefect_worker(variables: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} is missing or empty; the workers of prefect_workers need it. Set it, or take them out."
     types, versions = variables["__prefect_worker_types"], variables["__prefect_worker_versions"]
     yield from worker_problems(found, text(variables["common_release_version"]), types, versions)
-
-
-def remove_host(variables: Mapping[str, Any]) -> Iterator[str]:
-    """``__remove_members`` are the hosts of each component, ``__remove_verbs`` the task files of its role.
-
-    ``__remove_mentions`` has by the names of their variables the hosts and addresses that the others would go on to use.
-    """
-    name, members = text(variables.get("prefect_remove_host")), variables["__remove_members"]
-    hosts = list(dict.fromkeys(text(host) for each in members.values() for host in each))
-    if not name:
-        yield "prefect_remove_host is not set. Say which host, with -e prefect_remove_host=NAME."
-        return
-    if name not in hosts:
-        yield f"prefect_remove_host is {name}, which is no host of the deployment ({', '.join(hosts)})."
-        return
-    if name in variables["groups"] or not re.fullmatch(r"[\w.-]+", name):
-        yield (
-            f"{name} is no name by which a host can be left out: it is that of a group, too, or holds a character that has a meaning in"
-            " Ansible's patterns. Rename the host in the inventory, and give it ansible_host."
-        )
-    left_out = [host for host in hosts if host not in variables["ansible_play_hosts_all"]]
-    if left_out:
-        yield f"{', '.join(left_out)} is left out by --limit, and all hosts have to learn of this. Run it without --limit."
-    yield from _unremovable(name, variables)
-    yield from _mentioned(name, variables)
-
-
-def _unremovable(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
-    verbs, optional = variables["__remove_verbs"], variables["common_optional_components"]
-    for component, hosts in variables["__remove_members"].items():
-        if name not in hosts:
-            continue
-        if "remove" not in verbs[component]:
-            why = _UNREMOVABLE.get(component, "its role has no way to leave a host (the task file remove).")
-            yield f"{name} is a host of {component}, which this playbook does not remove: {why}"
-        elif hosts == [name] and component not in optional:
-            yield f"{name} is the last host of the group {component}, which the service cannot do without."
-    apis = [host for host in variables["__remove_members"]["prefect_api"] if host != name]
-    try:
-        rolling_batches(apis, variables["prefect_api_serial"])
-    except ValueError as error:
-        yield f"Without {name}, {error}."
-
-
-def _mentioned(name: str, variables: Mapping[str, Any]) -> Iterator[str]:
-    addresses = {name, *map(text, variables["__remove_addresses"])}
-    named = [variable for variable, values in variables["__remove_mentions"].items() if addresses & set(map(text, values))]
-    if named:
-        yield f"The inventory names {name} in {' and '.join(named)}. Name another one there first, or take it out."
-
-
-def remove_host_answer(variables: Mapping[str, Any]) -> Iterator[str]:
-    """``__remove_answer`` is what the host said to a ping."""
-    name, answer, dead = text(variables["prefect_remove_host"]), variables["__remove_answer"], boolean(variables["prefect_remove_dead"])
-    if dead and answer.get("ping"):
-        yield f"{name} answers, so it is not dead, and what it is at has to end first. Leave prefect_remove_dead out."
-    if not dead and not answer.get("ping"):
-        yield (
-            f"{name} does not answer ({text(answer.get('msg')).strip() or 'no reason given'}). If it is dead for good,"
-            " -e prefect_remove_dead=true has all others do without it."
-        )
-
-
-def degraded(variables: Mapping[str, Any]) -> Iterator[str]:
-    """What does not work of a deployment, by ``common_status_report``: a change that takes something away has to wait."""
-    report = variables["common_status_report"]
-    for name, *answers in report["hosts"]:
-        if any(answer.get("unreachable") for answer in answers):
-            yield f"{name} cannot be reached by Ansible."
-        elif not all("units" in answer for answer in answers):
-            yield f"{name} could not be queried; the reason is above."
-        units = [unit for answer in answers for unit in answer.get("units", [])]
-        yield from (f"{unit['name']} on {name} is {unit['state']}." for unit in units if not unit["active"])
-        drained = [text(port) for answer in answers for port in answer.get("drained", [])]
-        if drained:
-            yield f"The API server on port {' and '.join(drained)} of {name} is drained; the playbook site puts it back."
-    yield from (f"{server['name']}: {server['problem']}." for server in report["servers"] if server["problem"])
-    yield from (
-        f"{what} at {report[key]['address']}: {report[key]['problem']}."
-        for what, key in (("PostgreSQL", "database"), ("Redis", "redis"))
-        if report[key].get("problem")
-    )
-    yield from (
-        f"The worker {worker['name']} of the work pool {worker['pool']} is not online."
-        for worker in report["workers"]
-        if not worker["online"]
-    )
-    yield from clusters(report)
-    if not report["servers"] and report["groups"].get("prefect_api"):
-        yield "No host could query the API servers."
 
 
 def rollback(variables: Mapping[str, Any]) -> Iterator[str]:

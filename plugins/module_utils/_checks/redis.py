@@ -123,7 +123,7 @@ def redis_data(variables: Mapping[str, Any]) -> Iterator[str]:
 
 def redis_cluster(variables: Mapping[str, Any]) -> Iterator[str]:
     """Whether the hosts of the group are, or can be, one cluster, as far as they were found."""
-    found = cluster(variables["groups"]["redis"], variables["hostvars"], variables["redis_port"])
+    found = cluster(variables["common_groups"]["redis"], variables["hostvars"], variables["redis_port"])
     yield from problems(found, text(variables["common_redis_product"]), variables["ansible_play_hosts_all"])
 
 

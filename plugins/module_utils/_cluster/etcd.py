@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, Run, run
@@ -26,6 +26,7 @@ class Member:
     name: str
     peer_urls: tuple[str, ...]
     started: bool
+    client_urls: tuple[str, ...] = ()
 
     def values(self) -> dict[str, Any]:
         return {"id": self.id, "name": self.name, "peer_urls": list(self.peer_urls), "started": self.started}
@@ -65,6 +66,10 @@ class Etcd:
     def healthy(self) -> bool:
         """Whether a member behind the endpoints commits."""
         return self._run("endpoint", "health").rc == 0
+
+    def answers(self, member: Member) -> bool:
+        """Whether that member commits."""
+        return bool(member.client_urls) and replace(self, endpoints=member.client_urls).healthy()
 
     def add(self, name: str, peer_url: str) -> None:
         self._ask("member", "add", name, f"--peer-urls={peer_url}")
@@ -121,6 +126,22 @@ def leave(etcd: Etcd, name: str, peer_url: str = "", *, dry: bool = False) -> tu
     return True, found
 
 
+def prune(etcd: Etcd, wanted: Mapping[str, str], *, dry: bool = False) -> tuple[bool, Members]:
+    """Removes each member that is none of ``wanted``, peer URLs by their names, and does not answer.
+
+    One that answers takes part, whatever it should do, and is left alone. Returns whether that changed anything, and what the members are
+    then.
+    """
+    found = etcd.members()
+    strangers = [each for each in found.members if each.name not in wanted and not set(each.peer_urls) & set(wanted.values())]
+    gone = [each for each in strangers if not etcd.answers(each)]
+    if gone and not dry:
+        for each in gone:
+            etcd.remove(each.id)
+        found = etcd.members()
+    return bool(gone), found
+
+
 def quorum(members: int) -> int:
     """How many of so many members have to be there."""
     return members // 2 + 1
@@ -133,7 +154,8 @@ def initial(lines: Iterable[str]) -> dict[str, str]:
 
 
 def _member(values: Mapping[str, Any]) -> Member:
-    return Member(_id(values["ID"]), values.get("name", ""), tuple(values.get("peerURLs", [])), bool(values.get("clientURLs")))
+    clients = tuple(values.get("clientURLs", []))
+    return Member(_id(values["ID"]), values.get("name", ""), tuple(values.get("peerURLs", [])), bool(clients), clients)
 
 
 def _id(number: Any) -> str:

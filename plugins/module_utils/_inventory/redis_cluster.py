@@ -75,6 +75,7 @@ def problems(found: Cluster, product: str, unlimited: Iterable[str]) -> Iterator
             " or give the host that it is the prefect_address by which they know it."
         )
         return
+    yield from _majority(found)
     if found.rivals:
         yield (
             f"{' and '.join(found.rivals)} have data of their own, and no Sentinel says which of them is the master: as a replica each but"
@@ -99,6 +100,22 @@ def problems(found: Cluster, product: str, unlimited: Iterable[str]) -> Iterator
             f"No Sentinel of the group redis answers, and {', '.join(limited)} {'is' if len(limited) == 1 else 'are'} left out of this run,"
             " so it is not known who the master is. Run the same command without --limit."
         )
+
+
+def _majority(found: Cluster) -> Iterator[str]:
+    """Whether the Sentinels of the group's hosts are the majority of those that take part. One that has stopped does not."""
+    own = {address.rpartition(":")[0] for address in found.hosts}
+    views = [view for member in found.members.values() for view in member["sentinels"] if not view["problem"] and view.get("sentinels")]
+    for view in sorted(views, key=lambda view: -len(view["sentinels"]))[:1]:
+        others = [each for each in view["sentinels"] if each not in view["down"]]
+        strangers = [each.rpartition(":")[0] for each in others if each.rpartition(":")[0] not in own]
+        total = len(others) + 1
+        if total - len(strangers) < total // 2 + 1:
+            yield (
+                f"{total} Sentinels agree on the master of Redis, and {', '.join(strangers)} of them are no hosts of the group redis: the"
+                f" {total - len(strangers)} that are left could not agree on another one. Put the hosts back, and remove one after the"
+                " other (the playbook remove_host)."
+            )
 
 
 def _empty(product: str, when: str) -> str:

@@ -98,7 +98,16 @@ def _postgres_cluster(gathered: Mapping[str, Any]) -> dict[str, Any]:
         "members": list(seen[0].get("members", [])),
         "hosts": [str(name) for name, _answer in gathered["answers"]],
         "synchronous": bool(gathered.get("synchronous")),
+        "etcd": list(_etcd_problems([(str(name), answer["etcd"]) for name, answer in gathered["answers"] if answer.get("etcd")])),
     }
+
+
+def _etcd_problems(found: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """What each host of a cluster says of its own member, and which of them the others do not count."""
+    yield from (f"etcd on {host} does not answer: {its['problem'] or 'it has no data'}" for host, its in found if not its["members"])
+    known: list[dict[str, Any]] = max((its["members"] for _host, its in found), key=len, default=[])
+    names = [each["name"] for each in known]
+    yield from (f"etcd on {host} is no member of its cluster" for host, its in found if its["members"] and host not in names)
 
 
 def columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -264,16 +273,24 @@ def _cluster_problems(found: Mapping[str, Any]) -> Iterator[str]:
     if not found["leader"]:
         yield "the PostgreSQL cluster has no primary, or none of its members knows it"
     there = {member["name"] for member in members}
+    lines = {member["name"]: member["timeline"] for member in members}
     yield from (f"PostgreSQL on {host} is no member of its cluster" for host in found["hosts"] if members and host not in there)
     for member in members:
         if member["state"] not in ("running", "streaming"):
             yield f"PostgreSQL on {member['name']} is {member['state'] or 'in an unknown state'}"
-        if member["pending_restart"]:
-            yield f"PostgreSQL on {member['name']} has to be restarted for a changed setting; run site.yml"
+        elif (line := lines.get(found["leader"])) not in (None, member["timeline"]):
+            yield f"PostgreSQL on {member['name']} is on timeline {member['timeline']}, and the primary, {found['leader']}, on {line}"
     if found["leader"] and found["synchronous"] and not any(member["role"] in ("sync_standby", "quorum_standby") for member in members):
         yield "no replica of PostgreSQL confirms what the primary writes"
+    yield from found.get("etcd", [])
     if found["paused"]:
         yield "Patroni is paused, so that no other host takes over from the primary: patronictl -c /etc/patroni/config.yml resume"
+
+
+def redundancy(report: Mapping[str, Any]) -> list[str]:
+    """What the clusters of PostgreSQL and Redis, and load balancers with one address, lack to survive the loss of a host."""
+    found = _address_problems(report) + list(_cluster_problems(report.get("postgres_cluster") or {}))
+    return found + list(redis_cluster.problems(report.get("redis_cluster") or []))
 
 
 def problems(report: Mapping[str, Any]) -> list[str]:
@@ -312,9 +329,12 @@ def problems(report: Mapping[str, Any]) -> list[str]:
         for worker in report.get("workers", [])
         if not worker["online"]
     ]
-    found += _certificate_problems(report) + _address_problems(report)
-    found += _cluster_problems(report.get("postgres_cluster") or {})
-    found += redis_cluster.problems(report.get("redis_cluster") or [])
+    found += _certificate_problems(report) + redundancy(report)
+    found += [
+        f"PostgreSQL on {member['name']} has to be restarted for a changed setting; run site.yml"
+        for member in (report.get("postgres_cluster") or {}).get("members", [])
+        if member["pending_restart"]
+    ]
     pending = len(report.get("schema", {}).get("pending", []))
     if pending:
         found.append(f"the schema is {pending} revisions behind the release; run site.yml")

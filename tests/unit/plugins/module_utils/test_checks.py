@@ -16,6 +16,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import 
     firewall,
     haproxy,
     keepalived,
+    membership,
     monitoring,
     nginx,
     patroni,
@@ -24,6 +25,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._checks import 
     redis,
 )
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
+from ansible_collections.selfhosted.prefect.plugins.module_utils._report import degraded
 
 Change = dict[str, Any]
 Check = Callable[[Mapping[str, Any]], Iterable[str]]
@@ -53,6 +55,13 @@ def member(address: str, **found: Any) -> Change:
     return {"prefect_address": address, "__redis_member": {**BARE, **found}}
 
 
+def seven(*down: int) -> Change:
+    """How a Sentinel sees six others, of which some do not answer."""
+    others = {n: f"10.0.0.{n}:26379" for n in range(2, 8)}
+    view = {"sentinel": "10.0.0.1:26379", "master": "10.0.0.1:6379", "epoch": 1, "problem": ""}
+    return {**view, "sentinels": list(others.values()), "down": [others[n] for n in down]}
+
+
 SIGN_ON: Change = {"nginx_basic_auth_users": None, "nginx_auth_request_url": "http://127.0.0.1:4180/oauth2/auth"}
 
 
@@ -66,6 +75,43 @@ def database(**more: Any) -> dict[str, Any]:
         "patroni": {"version": "3.0.2-1", "running": True, "system_identifier": "74", "cluster": {}, "problem": ""},
     }
     return {name: {**part, **more.get(name, {})} if isinstance(part, dict) else more.get(name, part) for name, part in found.items()}
+
+
+REPLICA = {"role": "replica", "master": "10.0.0.1:6379", "link": "up", "offset": 9}
+
+
+def state(host: str, **more: Any) -> dict[str, Any]:
+    """What one of three hosts with PostgreSQL and Redis says of its clusters, as the status has it."""
+    known = {"role": "sync_standby", "state": "streaming", "timeline": 3, "pending_restart": False}
+    members = [{"name": name, **known} for name in ("db1", "db2", "db3")]
+    members[0] |= {"role": "leader", "state": "running"}
+    etcd = {"data": True, "members": [{"name": name} for name in ("db1", "db2", "db3")], "problem": ""}
+    redis_role = {"role": "master", "offset": 9, "replicas": []} if host == "db1" else REPLICA
+    return {
+        "etcd": etcd,
+        "patroni": {"cluster": {"leader": "db1", "paused": False, "members": members}},
+        "replication": redis_role,
+        "sentinels": [{"master": "10.0.0.1:6379"}],
+        **more,
+    }
+
+
+def silent(problem: str) -> dict[str, Any]:
+    """What one says whose processes do not answer."""
+    return {"etcd": {"data": True, "members": [], "problem": problem}, "patroni": {"cluster": {}}, "problem": problem}
+
+
+def whole(*without: str, holders: tuple[str, ...] = ("lb1",), **answers: dict[str, Any]) -> dict[str, Any]:
+    """The status of three such hosts and two load balancers with one address. Members of PostgreSQL are all but ``without``."""
+    said = {host: answers.get(host, state(host)) for host in ("db1", "db2", "db3")}
+    for answer in said.values():
+        cluster = answer.get("patroni", {}).get("cluster") or {}
+        cluster["members"] = [each for each in cluster.get("members", []) if each["name"] not in without]
+    return {
+        "postgres_cluster": {"answers": list(said.items()), "synchronous": True},
+        "redis_cluster": {"answers": list(said.items()), "addresses": [[f"db{n}", f"10.0.0.{n}"] for n in (1, 2, 3)]},
+        "addresses": [[host, {"address": "10.0.0.100", "held": host in holders}] for host in ("lb1", "lb2")] + [["db1", {}]],
+    }
 
 
 def bare(**more: Any) -> dict[str, Any]:
@@ -119,6 +165,42 @@ GROUPS = {
     "keepalived": ["lb1", "lb2"],
     "prefect_api": ["api1"],
 }
+
+
+def machine(address: str, release: str = "", redis: Change | None = None, **cluster: Any) -> Change:
+    """What is known of a host with PostgreSQL and Redis, and maybe of one with Prefect."""
+    found = {
+        "prefect_address": address,
+        "__preflight_host": {"found": {"cluster": cluster}},
+        "__redis_member": redis or BARE,
+        "__replace_units": {"units": []},
+    }
+    return {**found, **({"__prefect_info": {"links": {"/opt/prefect/current": release}}} if release else {})}
+
+
+def survivor(number: int, **more: Any) -> Change:
+    """One of those that are left of db1, db2 and db3 without db2."""
+    members = [{"name": f"db{n}", "role": "leader" if n == 1 else "replica", "state": "running"} for n in (1, 3)]
+    view = {"sentinel": f"10.0.0.{number}:26379", "problem": "", "down": ["10.0.0.2:26379", "10.0.0.2:6379"]}
+    view |= {"replicas": ["10.0.0.2:6379", "10.0.0.3:6379"], "sentinels": ["10.0.0.2:26379", f"10.0.0.{4 - number}:26379"]}
+    redis = {**BARE, "data": True, "sentinels": [{**view, **more.get("view", {})}]}
+    cluster = {"leader": more.get("leader", "db1"), "members": [*members, *more.get("members", [])]}
+    patroni = {"running": True, "cluster": cluster}
+    etcd = {"data": True, "members": more.get("etcd", [{"name": f"db{n}"} for n in (1, 2, 3)])}
+    release = more.get("release", "/opt/prefect/releases/3.9.1-a")
+    return machine(f"10.0.0.{number}", release, redis, data=other(), etcd=etcd, patroni=patroni)
+
+
+def replaced(new: Change | None = None, *, name: str = "db2", one: Change | None = None, three: Change | None = None) -> Change:
+    """Three hosts of which db2 is replaced by a machine of that name, or of another one."""
+    hosts = {"db1": one or survivor(1), name: new or machine("10.0.0.9", **bare()), "db3": three or survivor(3)}
+    members = {"postgres": ["db1", "db2", "db3"], "redis": ["db1", "db2", "db3"], "prefect_api": ["db1", "db3"]}
+    if name != "db2":
+        members = {component: [*each, *[name] * ("db2" in each)] for component, each in members.items()}
+        hosts["db2"] = {"prefect_address": "10.0.0.2"}
+    return {"prefect_replace_with": "" if name == "db2" else name, "__replace_members": members, "hostvars": hosts}
+
+
 UNIT = {"name": "nginx.service", "active": True, "state": "active (running)"}
 GOOD: dict[Check, Change] = {
     patroni.etcd: {
@@ -148,7 +230,8 @@ GOOD: dict[Check, Change] = {
     patroni.postgres_cluster: {
         "__preflight_clusters": {"db1": database(), "db2": database(), "db3": database()},
         "__preflight_clocks": {"db1": clock(0.1), "db2": clock(-0.6), "db3": {}},
-        "groups": {"postgres": ["db1", "db2", "db3"]},
+        "__preflight_systems": dict.fromkeys(("db1", "db2", "db3", "db4"), "Debian GNU/Linux 12 (bookworm)"),
+        "common_groups": {"postgres": ["db1", "db2", "db3"]},
         "common_postgres_cluster": True,
         "etcd_initial_cluster_token": "prefect",
         "patroni_etcd_api": "",
@@ -176,7 +259,7 @@ GOOD: dict[Check, Change] = {
         "prefect_database_user": "prefect",
         "postgres_settings": {"work_mem": "8MB"},
         "tls_postgres": True,
-        "groups": {"postgres": ["db1"]},
+        "common_groups": {"postgres": ["db1"]},
         "postgres_client_addresses": [
             "10.0.3.7",
             "10.0.3.0/24",
@@ -229,7 +312,7 @@ GOOD: dict[Check, Change] = {
         "prefect_address": "10.0.0.1",
     },
     redis.redis_cluster: {
-        "groups": {"redis": ["a", "b", "c"]},
+        "common_groups": {"redis": ["a", "b", "c"]},
         "hostvars": {host: member(f"10.0.0.{number}") for number, host in enumerate("abc", 1)},
         "redis_port": 6379,
         "common_redis_product": "redis",
@@ -341,7 +424,7 @@ GOOD: dict[Check, Change] = {
         "__prefect_worker_types": {"etl": "process"},
         "__prefect_worker_versions": {},
     },
-    prefect.remove_host: {
+    membership.remove_host: {
         "prefect_remove_host": "api2",
         "__remove_members": {
             "postgres": ["db1"],
@@ -351,7 +434,7 @@ GOOD: dict[Check, Change] = {
             "haproxy": ["lb1"],
         },
         "__remove_verbs": {
-            "postgres": ["install"],
+            "postgres": ["remove"],
             "prefect_api": ["remove"],
             "nginx": ["remove"],
             "monitoring": ["remove"],
@@ -360,11 +443,12 @@ GOOD: dict[Check, Change] = {
         "__remove_addresses": ["10.0.0.22"],
         "__remove_mentions": {"nginx_api_servers": ["10.0.0.21", "10.0.0.23"], "prefect_backup_host": ["api1"], "prefect_api_url": [""]},
         "common_optional_components": ["monitoring", "haproxy"],
+        "prefect_allow_degraded": False,
         "prefect_api_serial": 1,
         "groups": {"prefect_api": ["api1", "api2", "api3"], "all": []},
         "ansible_play_hosts_all": ["db1", "api1", "api2", "api3", "lb1"],
     },
-    prefect.remove_host_answer: {"prefect_remove_host": "api2", "prefect_remove_dead": "false", "__remove_answer": {"ping": "pong"}},
+    membership.remove_host_answer: {"prefect_remove_host": "api2", "prefect_remove_dead": "false", "__remove_answer": {"ping": "pong"}},
     changes.switchover: {
         "prefect_switchover": "postgres",
         "prefect_switchover_to": "db2",
@@ -384,7 +468,28 @@ GOOD: dict[Check, Change] = {
         "common_group_hosts": GROUPS,
         "ansible_play_hosts_all": ["db1", "db2", "db3", "r1", "r2", "r3", "lb1", "lb2", "api1"],
     },
-    prefect.degraded: {
+    membership.replace_host: {
+        "prefect_replace_host": "db2",
+        "prefect_replace_with": "",
+        "__replace_members": {
+            "postgres": ["db1", "db2", "db3"],
+            "etcd": ["db1", "db2", "db3"],
+            "redis": ["cache1"],
+            "prefect_api": ["api1", "db2"],
+        },
+        "groups": {"postgres": ["db1", "db2", "db3"], "redis": ["cache1"], "prefect_api": ["api1", "db2"], "all": []},
+        "ansible_play_hosts_all": ["db1", "db2", "db3", "cache1", "api1"],
+        "__remove_addresses": ["10.0.0.2"],
+        "__remove_mentions": {"nginx_api_servers": ["10.0.0.21"], "prefect_backup_host": ["db1"]},
+    },
+    membership.replace_host_answer: {"prefect_replace_host": "db2", "prefect_replace_with": "db4", "__replace_answer": {"msg": "no route"}},
+    membership.replace_host_found: {
+        "prefect_replace_host": "db2",
+        "common_current": "/opt/prefect/current",
+        "common_release": "/opt/prefect/releases/3.9.1-a",
+        **replaced(),
+    },
+    degraded.degraded: {
         "common_status_report": {
             "groups": {"prefect_api": ["api1"]},
             "postgres_cluster": {},
@@ -396,6 +501,7 @@ GOOD: dict[Check, Change] = {
             "workers": [{"name": "etl@w1", "pool": "etl", "online": True, "problem": ""}],
         }
     },
+    degraded.redundancy: {"common_status_report": whole()},
     prefect.rotate: {
         "groups": {"postgres": ["db1"], "redis": ["cache1"]},
         "prefect_database_user": "prefect",
@@ -444,6 +550,24 @@ def cases(table: dict[Check, list[Any]]) -> list[Any]:
     return [pytest.param(check, *each, id=f"{check.__name__}-{n}") for check, listed in table.items() for n, each in enumerate(listed)]
 
 
+def report(**parts: Any) -> Change:
+    """The good status with other parts."""
+    return {"common_status_report": {**GOOD[degraded.degraded]["common_status_report"], **parts}}
+
+
+def databases(*hosts: str) -> Change:
+    """A deployment of these hosts of PostgreSQL."""
+    members = {**GOOD[membership.remove_host]["__remove_members"], "postgres": [*hosts]}
+    return {"__remove_members": members, "ansible_play_hosts_all": [*hosts, "api1", "api2", "api3", "lb1"]}
+
+
+def joined(*hosts: str, api: tuple[str, ...] = ("api1", "db4")) -> Change:
+    """These hosts of PostgreSQL, of which db4 is new, and of the API."""
+    members = {"postgres": [*hosts], "etcd": [*hosts], "redis": ["cache1"], "prefect_api": [*api, *["db2"] * ("db2" in hosts)]}
+    groups = {"all": [], **{name: members[name] for name in ("postgres", "redis", "prefect_api")}}
+    return {"__replace_members": members, "groups": groups, "ansible_play_hosts_all": [*hosts, "cache1", "api1"]}
+
+
 WELL: dict[Check, list[tuple[Change]]] = {
     **{check: [({},)] for check in GOOD},
     changes.switchover: [
@@ -467,28 +591,6 @@ WELL: dict[Check, list[tuple[Change]]] = {
             },
         ),
     ],
-    prefect.degraded: [
-        ({},),
-        (
-            {
-                "common_status_report": {
-                    "groups": {"postgres": ["db1", "db2", "db3"]},
-                    "hosts": [],
-                    "servers": [],
-                    "database": {},
-                    "redis": {},
-                    "workers": [],
-                    "postgres_cluster": pg_cluster(*MEMBERS),
-                    "redis_cluster": redis_members(),
-                    "addresses": [
-                        ["lb1", {"held": True, "address": "10.0.0.9"}],
-                        ["lb2", {"held": False, "address": "10.0.0.9"}],
-                        ["db1", {}],
-                    ],
-                }
-            },
-        ),
-    ],
     firewall.firewall: [
         ({},),
         ({"groups": {"prefect_api": ["api1"]}, "firewall_sources": {"prefect_api": ["10.0.0.9"]}},),
@@ -498,8 +600,8 @@ WELL: dict[Check, list[tuple[Change]]] = {
     postgres.postgres: [
         *(({"postgres_version": version},) for version in ("", None, "14", "14.9", "15.4", 17)),
         ({"postgres_max_connections": 71},),
-        *(({"groups": {"postgres": [f"db{number}" for number in range(hosts)]}},) for hosts in (0, 3, 5)),
-        ({"groups": {}},),
+        *(({"common_groups": {"postgres": [f"db{number}" for number in range(hosts)]}},) for hosts in (0, 3, 5)),
+        ({"common_groups": {}},),
     ],
     patroni.etcd_start: [({},), ({"__etcd_left_out": ["db3"], "__etcd_with_data": ["db1"]},)],
     patroni.patroni: [({},), ({"tls_postgres": "no", "patroni_restapi_password": "geheim", "common_tls_ca_file": ""},)],
@@ -517,18 +619,20 @@ WELL: dict[Check, list[tuple[Change]]] = {
         (
             {
                 "__preflight_clusters": {"db1": database(), "db2": database(), "db4": bare()},
-                "groups": {"postgres": ["db1", "db2", "db4"]},
+                "common_groups": {"postgres": ["db1", "db2", "db4"]},
             },
         ),
         # A single server that never was anything else, and one with no database of its own.
         (
             {
                 "__preflight_clusters": {"db1": bare(data=other("13") + other("15"))},
-                "groups": {"postgres": ["db1"]},
+                "common_groups": {"postgres": ["db1"]},
                 "common_postgres_cluster": False,
             },
         ),
         ({"__preflight_clusters": {"db1": {}}, "common_postgres_cluster": False},),
+        # Packages of one version for any release.
+        ({"postgres_version": "15", "__preflight_systems": {"db1": "Debian 12", "db2": "Debian 13"}},),
         # A difference that may be one of the measurement alone.
         ({"__preflight_clocks": {"db1": clock(0.0, 0.4), "db2": clock(1.7, 0.4), "db3": clock(9.0, 0.1, known=False)}},),
         ({"patroni_etcd_api": "v2", "__preflight_clusters": {"db1": database(), "db2": database(patroni={"version": "4.0.7"})}},),
@@ -556,6 +660,11 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"prefect_redis_username": "sentinel", "redis_settings": {"replicaof": "x 1"}, "prefect_address": "redis1"},),
     ],
     redis.redis_cluster: [
+        # Of five three are left; and those that do not answer are gone already.
+        *(
+            ({"hostvars": {host: member(f"10.0.0.{n}", sentinels=[seven(*down)]) for n, host in enumerate("abc", 1)}},)
+            for down in ((6, 7), (4, 5, 6, 7))
+        ),
         ({},),
         # What is not part of the run matters only where it takes it to know the master.
         (
@@ -635,6 +744,53 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"prefect_logfire_enabled": "yes", "prefect_logfire_token": "geheim"},),
     ],
     prefect.prefect_worker: [({},), ({"__prefect_worker_all": [], "prefect_api_url": "", "prefect_auth_string": None},)],
+    degraded.degraded: [
+        ({},),
+        (report(groups={"postgres": ["db1"]}, servers=[]),),
+        # Of a host that leaves, and of the new one that is to take its place, nothing is expected.
+        (
+            {
+                **report(
+                    hosts=[["api1", {"units": [UNIT]}], ["api2", {"unreachable": True}], ["api3", {}]],
+                    url="https://10.0.0.33:4200/api",
+                    servers=[
+                        {"name": name, "problem": "refused" * (name != "api1:4200")} for name in ("balancer", "api1:4200", "api3:4200")
+                    ],
+                    workers=[{"name": "etl@api3", "pool": "etl", "online": False, "problem": ""}],
+                ),
+                "common_leaving": "api2",
+                "common_arriving": "api3",
+                "hostvars": {"api3": {"ansible_host": "10.0.0.33", "prefect_workers": [{"pool": "etl"}]}},
+            },
+        ),
+    ],
+    degraded.redundancy: [
+        ({},),
+        ({"common_status_report": {}},),
+        ({"common_status_report": whole("db3", db3=silent("refused")), "common_leaving": "db3"},),
+        ({"common_status_report": whole("db2", db2={}), "common_leaving": "ungrouped", "common_arriving": "db2"},),
+    ],
+    membership.replace_host: [
+        ({},),
+        # Under another name, with the dead one still in the inventory, and without it.
+        ({**joined("db1", "db2", "db3", "db4"), "prefect_replace_with": "db4"},),
+        ({**joined("db1", "db3", "db4"), "prefect_replace_with": "db4"},),
+    ],
+    membership.replace_host_found: [
+        ({},),
+        (replaced(name="db4"),),
+        # Of one that was the primary, what the cluster still knows is not that it runs.
+        (replaced(one=survivor(1, members=[{"name": "db2", "role": "replica", "state": "stopped"}])),),
+        # The new machine has the address of the dead one.
+        (replaced(machine("10.0.0.2", **bare())),),
+        ({**replaced(), "__replace_members": {"postgres": ["db1"], "redis": [], "prefect_api": ["db1", "db2", "db3"]}},),
+    ],
+    # Of four, three are left; and of five four, for as long as it takes to remove another one.
+    membership.remove_host: [
+        ({},),
+        ({**databases("db1", "db2", "db3", "db4"), "prefect_remove_host": "db2"},),
+        ({**databases("db1", "db2", "db3", "db4", "db5"), "prefect_remove_host": "db2", "prefect_allow_degraded": "true"},),
+    ],
     prefect.upgrade: [({},), ({"prefect_upgrade_to": "", "__prefect_upgrade_hosts": {"api1": "/r/2"}},)],
 }
 
@@ -642,11 +798,6 @@ WELL: dict[Check, list[tuple[Change]]] = {
 @pytest.mark.parametrize(("check", "change"), cases(WELL))
 def test_nothing_wrong(check: Check, change: Change) -> None:
     assert list(check({**GOOD[check], **change})) == []
-
-
-def report(**parts: Any) -> Change:
-    """The good status with other parts."""
-    return {"common_status_report": {**GOOD[prefect.degraded]["common_status_report"], **parts}}
 
 
 BAD: dict[Check, list[tuple[Change, str]]] = {
@@ -790,13 +941,18 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             "db3: is a member of another etcd cluster (aa) than db1, db2 (ff). Stop etcd there",
         ),
         (
-            {"groups": {"postgres": ["db1"]}, "__preflight_clusters": {"db1": database()}},
+            {"__preflight_clusters": {"db1": bare(), "db2": database()}, "__preflight_systems": {"db1": "Debian 13", "db2": "Debian 12"}},
+            "db1: runs Debian 13, and db2 Debian 12: each release of Debian has another major version of PostgreSQL, and replication takes"
+            " one. Install the same release on it, or set postgres_version",
+        ),
+        (
+            {"common_groups": {"postgres": ["db1"]}, "__preflight_clusters": {"db1": database()}},
             "etcd has the members db1, db2, db3, and db2, db3 is not in the group postgres: 1 of 3 that are left cannot agree on a primary,"
             " 2 have to. Put the hosts back, and remove one after the other;",
         ),
         (
             {
-                "groups": {"postgres": ["db1"]},
+                "common_groups": {"postgres": ["db1"]},
                 "common_postgres_cluster": False,
                 "__preflight_clusters": {"db1": database(etcd={"members": []})},
             },
@@ -863,12 +1019,12 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ),
         ({"prefect_database_password": ""}, "prefect_database_password is missing or empty; the owner of the database needs one."),
         (
-            {"groups": {"postgres": ["db1", "db2"]}},
+            {"common_groups": {"postgres": ["db1", "db2"]}},
             "The group postgres has 2 hosts: the loss of either would leave one that cannot know which of the two is cut off. Use one host,"
             " as a single server, or three, five and so on, as a cluster.",
         ),
         (
-            {"groups": {"postgres": ["a", "b", "c", "d"]}},
+            {"common_groups": {"postgres": ["a", "b", "c", "d"]}},
             "The group postgres has 4 hosts: it survives the loss of no more hosts than 3 would. Use one host,",
         ),
         ({"prefect_database_password": None}, "prefect_database_password is missing or empty"),
@@ -934,6 +1090,10 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         )
     ],
     redis.redis_cluster: [
+        (
+            {"hostvars": {host: member(f"10.0.0.{n}", sentinels=[seven()]) for n, host in enumerate("abc", 1)}},
+            "7 Sentinels agree on the master of Redis, and 10.0.0.4, 10.0.0.5, 10.0.0.6, 10.0.0.7 of them are no hosts of the group redis",
+        ),
         (
             {"hostvars": {"a": member("10.0.0.1", data=True), "b": member("10.0.0.2", data=True), "c": member("10.0.0.3")}},
             "a and b have data of their own, and no Sentinel says which of them is the master: as a replica each but one would lose its"
@@ -1285,7 +1445,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ({"prefect_auth_string": None}, "prefect_auth_string is missing or empty; the workers"),
         ({"__prefect_worker_types": {"etl": ""}}, "the work pool 'etl' does not exist. Create it"),
     ],
-    prefect.remove_host: [
+    membership.remove_host: [
         ({"prefect_remove_host": None}, "prefect_remove_host is not set. Say which host, with -e prefect_remove_host=NAME."),
         (
             {"prefect_remove_host": "api4"},
@@ -1296,7 +1456,20 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
             "api2 is no name by which a host can be left out: it is that of a group, too, or holds a character",
         ),
         ({"ansible_play_hosts_all": ["api1", "api2", "api3", "lb1"]}, "db1 is left out by --limit, and all hosts have to learn of this."),
-        ({"prefect_remove_host": "db1"}, "db1 is a host of postgres, which this playbook does not remove: its server has all of the data."),
+        (
+            {"prefect_remove_host": "db1"},
+            "db1 is the only host of postgres, which this playbook does not remove: its server has all of the data. To move it, restore",
+        ),
+        (
+            {**databases("db1", "db2", "db3", "db4", "db5"), "prefect_remove_host": "db2"},
+            "Without db2 the group postgres has 4 hosts, which survive the loss of no more than 3 do, and which the playbook site refuses."
+            " To remove another one after it, go on with -e prefect_allow_degraded=true,",
+        ),
+        (
+            {**databases("db1", "db2", "db3"), "prefect_remove_host": "db2"},
+            "Without db2 the group postgres has 2 of the 3 hosts that a cluster takes (db1, db3): with two, the loss of one is the loss of"
+            " both. Put another host in its place (the playbook replace), or go back to a single server (docs/high-availability.md).",
+        ),
         (
             {"prefect_remove_host": "lb1"},
             "lb1 is a host of haproxy, which this playbook does not remove: its role has no way to leave a host",
@@ -1312,7 +1485,83 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ),
         ({"__remove_mentions": {"prefect_backup_host": ["api2"]}}, "The inventory names api2 in prefect_backup_host."),
     ],
-    prefect.remove_host_answer: [
+    membership.replace_host: [
+        ({"prefect_replace_host": None}, "prefect_replace_host is not set. Say which host is dead, with -e prefect_replace_host=NAME."),
+        (
+            {"prefect_replace_host": "db9"},
+            "prefect_replace_host is db9, which is no host of the deployment (db1, db2, db3, cache1, api1). Where it was taken out of the"
+            " inventory, prefect_replace_with has to say which host takes its place.",
+        ),
+        (
+            {"prefect_replace_with": "db4"},
+            "prefect_replace_with is db4, which is no host of the deployment (db1, db2, db3, cache1, api1). Put it into the groups of db2.",
+        ),
+        ({"ansible_play_hosts_all": ["db1", "db2", "cache1", "api1"]}, "db3 is left out by --limit, and all hosts have to learn of this."),
+        (
+            {"prefect_replace_host": "cache1"},
+            "cache1 is the only host of redis, and a new machine does not have its data. Set it up with the playbook site; docs/backup.md",
+        ),
+        (
+            {**joined("db1", "db2", "db3", "db4", api=("api1",)), "prefect_replace_with": "db4"},
+            "db4 is not in prefect_api, as db2 is. Put it into the same groups.",
+        ),
+        (
+            {**joined("db1", "db3", "db4"), "prefect_replace_with": "db4", "__remove_mentions": {"prefect_backup_host": ["db2"]}},
+            "The inventory names db2 in prefect_backup_host. Name another one there first, or take it out.",
+        ),
+    ],
+    membership.replace_host_answer: [
+        (
+            {"__replace_answer": {"ping": "pong"}},
+            "db2 answers, so it is not dead. Have the playbook site add db4 beside it, then take it away with the playbook remove_host.",
+        )
+    ],
+    membership.replace_host_found: [
+        (
+            replaced(machine("10.0.0.9", **bare(data=other()))),
+            "db2 is not empty: it has data of PostgreSQL in /var/lib/postgresql/15/main. If it works, nothing is to be replaced; where an"
+            " earlier run of this playbook was cut off, the playbook site goes on from there. Otherwise have the machine made anew.",
+        ),
+        (
+            replaced({**machine("10.0.0.9", **bare()), "__replace_units": {"units": [UNIT, {"name": "x", "active": False}]}}),
+            "db2 is not empty: it has nginx.service, which runs. If it works, nothing is to be replaced;",
+        ),
+        (
+            replaced(survivor(4), name="db4"),
+            "db4 is not empty: it has data of PostgreSQL in /var/lib/postgresql/15/main and data of etcd and data of Redis and a release of"
+            " Prefect, /opt/prefect/releases/3.9.1-a. If it works, nothing is to be replaced; where an earlier run of this playbook was cut"
+            " off, the playbook site goes on from there, once db2 is out of the inventory.",
+        ),
+        (
+            replaced(three=survivor(3, etcd=[])),
+            "etcd answers on db1, and 2 of its members have to before another one can take the place of db2. Start it first on db3.",
+        ),
+        (
+            replaced(one=survivor(1, etcd=[]), three=survivor(3, etcd=[])),
+            "etcd answers on no host, and 2 of its members have to before another one can take the place of db2. Start it first on db1,",
+        ),
+        (
+            replaced(one=survivor(1, leader=""), three=survivor(3, leader="")),
+            "The PostgreSQL cluster has no primary, from which a new member could copy its data.",
+        ),
+        (
+            replaced(one=survivor(1, members=[{"name": "db2", "role": "replica", "state": "streaming"}])),
+            "db2 still takes part in the PostgreSQL cluster. If it died a moment ago, run the same command again in half a minute; else",
+        ),
+        (
+            replaced(three=survivor(3, view={"problem": "refused"})),
+            "1 Sentinels answer, and 2 have to before another host can take the place of db2. Start those of the group redis first",
+        ),
+        (
+            replaced(one=survivor(1, view={"down": []}), three=survivor(3, view={"down": []})),
+            "10.0.0.2 takes part in the Redis cluster and is no host of the group redis. If that is the machine that is to be replaced, it",
+        ),
+        (
+            replaced(three=survivor(3, release="/opt/prefect/releases/3.8.7-b")),
+            "The servers run 3.8.7-b, and the inventory asks for 3.9.1-a (prefect_version). A host is replaced by one with the release",
+        ),
+    ],
+    membership.remove_host_answer: [
         (
             {"prefect_remove_dead": "true"},
             "api2 answers, so it is not dead, and what it is at has to end first. Leave prefect_remove_dead out.",
@@ -1323,7 +1572,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ),
         ({"__remove_answer": {}}, "api2 does not answer (no reason given)."),
     ],
-    prefect.degraded: [
+    degraded.degraded: [
         (report(hosts=[["api1", {"unreachable": True}, {"units": []}]]), "api1 cannot be reached by Ansible."),
         (report(hosts=[["api1", {"units": []}, {"failed": True}]]), "api1 could not be queried; the reason is above."),
         (
@@ -1336,43 +1585,48 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ),
         (report(servers=[{"name": "api1:4200", "problem": "refused"}]), "api1:4200: refused."),
         (report(servers=[]), "No host could query the API servers."),
-        (report(postgres_cluster=pg_cluster(*MEMBERS[1:])), "PostgreSQL has no primary. The cluster: db2 is sync_standby"),
-        (report(postgres_cluster=pg_cluster(*MEMBERS[:2])), "PostgreSQL on db3 is no member of its cluster."),
         (
-            report(postgres_cluster=pg_cluster(*MEMBERS[:2], pg("db3", state="creating replica"))),
-            "PostgreSQL on db3 is not in step with the primary, db1: it is replica (creating replica).",
-        ),
-        (
-            report(postgres_cluster=pg_cluster(*MEMBERS[:2], pg("db3", timeline=2))),
-            "PostgreSQL on db3 is not in step with the primary, db1: it is replica (streaming).",
-        ),
-        (report(postgres_cluster=pg_cluster(MEMBERS[0], pg("db2"), MEMBERS[2])), "No replica of PostgreSQL confirms what the primary"),
-        (report(postgres_cluster=pg_cluster(*MEMBERS, paused=True)), "Patroni is paused, so that no host takes over"),
-        (report(redis_cluster=redis_members(r2=redis_member(link="down"))), "Redis on r2 does not replicate from 10.0.0.1:6379."),
-        *(
-            (report(addresses=[[host, {"held": host in held, "address": "10.0.0.9"}] for host in ("lb1", "lb2")] + [["api1", {}]]), said)
-            for held, said in (
-                ((), "No load balancer has the address 10.0.0.9."),
-                (("lb1", "lb2"), "lb1 and lb2 have the address 10.0.0.9 at once."),
-            )
-        ),
-        (
-            report(redis_cluster=redis_members(r2={"replication": {}, "problem": "refused"})),
-            "Redis on r2 does not say what it is: refused.",
-        ),
-        (
-            report(redis_cluster=redis_members(r3={**redis_member(), "sentinels": [{"master": "", "problem": "refused"}]})),
-            "Sentinel on r3 does not answer: refused.",
-        ),
-        (
-            report(redis_cluster=redis_members(r3={**redis_member(), "sentinels": [{"master": "10.0.0.2:6379", "problem": ""}]})),
-            "The Sentinels follow different masters: 10.0.0.1:6379, 10.0.0.2:6379.",
+            {
+                **report(url="https://10.0.0.3/api", servers=[{"name": "balancer", "problem": "refused"}]),
+                "common_arriving": "api3",
+                "hostvars": {"api3": {"ansible_host": "10.0.0.33"}},
+            },
+            "balancer: refused.",
         ),
         (report(database={"address": "db1:5432", "problem": "refused"}), "PostgreSQL at db1:5432: refused."),
         (report(redis={"address": "db1:6379", "problem": "refused"}), "Redis at db1:6379: refused."),
         (
             report(workers=[{"name": "w", "pool": "etl", "online": False, "problem": ""}]),
             "The worker w of the work pool etl is not online.",
+        ),
+    ],
+    degraded.redundancy: [
+        ({"common_status_report": whole("db3")}, "PostgreSQL on db3 is no member of its cluster."),
+        (
+            report(postgres_cluster=pg_cluster(*MEMBERS[:2], pg("db3", timeline=2))),
+            "PostgreSQL on db3 is on timeline 2, and the primary, db1, on 3.",
+        ),
+        ({"common_status_report": whole(db3=state("db3", **silent("refused")))}, "etcd on db3 does not answer: refused."),
+        (
+            {"common_status_report": whole(db3=state("db3", replication={}, problem="refused"))},
+            "Redis on db3 does not say what it is: refused.",
+        ),
+        ({"common_status_report": whole("db1", "db3"), "common_leaving": "db3"}, "PostgreSQL on db1 is no member of its cluster."),
+        (
+            {"common_status_report": whole(db2=state("db2", replication={**REPLICA, "link": "down"}))},
+            "Redis on db2 does not replicate from db1.",
+        ),
+        (
+            {"common_status_report": whole(db3=state("db3", sentinels=[{"master": "10.0.0.3:6379"}]))},
+            "Redis's Sentinels follow different masters: db1, db3.",
+        ),
+        ({"common_status_report": whole(db2=state("db2", sentinels=[]))}, "Sentinel on db2 does not answer."),
+        ({"common_status_report": whole(holders=("lb1", "lb2"))}, "lb1 and lb2 have 10.0.0.100 (nginx_virtual_address) at once."),
+        ({"common_status_report": whole(holders=())}, "no load balancer has 10.0.0.100 (nginx_virtual_address)"),
+        # What is lost beside the host that leaves.
+        (
+            {"common_status_report": whole("db3", db3=silent("refused"), db2=state("db2", sentinels=[])), "common_leaving": "db3"},
+            "Sentinel on db2 does not answer.",
         ),
     ],
     prefect.rotate: [
@@ -1475,7 +1729,7 @@ def test_every_check_is_tried() -> None:
 
 def test_a_cluster_without_synchronous_replication_needs_no_replica_that_confirms() -> None:
     found = report(postgres_cluster=pg_cluster(MEMBERS[0], pg("db2"), MEMBERS[2], synchronous=False))
-    assert list(prefect.degraded({**GOOD[prefect.degraded], **found})) == []
+    assert list(degraded.redundancy(found)) == []
 
 
 def test_all_problems_at_once() -> None:

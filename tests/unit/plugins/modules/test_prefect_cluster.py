@@ -83,6 +83,21 @@ def test_etcd(run_module: Any, monkeypatch: pytest.MonkeyPatch, *, check: bool, 
     assert result["initial_cluster"].endswith(f"{name}={url}")
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_members_of_etcd_that_are_gone(run_module: Any, monkeypatch: pytest.MonkeyPatch, *, check: bool) -> None:
+    members = [etcd.Member(n, f"db{n}", (f"http://10.0.0.{n}:2380",), True) for n in ("1", "2")]
+    monkeypatch.setattr(etcd.Etcd, "members", lambda _self: etcd.Members("ff", tuple(members)))
+    monkeypatch.setattr(etcd.Etcd, "remove", lambda _self, identity: members.pop(int(identity) - 1))
+    wanted = {"db1": "http://10.0.0.1:2380"}
+    result = run_module(prefect_etcd_member.main, check, state="pruned", members=wanted, endpoints=["http://10.0.0.1:2379"])
+    assert (result["changed"], len(members)) == (True, 2 if check else 1)
+
+
+@pytest.mark.parametrize("state", ["present", "absent", "pruned"])
+def test_what_etcd_needs(run_module: Any, state: str) -> None:
+    assert run_module(prefect_etcd_member.main, state=state, peer_url="http://10.0.0.1:2380", endpoints=["http://10.0.0.1:2379"])["failed"]
+
+
 def test_an_etcd_that_refuses(run_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_self: Any) -> None:
         raise etcd.EtcdError("etcdserver: no leader")
