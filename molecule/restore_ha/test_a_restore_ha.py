@@ -78,7 +78,7 @@ def databases() -> list[str]:
 
 
 def logins() -> str:
-    return sql(primary(), f"SELECT rolname FROM pg_roles WHERE rolname = '{LOGIN}'")
+    return sql(primary(), f"SELECT rolname FROM pg_roles WHERE rolname = '{LOGIN}'")  # noqa: S608  the test's own
 
 
 def manifest() -> dict[str, Any]:
@@ -89,10 +89,8 @@ def manifest() -> dict[str, Any]:
 @contextmanager
 def stalled(program: str, where: str) -> Iterator[None]:
     """A client tool that is stopped for a while, as by a disk that does not take what it writes."""
-    LAB.on(
-        BACKUPS,
-        f"mv {TOOLS}/{program} {TOOLS}/{program}.real; cat > {TOOLS}/{program} <<'END'\n#!/bin/bash\n{where}\nEND\nchmod 755 {TOOLS}/{program}",
-    )
+    place = f"{TOOLS}/{program}"
+    LAB.on(BACKUPS, f"mv {place} {place}.real; cat > {place} <<'END'\n#!/bin/bash\n{where}\nEND\nchmod 755 {place}")
     try:
         yield
     finally:
