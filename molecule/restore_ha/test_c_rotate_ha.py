@@ -45,7 +45,11 @@ def test_rotation(*, authority: bool, tmp_path: Path, capsys: pytest.CaptureFixt
         print(load.report["failures"][:5])
     assert load.report["lost"] == 0
     for host in STATE:
-        for secret, user, port in (("redis_replication", "replication", 6379), ("redis_sentinel", "sentinel", 26379), ("redis_haproxy", "haproxy", 26379)):
+        for secret, user, port in (
+            ("redis_replication", "replication", 6379),
+            ("redis_sentinel", "sentinel", 26379),
+            ("redis_haproxy", "haproxy", 26379),
+        ):
             if not authority:
                 assert "WRONGPASS" in answer(host, port, user, before[secret]), (host, secret)
         if authority:
@@ -54,6 +58,8 @@ def test_rotation(*, authority: bool, tmp_path: Path, capsys: pytest.CaptureFixt
             processes = LAB.on(host, "systemctl show -P ExecMainStartTimestamp etcd; stat -c %y /etc/prefect-tls/ca.crt").splitlines()
             print(processes)
     if not authority:
-        assert "password authentication failed" in LAB.on("state1", f"export SECRET='{before['database'].replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}'; {PSQL}")
+        assert "password authentication failed" in LAB.on(
+            "state1", f"export SECRET='{before['database'].replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}'; {PSQL}"
+        )
     assert LAB.play("site").changed == 0
     assert load.report["failed"] == 0
