@@ -44,8 +44,9 @@ _CHECK = re.compile(r"send-binary ([0-9a-f]+)")
 
 
 def cluster_secrets_in_use(content: str) -> dict[str, str]:
-    """The passwords of a Redis cluster's users in the text of a configuration: of Redis (``replication``), Sentinel (``sentinel``) or HAProxy
-    (``haproxy``). One that it does not have is left out.
+    """The passwords of a Redis cluster's users in the text of a configuration.
+
+    That of Redis has the one of ``replication``, that of Sentinel ``sentinel``, and that of HAProxy ``haproxy``; others are left out.
 
     Raises ValueError if one cannot be read; the message never holds a value.
     """
