@@ -1,4 +1,4 @@
-"""Any host may be lost: single servers become clusters under load, then what is planned, and each way to lose the host of the primary.
+"""Any host may be lost: what is planned, and each way to lose the host of the primary, under load; in `make test-full` the others, too.
 
 Everything is measured from outside, meanwhile: clients of the API that never retry, writers to PostgreSQL and Redis that try nothing twice,
 flows with Prefect's own client and its defaults, and the scheduler's rounds. The tests build on each other.
@@ -28,7 +28,7 @@ from redis_writer import numbers
 from ticks import Ticks
 from writer import Writer
 
-NETWORK = "172.28.31"
+NETWORK = "172.28.40"
 STATE = {"state1": f"{NETWORK}.11", "state2": f"{NETWORK}.12", "state3": f"{NETWORK}.13"}
 # On these are API servers and services; the first has the writer to Redis, and reads the scheduler's rounds.
 APPS = ("api1", "api2")
@@ -104,7 +104,10 @@ class Drill:
     load: Load = field(default_factory=Load)
     events: list[Event] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    acknowledged: set[int] = field(default_factory=set)  # by PostgreSQL
     whole: float = 0.0  # when everything was as it should be again
+    # What the writer's moments lack to those of the wall clock.
+    clock: float = field(default_factory=lambda: time.time() - time.monotonic())
 
     @contextmanager
     def event(self, what: str, postgres: float, redis: float, requests: float, failed: int | None = None) -> Iterator[Event]:
@@ -115,9 +118,59 @@ class Drill:
         event.ended = time.time()
         event.after = who()
 
+    @property
+    def incomplete(self) -> list[dict[str, Any]]:
+        return [one for one in self.runs if one["state"] != "COMPLETED" or one["problem"]]
+
+    def measured(self) -> tuple[list[str], list[str]]:
+        """What was seen of each event, in words, and what took too long. The scheduler has to be watched still."""
+        line = self.load.report["timeline"]
+        good = [line["began_at"] + sent + took for sent, took, well in line["samples"] if well]
+        failed = [line["began_at"] + sent for sent, _took, well in line["samples"] if not well]
+        moments = {
+            "writes to PostgreSQL": [when + self.clock for when, _number in self.postgres.acknowledged],
+            "writes to Redis": [when for when, _number in self.redis.written.acknowledged],
+            "requests": good,
+        }
+        lines: list[str] = []
+        problems: list[str] = []
+        for event in self.events:
+            until = self.whole if event.back else event.ended
+            seen = []
+            for (name, times), most in zip(moments.items(), (event.postgres, event.redis, event.requests), strict=True):
+                gap = longest(times, event.begun, until)[0]
+                seen.append(f"no {name} for {gap:.1f} s (of {most:g})")
+                problems += [f"{event.what}: no {name} for {gap:.1f} s"] * (gap > most)
+            number = sum(event.begun - 1 < when < until for when in failed)
+            problems += [f"{event.what}: {number} requests failed"] * (event.failed is not None and number > event.failed)
+            # Since requests succeeded again.
+            ticked = self.ticks.after(longest(good, event.begun, event.back or event.ended)[1], 2 * TICK_SECONDS)
+            problems += [f"{event.what}: the scheduler resumed after {ticked:.1f} s"] * (ticked > TICK_SECONDS)
+            healed = f"; whole again {max(self.whole - event.back, 0):.0f} s after it was back" if event.back else ""
+            lines.append(
+                f"\n{event.what}: {', '.join(seen)}, {number} requests failed;"
+                f" scheduler {ticked:.1f} s after that (of {TICK_SECONDS:g}){healed}\n"
+                f"  before: {event.before}; after: {event.after}"
+            )
+        return lines, problems
+
+    def judge(self) -> None:
+        """That enough was at stake, and what has to hold of requests and flow runs."""
+        report = self.load.report
+        assert min(len(self.acknowledged), len(self.redis.written.acknowledged)) >= AT_STAKE, "nothing was at stake"
+        assert (report["lost"], report["twice"]) == (0, 0), report["lost_writes"]
+        assert not {"HTTP 500", "HTTP 504"} & set(report["reasons"]), report["failures"]
+        assert len(self.runs) >= FLOWS
+        assert not self.incomplete, self.incomplete[:5]
+
 
 @pytest.fixture(scope="module")
 def writer() -> Writer:
+    # Before there is a cluster, it is in the single server.
+    host = POSTGRES.leader() or "state1"
+    LAB.on(host, f"{clusters.PSQL} 'CREATE TABLE IF NOT EXISTS drill (id bigint PRIMARY KEY)'")
+    LAB.on(host, f"{clusters.PSQL} 'ALTER TABLE drill OWNER TO prefect'")
+    subprocess.run(["tools/client-venv", NEW], cwd=ROOT, env=environment(), check=True)
     password = (ROOT / "build/lab/state/database").read_text().strip() + SUFFIX
     return Writer(STATE, password, ROOT / "build/lab/state/tls/ca.crt", pause=0.02)
 
@@ -129,13 +182,12 @@ def drill(writer: Writer, folder: Path, capsys: pytest.CaptureFixture[str], most
     `most_lost` is for writes to Redis, which acknowledges before its replicas have them.
     """
     faults.wait("all is well before", 60, whole)
-    # The earlier ones are of earlier drills.
+    # Those that are there are of earlier drills.
     earlier = len(writer.acknowledged)
-    clock = time.time() - time.monotonic()
     begun = threading.Event()
-    redis = RedisWriter(LAB, APPS[0], pause=0.1)
-    ticks = Ticks(LAB, APPS[0])
+    redis, ticks = RedisWriter(LAB, APPS[0], pause=0.1), Ticks(LAB, APPS[0])
     try:
+        faults.wait("the scheduler works", 60, lambda: ticks.seen)
         with ThreadPoolExecutor(1) as pool, LAB.load(folder, rate=10, timeline=True) as load, redis, writer:
             drilled = Drill(writer, redis, ticks, load)
             flows = pool.submit(run_flows, LAB, FLOW_SECONDS, FLOWS, begun.set)
@@ -146,38 +198,21 @@ def drill(writer: Writer, folder: Path, capsys: pytest.CaptureFixture[str], most
             faults.wait("as much was written", 60, lambda: len(writer.acknowledged) - earlier > AT_STAKE)
             time.sleep(max(0.0, last + 5 - time.time()))
             drilled.runs = flows.result(400)
-        rounds = [_scheduler(drilled, event, load) for event in drilled.events]
+        lines, problems = drilled.measured()
     finally:
         ticks.close()
-    acknowledged = {number for _when, number in writer.acknowledged[earlier:]}
-    lost = {host: len(acknowledged - POSTGRES.numbers(host)) for host in STATE}
+    drilled.acknowledged = {number for _when, number in writer.acknowledged[earlier:]}
+    lost = {host: len(drilled.acknowledged - POSTGRES.numbers(host)) for host in STATE}
     lost_redis = {host: len(redis.written.numbers - numbers(LAB, APPS[0], REDIS.url(host))) for host in STATE}
-    bad = [one for one in drilled.runs if one["state"] != "COMPLETED" or one["problem"]]
-    problems: list[str] = []
-    lines: list[str] = []
-    for event, ticked in zip(drilled.events, rounds, strict=True):
-        line, wrong = _measured(drilled, event, clock)
-        healed = f", whole again {max(drilled.whole - event.back, 0):.0f} s after it was back" if event.back else ""
-        lines.append(f"\n{event.what}: {line}, scheduler {ticked:.1f} s after that (of {TICK_SECONDS:g}){healed}")
-        lines.append(f"  before: {event.before}; after: {event.after}")
-        problems += wrong
-        if ticked > TICK_SECONDS:
-            problems.append(f"{event.what}: the scheduler resumed after {ticked:.1f} s")
-    report = load.report
-    lines.append(counted(acknowledged, redis, (max(lost.values()), max(lost_redis.values())), report))
-    lines.append(f"  {len(drilled.runs) - len(bad)} of {len(drilled.runs)} flow runs complete")
     with capsys.disabled():
-        print("\n".join(lines), flush=True)
-    assert not problems, f"{problems}; {writer.failed[-5:]}; {redis.written.said()}; {report['failures'][:5]}"
-    assert len(acknowledged) >= AT_STAKE
-    assert len(redis.written.acknowledged) >= AT_STAKE, "nothing was at stake"
+        print("\n".join(lines))
+        print(counted(drilled.acknowledged, redis, (max(lost.values()), max(lost_redis.values())), load.report))
+        print(f"  {len(drilled.runs) - len(drilled.incomplete)} of {len(drilled.runs)} flow runs complete", flush=True)
+    assert not problems, f"{problems}; {writer.failed[-5:]}; {redis.written.said()}; {load.report['failures'][:5]}"
     assert set(lost.values()) == {0}, lost
     assert max(lost_redis.values()) <= most_lost, lost_redis
     assert len(set(lost_redis.values())) == 1, lost_redis
-    assert (report["lost"], report["twice"]) == (0, 0), report["lost_writes"]
-    assert not {"HTTP 500", "HTTP 504"} & set(report["reasons"]), report["failures"]
-    assert len(drilled.runs) >= FLOWS
-    assert not bad, bad[:5]
+    drilled.judge()
 
 
 def counted(postgres: Collection[object], redis: RedisWriter, lost: tuple[int, int], report: dict[str, Any]) -> str:
@@ -189,53 +224,17 @@ def counted(postgres: Collection[object], redis: RedisWriter, lost: tuple[int, i
     )
 
 
-def _requests(load: Load) -> tuple[list[float], list[float]]:
-    """When requests succeeded, and when those were sent that failed, by the wall clock."""
-    line = load.report["timeline"]
-    good = [line["began_at"] + sent + took for sent, took, well in line["samples"] if well]
-    return good, [line["began_at"] + sent for sent, _took, well in line["samples"] if not well]
+# --- from nothing, or from single servers ---
 
 
-def _scheduler(drilled: Drill, event: Event, load: Load) -> float:
-    """After how many seconds the scheduler has ended a round, from when requests succeeded again on."""
-    good, _failed = _requests(load)
-    _gap, again = longest(good, event.begun, event.back or event.ended)
-    return drilled.ticks.after(again, 2 * TICK_SECONDS)
+def test_deployed(capsys: pytest.CaptureFixture[str]) -> None:
+    played = (SINGLE if FULL else LAB).play("site")
+    with capsys.disabled():
+        print(f"\ndeployed in {played.seconds:.0f} s", flush=True)
 
 
-def _measured(drilled: Drill, event: Event, clock: float) -> tuple[str, list[str]]:
-    """What clients saw of an event: in words, and what was too long."""
-    good, failed = _requests(drilled.load)
-    until = max(event.ended, drilled.whole if event.back else 0.0)
-    seen = {
-        "writes to PostgreSQL": (
-            longest([when + clock for when, _number in drilled.postgres.acknowledged], event.begun, until)[0],
-            event.postgres,
-        ),
-        "writes to Redis": (longest([when for when, _number in drilled.redis.written.acknowledged], event.begun, until)[0], event.redis),
-        "requests": (longest(good, event.begun, until)[0], event.requests),
-    }
-    number = sum(event.begun - 1 < when < until for when in failed)
-    wrong = [f"{event.what}: {name} for {gap:.1f} s" for name, (gap, most) in seen.items() if gap > most]
-    if event.failed is not None and number > event.failed:
-        wrong.append(f"{event.what}: {number} requests failed")
-    return ", ".join(
-        f"no {name} for {gap:.1f} s (of {most:g})" for name, (gap, most) in seen.items()
-    ) + f", {number} requests failed", wrong
-
-
-# --- from single servers to clusters ---
-
-
-def test_single_servers() -> None:
-    played = SINGLE.play("site")
-    print(f"deployed in {played.seconds:.0f} s")
-    SINGLE.on("state1", f"{clusters.PSQL} 'CREATE TABLE drill (id bigint PRIMARY KEY)'")
-    SINGLE.on("state1", f"{clusters.PSQL} 'ALTER TABLE drill OWNER TO prefect'")
-    subprocess.run(["tools/client-venv", NEW], cwd=ROOT, env=environment(), check=True)
-
-
-def test_they_become_clusters_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str], writer: Writer) -> None:
+@only_in_full
+def test_single_servers_become_clusters_under_load(tmp_path: Path, capsys: pytest.CaptureFixture[str], writer: Writer) -> None:
     class Fixed(Writer):
         """To the one server: there is no Patroni yet that says which is the primary."""
 
