@@ -278,7 +278,7 @@ def test_what_is_not_replaced() -> None:
     """One that works, one that is not empty, and one while another host is lost."""
     names = {"prefect_replace_host": "redis2", "prefect_replace_with": "redis4"}
     assert FOUR.play("replace", expect=2, **names).says("redis2 answers, so it is not dead.", "Nothing was changed.")
-    assert LAB.play("replace", expect=2, prefect_replace_host="redis2").says("redis2 is not empty: it has data of Redis.")
+    assert LAB.play("replace", expect=2, prefect_replace_host="redis2").says("redis2 is not empty: it has data of Redis")
     assert LAB.play("remove_host", expect=2, prefect_remove_host="redis2").says(
         "Without redis2 the group redis has 2 of the 3 hosts that a cluster takes (redis1, redis3)"
     )

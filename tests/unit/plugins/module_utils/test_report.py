@@ -93,6 +93,18 @@ def test_a_postgres_cluster(gathered: dict[str, Any], words: list[str]) -> None:
     assert all(problem.startswith(word) for problem, word in zip(found, words, strict=True)), found
 
 
+def test_the_members_of_etcd() -> None:
+    """Of which one is silent, one has no data, and one is not counted by the others."""
+    known = [{"name": name} for name in ("db1", "db2", "db3")]
+    said = {"db1": (known, ""), "db2": ([], "refused"), "db3": ([], ""), "db4": (known[:2], "")}
+    answers = [[host, {"etcd": {"members": members, "problem": problem}}] for host, (members, problem) in said.items()]
+    assert assemble({"postgres_cluster": {"answers": answers}})["postgres_cluster"]["etcd"] == [
+        "etcd on db2 does not answer: refused",
+        "etcd on db3 does not answer: it has no data",
+        "etcd on db4 is no member of its cluster",
+    ]
+
+
 def test_the_members_of_a_postgres_cluster() -> None:
     shown = table(assemble({"postgres_cluster": cluster(DB1, DB2, DB3, waits="db2")}), lambda: NOW)
     assert [line.split() for line in shown.splitlines()[-4:]] == [
