@@ -450,10 +450,10 @@ CASES = {
     ),
     "state hosts that do not belong together": Case(
         (
-            "The group redis has two hosts, state1 and api1.",
+            "The group redis has two hosts, api1 and state1.",
             "api1: has data of an etcd in /var/lib/etcd/default that began as other, and etcd_initial_cluster_token is prefect; it was a",
             "api1: has data of PostgreSQL 13 in /var/lib/postgresql/13/main, and state1 of 15; replication takes one version.",
-            "api2: runs Debian GNU/Linux 13 (trixie), and state1 Debian GNU/Linux 12 (bookworm): each release of Debian has another major",
+            "api2: runs Debian GNU/Linux 13 (trixie) (debian), and state1 Debian GNU/Linux 12 (bookworm) (debian): each release of Debian",
             "api2: Port 2380 for etcd's members (etcd_peer_port) is taken",
         ),
         inventory=state_on_all,
