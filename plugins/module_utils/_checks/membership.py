@@ -135,7 +135,9 @@ def replace_host(variables: Mapping[str, Any]) -> Iterator[str]:
         return
     yield from _left_out([host for host in hosts if host != name], variables["ansible_play_hosts_all"])
     for component in _SINGLE:
-        if {new} <= set(members[component]) <= {name, new}:
+        its = set(map(text, members[component]))
+        # One that was taken out of the inventory is in no group any more.
+        if its and its <= {name, new} and (name in its or name not in hosts):
             yield (
                 f"{name} is the only host of {component}, and a new machine does not have its data. Set it up with the playbook site;"
                 " docs/backup.md says how the data come back."

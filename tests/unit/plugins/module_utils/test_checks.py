@@ -775,6 +775,8 @@ WELL: dict[Check, list[tuple[Change]]] = {
         # Under another name, with the dead one still in the inventory, and without it.
         ({**joined("db1", "db2", "db3", "db4"), "prefect_replace_with": "db4"},),
         ({**joined("db1", "db3", "db4"), "prefect_replace_with": "db4"},),
+        # The new one has more to do than the dead one had.
+        ({**joined("db4", api=("api1", "db2", "db4")), "prefect_replace_with": "db4"},),
     ],
     membership.replace_host_found: [
         ({},),
@@ -1500,6 +1502,10 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         (
             {"prefect_replace_host": "cache1"},
             "cache1 is the only host of redis, and a new machine does not have its data. Set it up with the playbook site; docs/backup.md",
+        ),
+        (
+            {**joined("db4"), "prefect_replace_with": "db4"},
+            "db2 is the only host of postgres, and a new machine does not have its data. Set it up with the playbook site; docs/backup.md",
         ),
         (
             {**joined("db1", "db2", "db3", "db4", api=("api1",)), "prefect_replace_with": "db4"},
