@@ -23,7 +23,7 @@ EVERYTHING = bool(os.environ.get("PREFECT_TEST_FULL"))
 ONLY_IN_FULL = (
     set[str]()
     if EVERYTHING
-    else {"balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "support"}
+    else {"balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "state", "support"}
 )
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
 # These wait more than they compute and compare no times: two lanes of them run side by side, every other scenario runs alone.
