@@ -309,7 +309,7 @@ def test_a_dead_load_balancer_is_made_anew(capsys: pytest.CaptureFixture[str]) -
     assert LAB.play("replace", expect=2, prefect_replace_host=holder).says(f"{holder} is not empty")
     with probing() as probe:
         docker("rm", "--force", container(holder))
-        create = ["ansible-playbook", "-i", LAB.inventory, "molecule/shared/create.yml"]
+        create = ["ansible-playbook", "-i", LAB.inventory, "molecule/shared/create.yml", "--limit", holder]
         subprocess.run(create, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=300)
         played = LAB.play("replace", prefect_replace_host=holder)
     with capsys.disabled():

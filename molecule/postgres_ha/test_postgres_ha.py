@@ -328,7 +328,7 @@ def etcd_members(host: str) -> set[str]:
 def made_anew(host: str) -> None:
     """Another machine in the place of a host, with its name and address and nothing else."""
     faults.docker("rm", "--force", faults.container(LAB, host))
-    command = ["ansible-playbook", "-i", str(FOLDER / "inventory"), str(ROOT / "molecule/shared/create.yml")]
+    command = ["ansible-playbook", "-i", str(FOLDER / "inventory"), str(ROOT / "molecule/shared/create.yml"), "--limit", host]
     subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=300)
 
 

@@ -256,7 +256,7 @@ def test_a_restart_of_single_servers() -> None:
 def made_anew(host: str) -> None:
     """Another machine in the place of a host, with its name and address and nothing else."""
     faults.docker("rm", "--force", faults.container(LAB, host))
-    command = ["ansible-playbook", "-i", LAB.inventory, "molecule/shared/create.yml"]
+    command = ["ansible-playbook", "-i", LAB.inventory, "molecule/shared/create.yml", "--limit", host]
     subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=300)
 
 
