@@ -21,7 +21,9 @@ ansible_venv = importlib.import_module("ansible_venv")
 EVERYTHING = bool(os.environ.get("PREFECT_TEST_FULL"))
 # With these `make test` would take more than 50 minutes on two cores, so only `make test-full` has them.
 ONLY_IN_FULL = (
-    set[str]() if EVERYTHING else {"balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "rollback", "rotation", "support"}
+    set[str]()
+    if EVERYTHING
+    else {"balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "support"}
 )
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
 # These wait more than they compute and compare no times: two lanes of them run side by side, every other scenario runs alone.
