@@ -40,10 +40,13 @@ options:
       - V(kill) sends SIGKILL to the processes of O(units) and waits until systemd has started them again.
       - V(freeze) sends SIGSTOP, and SIGCONT in the end.
       - V(stop) stops O(units), and starts them in the end.
+      - V(crash) sends SIGKILL to the processes of O(units), keeps systemd from starting them, and starts them in the end; what is left of a
+        host that loses its power, as long as the host itself stays.
       - V(restart) restarts O(units).
       - V(cut) drops every packet to or from O(ports), except the host's own to itself, so that clients run into their timeouts.
+        With O(peers) those of and to other hosts pass.
     type: str
-    choices: [kill, freeze, stop, cut, restart]
+    choices: [kill, freeze, stop, crash, cut, restart]
   units:
     description: systemd's units, by name or pattern. Those that run are hit, and at least one has to.
     type: list
@@ -53,6 +56,11 @@ options:
     description: TCP ports for V(kind=cut), of this host and of others that it talks to. SSH's must not be among them.
     type: list
     elements: int
+    default: []
+  peers:
+    description: Names or addresses of the hosts that V(kind=cut) cuts this one off from. Without any it is cut off from all.
+    type: list
+    elements: str
     default: []
   seconds:
     description: How long the fault lasts. With V(kind=kill) how long systemd has, at most, to start the processes again.
@@ -108,6 +116,7 @@ units:
 """
 
 import signal
+import socket
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
@@ -122,6 +131,7 @@ ARGUMENTS: dict[str, Any] = {
     "kind": {"type": "str", "choices": list(KINDS)},
     "units": {"type": "list", "elements": "str", "default": []},
     "ports": {"type": "list", "elements": "int", "default": []},
+    "peers": {"type": "list", "elements": "str", "default": []},
     "seconds": {"type": "float", "default": 20},
     "guard": {"type": "float", "default": 90},
 }
@@ -134,12 +144,24 @@ def problem(params: dict[str, Any]) -> str:
     cut = params["kind"] == "cut"
     wrong = [
         (cut and not params["ports"], "kind=cut takes ports"),
+        (not cut and bool(params["peers"]), f"kind={params['kind']} takes no peers"),
         (not cut and not params["units"], f"kind={params['kind']} takes units"),
         (cut and _SSH in params["ports"], "ports must not hold 22: the host could not be reached any more"),
         (not 0 <= params["seconds"] < params["guard"], f"guard ({params['guard']:g} s) must exceed seconds ({params['seconds']:g} s)"),
         (any(name.startswith("-") for name in params["units"]), "a unit's name does not begin with a dash"),
     ]
     return next((f"{words}. Nothing was changed." for is_so, words in wrong if is_so), "")
+
+
+def addresses(peers: list[str]) -> tuple[str, ...]:
+    """Of the hosts: nftables would take a name for one address only. Raises FaultError for a name that does not resolve."""
+    found: list[str] = []
+    for peer in peers:
+        try:
+            found += [str(each[4][0]) for each in socket.getaddrinfo(peer.strip("[]"), None, type=socket.SOCK_STREAM)]
+        except OSError as error:
+            raise FaultError(f"{peer}, which this host is to be cut off from, does not resolve: {error}. Nothing was changed.") from error
+    return tuple(dict.fromkeys(found))
 
 
 def ended(_number: int, _frame: FrameType | None) -> None:
@@ -156,8 +178,9 @@ def main() -> None:
     # A signal that ends this module early reverts the fault first.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, ended)
-    injector = FaultInjector(Fault(params["kind"] or "", tuple(params["units"]), tuple(params["ports"])))
     try:
+        fault = Fault(params["kind"] or "", tuple(params["units"]), tuple(params["ports"]), addresses(params["peers"]))
+        injector = FaultInjector(fault)
         if params["state"] == "reverted":
             module.exit_json(changed=False if module.check_mode else injector.restore())
         names = injector.prepare()

@@ -57,6 +57,14 @@ options:
       watch:
         description: What M(selfhosted.prefect.prefect_drill_watch) returned.
         type: dict
+      also:
+        description: What M(selfhosted.prefect.prefect_drill_fault) returned for further hosts that were hit at the same time.
+        type: list
+        elements: dict
+      at_stake:
+        description: Acknowledged writes that it takes for the scenario to count.
+        type: int
+        default: 0
       fault:
         description: What M(selfhosted.prefect.prefect_drill_fault) returned.
         type: dict
@@ -139,6 +147,8 @@ ARGUMENTS: dict[str, Any] = {
             "limits": {"type": "dict", "default": {}},
             "load": {"type": "dict"},
             "watch": {"type": "dict"},
+            "also": {"type": "list", "elements": "dict"},
+            "at_stake": {"type": "int", "default": 0},
             "fault": {"type": "dict"},
             "noise": {"type": "list", "elements": "dict", "default": []},
             "unwell": {"type": "str", "default": ""},

@@ -64,6 +64,15 @@ options:
         that stays open. Their requests are not bounded by O(rate).
     type: int
     default: 0
+  settle_file:
+    description:
+      - A file. When it is there, or after O(settle_seconds), all writes that were acknowledged are read back once more, before they are
+        removed. What was lost by either time counts.
+    type: path
+  settle_seconds:
+    description: How long to wait for O(settle_file) at most.
+    type: float
+    default: 600
   timeout:
     description: Seconds after which a request without an answer has failed.
     type: float
@@ -99,6 +108,11 @@ failures:
   returned: outside check mode
   type: list
   elements: dict
+statuses:
+  description: How many requests were answered with each status that is no proper answer.
+  returned: outside check mode
+  type: dict
+  sample: {"503": 12}
 acknowledged:
   description: Writes that the service has acknowledged.
   returned: outside check mode
@@ -141,6 +155,7 @@ timeline:
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -162,6 +177,8 @@ ARGUMENTS: dict[str, Any] = {
     "pausing": {"type": "int", "default": 2},
     "subscribers": {"type": "int", "default": 3},
     "browsers": {"type": "int", "default": 0},
+    "settle_file": {"type": "path"},
+    "settle_seconds": {"type": "float", "default": 600},
     "timeout": {"type": "float", "default": 15},
     "interpreters": INTERPRETERS,
 }
@@ -179,7 +196,11 @@ def options(params: dict[str, Any]) -> Options:
     if not params["clients"] + params["fresh"] + params["pausing"]:
         raise ValueError("there is no client to send requests: set clients, fresh or pausing")
     target = Target.parse(api_base(params["url"]), params["auth_string"] or "", params["ca_file"] or "")
-    return Options(target, kinds=KINDS, timeline=True, clean=True, **{name: params[name] for name in numbers})
+    settle = Path(params["settle_file"]) if params["settle_file"] else None
+    more = {name: params[name] for name in numbers}
+    return Options(
+        target, kinds=KINDS, timeline=True, clean=True, settle_file=settle, settle_seconds=max(params["settle_seconds"], 0), **more
+    )
 
 
 def main() -> None:

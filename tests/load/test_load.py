@@ -458,6 +458,32 @@ def test_lost_writes(forgotten: int) -> None:
     assert command.problems(found, 0) == [f"{forgotten} acknowledged writes lost"]
 
 
+def test_what_is_lost_when_a_fault_has_healed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that comes back takes two writes with it, after all of them were read back once; a third was lost before."""
+    healed = tmp_path / "healed"
+
+    async def settled(_options: Any) -> None:
+        await waits(_options)
+        forgets.update({"id-1", "id-2"})
+
+    forgets: set[str] = set()
+    waits = load.settled
+    monkeypatch.setattr(load, "settled", settled)
+
+    def prepare(api: Api) -> None:
+        nonlocal forgets
+        forgets = api.forgets
+        forgets.add("id-0")
+
+    _api, found = run(healthy, prepare=prepare, timeout=5, settle_file=healed, settle_seconds=0.5)
+    assert (found["failed"], found["lost"]) == (0, 3)
+
+
+def test_refusals_are_counted_by_their_status() -> None:
+    _api, found = run(answers(503, {"detail": "no database"}), timeout=5)
+    assert set(found["statuses"]) == {"503"} and found["statuses"]["503"] > 0
+
+
 def test_subscribers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "SUBSCRIBE_SECONDS", 2)
     _api, found = run(healthy, clients=1, fresh=0, pausing=0, rate=20, seconds=1.3, timeout=5, subscribers=2)

@@ -22,6 +22,9 @@ MEASURES: dict[str, tuple[str, str]] = {
     "serving_after_return": ("last failed request after the service that was restarted had returned", "s"),
     "p99_before": ("p99 before the fault", "s"),
     "p99_after": ("p99 in the end", "s"),
+    "unavailable": ("requests answered with 503", ""),
+    "says_unavailable": ("clients were told that the service is unavailable (503)", ""),
+    "errors": ("requests answered with another error of the server", ""),
     "acknowledged": ("acknowledged writes", ""),
     "lost": ("acknowledged writes lost", ""),
     "twice": ("writes carried out twice", ""),
@@ -34,7 +37,7 @@ MEASURES: dict[str, tuple[str, str]] = {
 }
 """What is measured: a name, its words, and its unit."""
 
-LASTING = ("freeze", "stop", "cut")
+LASTING = ("freeze", "stop", "crash", "cut")
 """Faults during which others have to take over. Their end is a second change, which has a time of its own to become normal in."""
 
 FLOOR = 0.5  # seconds; what is no slower is no slow request, however fast the service is otherwise
@@ -42,6 +45,7 @@ FACTOR = 2.0  # a request is slow when it takes so many times the p99 of before
 SHARE = 0.01  # that of requests which may be slow in a window of normal service: what p99 means
 WINDOW = 3.0  # seconds
 STALL = 2.0  # seconds without an event, or that a tick is overdue, which are no mere delay
+_UNAVAILABLE = "503"
 _WARM_UP = 1.0  # seconds in which the first connections are made
 _SEEN_LATE = 0.3  # seconds after which a change that was there at the fault has been seen
 
@@ -72,6 +76,7 @@ class Scenario:
     watched: float = 0.0  # until when ticks were looked for
     flows: Sequence[Mapping[str, Any]] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    statuses: Mapping[str, int] = field(default_factory=dict)  # of the answers that were refusals
     released: float | None = None  # when a fault that lasts was let go
     by_itself: bool = True
     unscheduled: bool = False
@@ -96,6 +101,7 @@ def scenario(name: str, kind: str, load: Mapping[str, Any], watch: Mapping[str, 
         watched=float(scheduler.get("ended") or at) - at,
         flows=[{**run, "at": run["at"] - at} for run in (watch.get("flows") or {}).get("runs", [])],
         counts={name: int(load[name]) for name in ("acknowledged", "lost", "twice")},
+        statuses={str(status): int(count) for status, count in (load.get("statuses") or {}).items()},
         released=float(fault["released"]) - at if kind in LASTING else None,
         by_itself=bool(fault.get("by_itself")),
         unscheduled=bool(scheduler.get("switched_off")),
@@ -123,6 +129,7 @@ def measure(one: Scenario) -> dict[str, Any]:
         **times,
         "p99_before": p99,
         "p99_after": percentile([sample.took for sample in after if sample.good and again is not None and sample.sent >= again], 0.99),
+        **told(one.statuses),
         **one.counts,
         "flows": len(one.flows),
         "incomplete": sum(run.get("state") != "COMPLETED" or bool(run.get("problem")) for run in one.flows),
@@ -134,6 +141,23 @@ def measure(one: Scenario) -> dict[str, Any]:
     if one.killed:
         found.update(back_after=one.until if one.by_itself else None, by_itself=one.by_itself)
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
+
+
+def merged(faults: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Faults of several hosts that were made together, as one."""
+    return {
+        "at": min(float(one["at"]) for one in faults),
+        "released": max(float(one.get("released", one["until"])) for one in faults),
+        "until": max(float(one["until"]) for one in faults),
+        "by_itself": all(one.get("by_itself") for one in faults),
+    }
+
+
+def told(statuses: Mapping[str, int]) -> dict[str, Any]:
+    """What clients were told of an outage: 503 is an answer after which they may try again."""
+    unavailable = int(statuses.get(_UNAVAILABLE, 0))
+    errors = sum(count for status, count in statuses.items() if status.startswith("5") and status != _UNAVAILABLE)
+    return {"unavailable": unavailable, "says_unavailable": unavailable > 0, "errors": errors}
 
 
 def disturbed(one: Scenario, after: Sequence[Sample], normal: float) -> dict[str, Any]:

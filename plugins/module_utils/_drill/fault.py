@@ -15,7 +15,7 @@ from pathlib import Path
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.command import Finished, Run, run
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.units import Unit, units
 
-KINDS = ("kill", "freeze", "stop", "cut", "restart")
+KINDS = ("kill", "freeze", "stop", "crash", "cut", "restart")
 GUARD = "prefect-drill-restore"
 TABLE = "prefect_drill"
 
@@ -30,11 +30,14 @@ class FaultError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """What to break. ``units`` are names or patterns of systemd's; ``ports`` are TCP ports, which only ``cut`` takes."""
+    """What to break. ``units`` are names or patterns of systemd's; ``ports`` are TCP ports, which only ``cut`` takes, and ``peers`` the
+    addresses that it cuts the host off from, all where there are none.
+    """
 
     kind: str
     units: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
+    peers: tuple[str, ...] = ()
 
     def revert_command(self, names: Sequence[str]) -> list[str]:
         """The command that undoes it; it does no harm where there is nothing to undo."""
@@ -50,8 +53,18 @@ class Fault:
         lines = [f"add table inet {TABLE}", f"flush table inet {TABLE}"]
         for chain, hook, lo in (("arriving", "input", "iifname"), ("leaving", "output", "oifname")):
             lines.append(f"add chain inet {TABLE} {chain} {{ type filter hook {hook} priority -20; policy accept; }}")
-            lines += [f'add rule inet {TABLE} {chain} {lo} != "lo" tcp {side} {{ {ports} }} counter drop' for side in ("dport", "sport")]
+            for peer in self._matches("saddr" if hook == "input" else "daddr"):
+                lines += [
+                    f'add rule inet {TABLE} {chain} {lo} != "lo" {peer}tcp {side} {{ {ports} }} counter drop' for side in ("dport", "sport")
+                ]
         return "\n".join([*lines, ""])
+
+    def _matches(self, side: str) -> list[str]:
+        """What picks packets of the peers, by the version of their addresses; nothing to pick by where all are meant."""
+        if not self.peers:
+            return [""]
+        families = {"ip": [peer for peer in self.peers if ":" not in peer], "ip6": [peer for peer in self.peers if ":" in peer]}
+        return [f"{family} {side} {{ {', '.join(addresses)} }} " for family, addresses in families.items() if addresses]
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,11 @@ class FaultInjector:
         kind, names = self._fault.kind, self._names()
         if kind == "cut":
             self._check(self._command(["nft", "--file", "-"], _SECONDS, stdin=self._fault.rules()), "made")
+            return
+        if kind == "crash":
+            # Nothing gets to write anything, and then systemd starts nothing again.
+            self._check(self._command(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", *names], _SECONDS), "made")
+            self._check(self._command(["systemctl", "stop", *names], _RESTART_SECONDS), "made")
             return
         commands = {
             "kill": ["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", *names],

@@ -14,6 +14,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._drill.drill im
     judge,
     measure,
     mere_slowness,
+    merged,
     normal_seconds,
     percentile,
     scenario,
@@ -48,19 +49,25 @@ def _judged(one: Mapping[str, Any]) -> dict[str, Any]:
     limits = dict(one.get("limits") or {})
     if one.get("problem"):
         return {**facts, "outcome": FAIL, "passed": False, "reasons": [one["problem"]], "limits": limits, "measures": {}, "plot": {}}
-    seen = scenario(one["name"], one["kind"], one["load"], one["watch"], one["fault"])
+    broken = merged([one["fault"], *(one.get("also") or [])])
+    seen = scenario(one["name"], one["kind"], one["load"], one["watch"], broken)
     measures = measure(seen)
     verdict = judge(measures, limits)
     reasons: list[str] = []
     if not measures["requests"]:
         reasons.append("no request was sent after the fault")
+    at_stake = int(one.get("at_stake") or 0)
+    if measures["acknowledged"] < at_stake:
+        reasons.append(
+            f"it does not count: {measures['acknowledged']} writes were acknowledged, and with fewer than {at_stake} too little is at stake"
+        )
     problem = (one["watch"].get("flows") or {}).get("problem")
     if problem or not seen.flows:
         reasons.append(f"the flows could not be judged: {problem or 'none ran'}")
     if one.get("unwell"):
         reasons.append(f"the cluster was not well afterwards: {one['unwell']}")
-    fault = {name: one["fault"][name] for name in ("at", "until", "by_itself")}
-    cpu = _cpu(one, seen)
+    fault = {name: broken[name] for name in ("at", "until", "by_itself")}
+    cpu = _cpu(one, seen, broken["at"])
     excused = [mere_slowness(seen, measures, name, limits[name]) for name in verdict.broken]
     outcome = PASS if not reasons and verdict.passed else FAIL
     if outcome == FAIL and not reasons and all(excused) and cpu["crowded"]:
@@ -81,9 +88,8 @@ def _judged(one: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _cpu(one: Mapping[str, Any], seen: Scenario) -> dict[str, Any]:
+def _cpu(one: Mapping[str, Any], seen: Scenario, at: float) -> dict[str, Any]:
     """What the machines' CPU was used for before the fault and from it on, and by which of them nothing can be proved."""
-    at = float(one["fault"]["at"])
     windows = {
         "before the fault": (at + min((sample.sent for sample in seen.samples), default=0.0), at),
         "from the fault on": (at, at + seen.ended),

@@ -63,6 +63,8 @@ class Options:
     kinds: Sequence[str] = KINDS
     timeline: bool = False  # whether the report tells of every request
     clean: bool = False  # whether everything that was written is removed in the end
+    settle_file: Path | None = None  # until it is there, what was acknowledged waits to be read back once more
+    settle_seconds: float = 0.0  # at most
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ class Tally:
     slowest: list[tuple[float, float, str]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     samples: list[tuple[float, float, int]] = field(default_factory=list)  # when it was sent, how long it took, whether it succeeded
+    statuses: Counter[str] = field(default_factory=Counter)  # of the answers that were refusals
     acknowledged: list[Write] = field(default_factory=list)
     lost: list[Write] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)  # names of writes that were carried out more than once
@@ -193,6 +196,7 @@ async def send(connection: Connection, request: Request, tally: Tally) -> None:
         answer = await connection.ask(request.method, request.path, request.content)
         content = answer.json()
         if not request.accepts(answer):
+            tally.statuses[str(answer.status)] += 1
             raise FailedError(answer.summary())
         if request.kind and not (isinstance(content, dict) and content.get("id")):
             raise FailedError(f"no id in the answer: {answer.summary()}")
@@ -303,12 +307,13 @@ async def told(connection: Connection, path: str, content: Any, kind: type) -> A
 async def read_back(options: Options, tally: Tally) -> None:
     """Find out which of the acknowledged writes are not there. What cannot be read counts as lost."""
     connection = Connection(options.target, options.timeout)
+    known = {one.id for one in tally.lost}
     for kind in sorted(set(options.kinds)):
         written = [one for one in tally.acknowledged if one.kind == kind]
         for at in range(0, len(written), PAGE):
             page = written[at : at + PAGE]
             found = await _existing(connection, kind, [one.id for one in page], tally)
-            tally.lost += [one for one in page if one.id not in found]
+            tally.lost += [one for one in page if one.id not in found and one.id not in known]
     connection.close()
 
 
@@ -408,6 +413,13 @@ async def settle(subscribers: Sequence[Subscriber], tally: Tally) -> None:
             tally.failed("GET", "/events/out", f"subscriber {number} is not connected; last problem: {one.last_problem or 'none'}")
 
 
+async def settled(options: Options) -> None:
+    """Wait until what was broken has healed: then a host may have taken back what others have acknowledged without it."""
+    until = time.monotonic() + options.settle_seconds
+    while options.settle_file and not options.settle_file.exists() and time.monotonic() < until:
+        await asyncio.sleep(0.2)
+
+
 async def announce(ready_file: Path, tally: Tally) -> None:
     """Make a file when the first request has succeeded."""
     while not tally.latencies:
@@ -453,6 +465,9 @@ async def _load(options: Options) -> dict[str, Any]:
         task.cancel()
     await asyncio.gather(*background, return_exceptions=True)
     await read_back(options, tally)
+    if options.settle_file:
+        await settled(options)
+        await read_back(options, tally)
     if tally.acknowledged:
         await repeated(options, run, tally)
     if options.clean:
@@ -484,6 +499,7 @@ def report(tally: Tally, subscribers: Sequence[Subscriber], why: str) -> dict[st
         "writes": tally.writes,
         "failed": len(tally.failures),
         "failures": [asdict(one) for one in tally.failures[:SHOWN]],
+        "statuses": dict(tally.statuses),
         "acknowledged": len(tally.acknowledged),
         "lost": len(tally.lost),
         "lost_writes": [asdict(one) for one in tally.lost[:SHOWN]],

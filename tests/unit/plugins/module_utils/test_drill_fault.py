@@ -89,6 +89,7 @@ def host(tmp_path: Path) -> Host:
         ("kill", 2.0, True, f"systemctl start {UNIT}"),
         ("freeze", 10.0, False, f"systemctl kill --kill-who=all --signal=SIGCONT {UNIT}"),
         ("stop", 11.0, False, f"systemctl start {UNIT}"),
+        ("crash", 11.0, False, f"systemctl start {UNIT}"),
         ("restart", 1.0, True, f"systemctl start {UNIT}"),
         ("cut", 10.0, False, "nft delete table inet prefect_drill"),
     ],
@@ -118,6 +119,33 @@ def test_it_is_not_started_again(host: Host) -> None:
     assert not broken.by_itself
     assert broken.until - broken.at == pytest.approx(11)
     assert host.state == "active"
+
+
+def test_a_crash_is_no_clean_stop_and_nothing_is_started_again(host: Host) -> None:
+    host.returns = 0.5
+    injector = host.injector("crash")
+    injector.prepare()
+    pid = host.pid
+    injector.carry_out(10, 70)
+    killed = host.commands.index(f"systemctl kill --kill-who=all --signal=SIGKILL {UNIT}")
+    assert host.commands[killed + 1] == f"systemctl stop {UNIT}"
+    assert (host.state, host.pid) == ("active", pid)
+
+
+@pytest.mark.parametrize(
+    ("peers", "matches"),
+    [
+        (("192.0.2.2", "192.0.2.3"), ["ip saddr { 192.0.2.2, 192.0.2.3 }", "ip daddr { 192.0.2.2, 192.0.2.3 }"]),
+        (("2001:db8::2",), ["ip6 saddr { 2001:db8::2 }", "ip6 daddr { 2001:db8::2 }"]),
+        (("192.0.2.2", "2001:db8::2"), ["ip saddr { 192.0.2.2 }", "ip6 saddr { 2001:db8::2 }", "ip daddr", "ip6 daddr"]),
+    ],
+)
+def test_the_rules_of_a_cut_from_peers(peers: tuple[str, ...], matches: list[str]) -> None:
+    rules = [line for line in Fault("cut", (), (5432,), peers).rules().splitlines() if line.startswith("add rule")]
+    assert len(rules) == 2 * len(matches)
+    assert all(any(match in rule for rule in rules) for match in matches)
+    # None of them is for others.
+    assert all("addr {" in rule and "tcp" in rule and '"lo"' in rule for rule in rules)
 
 
 def test_the_rules_of_a_cut(host: Host) -> None:

@@ -41,6 +41,8 @@ def test_a_drill_without_a_scheduler(measured: Any) -> None:
         ({"problem": "no timer"}, "no timer"),
         ({"unwell": "api3 hangs"}, "the cluster was not well afterwards: api3 hangs"),
         ({"watch": {"flows": {"runs": [], "problem": "no python"}}}, "the flows could not be judged: no python"),
+        ({"at_stake": 1000}, "it does not count: 600 writes were acknowledged, and with fewer than 1000 too little is at stake"),
+        ({"limits": {"says_unavailable": True}}, "clients were told that the service is unavailable (503): no, and the limit is yes"),
     ],
 )
 def test_a_drill_that_fails(measured: Any, more: dict[str, Any], reason: str) -> None:
@@ -53,3 +55,19 @@ def test_a_drill_that_fails(measured: Any, more: dict[str, Any], reason: str) ->
 
 def test_nothing_was_drilled() -> None:
     assert result([], ABOUT)["passed"] is False
+
+
+def test_several_hosts_that_were_hit_together(measured: Any) -> None:
+    one = measured(kind="crash")
+    first = one["fault"]
+    other = {"at": first["at"] + 1, "released": first["until"] + 3, "until": first["until"] + 5, "by_itself": False}
+    found = result([{**one, "also": [other]}], ABOUT)["scenarios"][0]
+    assert (found["fault"]["at"], found["fault"]["until"], found["fault"]["by_itself"]) == (first["at"], other["until"], False)
+    assert "normal_after_return" in found["measures"]
+
+
+def test_what_clients_were_told(measured: Any) -> None:
+    one = measured()
+    one["load"]["statuses"] = {"503": 7, "500": 2, "504": 1, "404": 3}
+    measures = result([one], ABOUT)["scenarios"][0]["measures"]
+    assert (measures["unavailable"], measures["says_unavailable"], measures["errors"]) == (7, True, 3)

@@ -60,6 +60,11 @@ def test_a_fault(run_module: Any) -> None:
         ({}, "state is made but all of the following are missing: kind"),
         ({"kind": "cut"}, "kind=cut takes ports"),
         ({"kind": "stop"}, "kind=stop takes units"),
+        ({"kind": "crash", "units": ["x.service"], "peers": ["192.0.2.1"]}, "kind=crash takes no peers"),
+        (
+            {"kind": "cut", "ports": [5432], "peers": ["no-such-host.invalid"]},
+            "no-such-host.invalid, which this host is to be cut off from",
+        ),
         ({"kind": "cut", "ports": [4200, 22]}, "ports must not hold 22"),
         ({"kind": "stop", "units": ["x.service"], "seconds": 90}, "guard (90 s) must exceed seconds (90 s)"),
         ({"kind": "stop", "units": ["--all"]}, "does not begin with a dash"),
