@@ -34,7 +34,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._report.version
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings import names as _settings_names
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings import retention as _retention
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.names import names_for
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.secrets import secrets_in_use
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.secrets import cluster_secrets_in_use, secrets_in_use
 from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.switched_off import switched_off
 
 
@@ -74,6 +74,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "rollback_release": rollback_release,
     "rolling_batches": rolling_batches,
     "secrets_in_use": secrets_in_use,
+    "cluster_secrets_in_use": cluster_secrets_in_use,
     "shell_exports": format_exports,
     "switched_off": switched_off,
     "systemd_environment": format_environment,

@@ -19,7 +19,8 @@ PAGE = (ROOT / "docs" / "drill.md").read_text(encoding="utf-8")
 def documented() -> dict[str, dict[str, Any]]:
     """The table of limits. A measure without a number has to be so."""
     table = PAGE.split("## Limits")[1].split("## ")[0]
-    rows = {name.strip("` "): cell for name, cell in re.findall(r"^\| (`?\w+`?) \| (.*) \|$", table, re.MULTILINE)}
+    lines = re.findall(r"^\| ([`\w, ]+) \| (.*) \|$", table, re.MULTILINE)
+    rows = {name: cell for names, cell in lines for name in names.replace("`", "").split(", ")}
     found = {name: re.findall(r"`(\w+)`(?: (\d+))?", cell) for name, cell in rows.items() if name != "scenario"}
     return {name: {measure: int(number) if number else True for measure, number in pairs} for name, pairs in found.items()}
 
@@ -30,10 +31,14 @@ def test_limits(scenario: str) -> None:
     limits = dict(LIMITS[scenario])
     if scenario == "kill_services":
         limits["scheduling_after"] = int(re.findall(r"\d+", limits["scheduling_after"])[0])
-    assert shown[scenario] | shown["all"] == limits
+    flows = {} if scenario.endswith("quorum") else shown["all that leave a quorum"]
+    assert shown[scenario] | shown["all"] | flows == limits
 
 
 def test_scenarios() -> None:
-    assert set(documented()) - {"all"} == set(LIMITS) == set(VARIABLES["__prefect_drill_table"])
+    assert set(documented()) - {"all", "all that leave a quorum"} == set(LIMITS) == set(VARIABLES["__prefect_drill_table"])
     broken = PAGE.split("## What is broken")[1].split("## ")[0]
-    assert set(re.findall(r"`(\w+_(?:api|services|redis|postgres|nginx))`", broken)) == set(LIMITS)
+    roles = re.findall(r"`(\w+)`", broken.split("`<role>` is ")[1].split(" `lose_")[0])
+    parts = "api|services|redis|postgres|nginx|primary|master|etcd|quorum"
+    named = set(re.findall(rf"`(\w+_(?:{parts}))`", broken))
+    assert named | {f"{kind}_{role}_host" for kind in re.findall(r"`(\w+)_<role>_host`", broken) for role in roles} == set(LIMITS)

@@ -26,7 +26,7 @@ def prefect_drill(variables: Mapping[str, Any]) -> Iterator[str]:
     if impossible:
         yield (
             f"No host of this inventory runs what {', '.join(impossible)} (prefect_drill_scenarios) would break: a managed service is for"
-            " its provider to drill."
+            " its provider to drill, and a cluster has drills of its own, as a single server has (docs/drill.md)."
         )
     api, services = text(variables["prefect_drill_api_host"]), text(variables["prefect_drill_services_host"])
     strangers = [api] * (api not in apis) + [services] * (bool(services) and services not in (groups.get("prefect_services") or []))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -35,3 +36,30 @@ def _list(value: str) -> list[str]:
     if not isinstance(found, list):
         raise ValueError("SELFHOSTED_PREFECT_ACCEPTED_AUTH_STRINGS in the settings file is not a list")
     return [str(each) for each in found]
+
+
+_REPLICATION = re.compile(r'^masterauth (".*")$', re.MULTILINE)
+_SENTINEL = re.compile(r'^sentinel sentinel-pass "(.*)"$', re.MULTILINE)
+_CHECK = re.compile(r"send-binary ([0-9a-f]+)")
+
+
+def cluster_secrets_in_use(content: str) -> dict[str, str]:
+    """The passwords of a Redis cluster's users in the text of a configuration.
+
+    That of Redis has the one of ``replication``, that of Sentinel ``sentinel``, and that of HAProxy ``haproxy``; others are left out.
+
+    Raises ValueError if one cannot be read; the message never holds a value.
+    """
+    found: dict[str, str] = {}
+    try:
+        if replication := _REPLICATION.search(content):
+            found["replication"] = str(json.loads(replication.group(1)))
+        if sentinel := _SENTINEL.search(content):
+            found["sentinel"] = sentinel.group(1)
+        if check := _CHECK.search(content):
+            # AUTH, the user and the password, in Redis's own protocol: each word after its length.
+            words = bytes.fromhex(check.group(1)).split(b"\r\n")
+            found["haproxy"] = words[6].decode()
+    except (ValueError, IndexError):
+        raise ValueError("a configuration of the Redis cluster has a password that cannot be read") from None
+    return found

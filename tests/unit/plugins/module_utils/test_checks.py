@@ -1211,7 +1211,7 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         (
             {"__prefect_drill_given": ["restart_redis"]},
             "No host of this inventory runs what restart_redis (prefect_drill_scenarios) would break: a managed service is for its provider"
-            " to drill.",
+            " to drill, and a cluster has drills of its own, as a single server has (docs/drill.md).",
         ),
         (
             {"prefect_drill_api_host": "a", "prefect_drill_services_host": "b"},

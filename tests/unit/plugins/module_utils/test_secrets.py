@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.environment import format_environment
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.resp import redis_requests
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import redis_url
-from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.secrets import secrets_in_use
+from ansible_collections.selfhosted.prefect.plugins.module_utils._settings.secrets import cluster_secrets_in_use, secrets_in_use
 
 ODD = """Schlüssel漢@:/%#?$'" \\ +end"""
 
@@ -46,3 +49,29 @@ def test_what_is_no_list_is_refused_without_its_value(value: str) -> None:
     with pytest.raises(ValueError, match="not a list") as refused:
         secrets_in_use(format_environment({"SELFHOSTED_PREFECT_ACCEPTED_AUTH_STRINGS": value}))
     assert "s3cret" not in str(refused.value)
+
+
+PASSWORD = "s3cret@:/%#?$'\" \\ é"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("port 0\n", {}),
+        (f"masteruser replication\nmasterauth {json.dumps(PASSWORD, ensure_ascii=False)}\n", {"replication": PASSWORD}),
+        ('sentinel sentinel-user sentinel\nsentinel sentinel-pass "a@b c"\n', {"sentinel": "a@b c"}),
+        (
+            f"    tcp-check send-binary {redis_requests([['AUTH', 'haproxy', PASSWORD], ['INFO', 'replication']])}\n",
+            {"haproxy": PASSWORD},
+        ),
+    ],
+)
+def test_the_secrets_of_a_redis_cluster(content: str, found: dict[str, str]) -> None:
+    assert cluster_secrets_in_use(content) == found
+
+
+@pytest.mark.parametrize("content", ['masterauth "s3cret\\x"', "send-binary 2a330d0a", "send-binary 2a3"])
+def test_secrets_of_a_redis_cluster_that_cannot_be_read(content: str) -> None:
+    with pytest.raises(ValueError, match="has a password that cannot be read") as raised:
+        cluster_secrets_in_use(content)
+    assert "s3cret" not in str(raised.value)

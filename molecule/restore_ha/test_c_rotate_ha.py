@@ -1,0 +1,65 @@
+"""Every secret of the clusters, and their authority, is changed while the service is used."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from lab import ROOT, SUFFIX, Lab, summary
+
+LAB = Lab("restore_ha", 4390)
+FILES = ROOT / "build/lab/restore_ha"
+STATE = ("state1", "state2", "state3")
+SECRETS = ("database", "redis", "redis_replication", "redis_sentinel", "redis_haproxy", "replication")
+SENTINEL_SUFFIX = "@:/%?$"
+PSQL = "PGPASSWORD=$SECRET psql -h 127.0.0.1 -p 5000 -U prefect -d prefect -qAtc 'SELECT current_user' 2>&1 || true"
+REDIS = "redis-cli -h 127.0.0.1 -p {port} --tls --cacert /etc/prefect-tls/ca.crt"
+
+
+def answer(host: str, port: int, user: str, password: str) -> str:
+    """What Redis, or Sentinel, says to a login."""
+    escaped = password.replace("\\", "\\\\").replace('"', '\\"')
+    return LAB.on(host, f"{REDIS.format(port=port)} <<'END' 2>&1 || true\nAUTH {user} \"{escaped}\"\nEND").strip()
+
+
+def change(secret: str) -> str:
+    """Writes another password where the inventory has it; the one before, as it is used."""
+    before = (FILES / secret).read_text().strip()
+    (FILES / secret).write_text(f"{secret}-of-{time.time_ns()}")
+    return before + (SENTINEL_SUFFIX if secret == "redis_sentinel" else SUFFIX)
+
+
+@pytest.mark.parametrize("authority", [pytest.param(False, id="secrets"), pytest.param(True, id="authority")])
+def test_rotation(*, authority: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    former_ca = (FILES / "tls/ca.crt").read_text()
+    trusted = tmp_path / "both.crt"
+    if authority:
+        LAB.play("rotate", prefect_rotate_ca="trust")
+        trusted.write_text(former_ca + (FILES / "tls/ca-next.crt").read_text())
+    before = {} if authority else {secret: change(secret) for secret in SECRETS}
+    with LAB.load(tmp_path, rate=20, authority=trusted if authority else None) as load:
+        played = LAB.play("rotate", **({"prefect_rotate_ca": True} if authority else {}))
+    with capsys.disabled():
+        print(summary(f"rotation in {played.seconds:.0f} s", load.report))
+        print(load.report["failures"][:5])
+    assert load.report["lost"] == 0
+    for host in STATE:
+        for secret, user, port in (
+            ("redis_replication", "replication", 6379),
+            ("redis_sentinel", "sentinel", 26379),
+            ("redis_haproxy", "haproxy", 26379),
+        ):
+            if not authority:
+                assert "WRONGPASS" in answer(host, port, user, before[secret]), (host, secret)
+        if authority:
+            # Neither the hosts nor the members trust the former one.
+            assert former_ca.strip() not in LAB.on(host, "cat /etc/prefect-tls/ca.crt")
+            processes = LAB.on(host, "systemctl show -P ExecMainStartTimestamp etcd; stat -c %y /etc/prefect-tls/ca.crt").splitlines()
+            print(processes)
+    if not authority:
+        assert "password authentication failed" in LAB.on(
+            "state1", f"export SECRET='{before['database'].replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}'; {PSQL}"
+        )
+    assert LAB.play("site").changed == 0
+    assert load.report["failed"] == 0
