@@ -256,7 +256,8 @@ class Attempt:
         }
         if outcome.origin.missed:
             secrets = [self.parts.get("password") or ""]
-            self.module.warn(redact(f"The primary is dumped, as no replica could be: {outcome.origin.missed}", secrets))
+            why = " ".join(outcome.origin.missed.split())
+            self.module.warn(redact(f"The primary is dumped, as no replica could be: {why}", secrets))
         if self.params["replica_port"]:
             source["server"] = member_name(self.params["members"], outcome.origin.address)
             source["role"] = "replica" if outcome.origin.replica else "primary"
