@@ -89,7 +89,7 @@ def databases() -> list[str]:
 
 
 def logins() -> str:
-    return sql(primary(), f"SELECT rolname FROM pg_roles WHERE rolname = '{LOGIN}'")  # noqa: S608  the test's own
+    return sql(primary(), f"SELECT rolname FROM pg_roles WHERE rolname LIKE '{LOGIN}%'")  # noqa: S608  the test's own
 
 
 def manifest() -> dict[str, Any]:
