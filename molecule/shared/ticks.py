@@ -46,12 +46,12 @@ class Ticks:
     def after(self, moment: float, seconds: float) -> float:
         """After how many seconds a round ended that had not ended at that moment."""
         before = max(number for at, number, _worker in self.seen if at <= moment)
-        while time.time() < moment + seconds + 1:
+        while True:
             later = [at for at, number, _worker in self.seen if at > moment and number > before]
             if later:
                 return later[0] - moment
+            assert time.time() < moment + seconds + 1, f"the scheduler has ended no round within {seconds:g} s"
             time.sleep(0.05)
-        raise AssertionError(f"the scheduler has ended no round within {seconds:g} s")
 
     def close(self) -> None:
         self._lab.on(self._host, "systemctl stop watch-ticks")
