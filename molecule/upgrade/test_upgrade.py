@@ -254,7 +254,7 @@ def test_every_certificate_is_renewed_at_noon(tmp_path: Path, capsys: pytest.Cap
     assert load.flow["completed"], load.flow
 
 
-@pytest.mark.parametrize(("playbook", "core"), [("upgrade", "newest"), ("site", "oldest")])
+@pytest.mark.parametrize(("playbook", "core"), [("upgrade", "newest"), pytest.param("site", "oldest", marks=LONG)])
 def test_nothing_to_do(playbook: str, core: str) -> None:
     parts = ((APIS, "prefect-api@4200"), (["state1"], "prefect-services"), (["worker1"], WORKER))
     before = [LAB.started(hosts, unit) for hosts, unit in parts]
