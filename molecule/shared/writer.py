@@ -27,7 +27,7 @@ class Writer:
     """Writes to the member that says that it is the primary. ``hosts`` are the addresses of all by their names."""
 
     hosts: Mapping[str, str]
-    password: str
+    password: str = field(repr=False)
     authority: Path
     api_port: int = 8008
     table: str = "drill"
