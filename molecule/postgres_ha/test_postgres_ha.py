@@ -25,6 +25,7 @@ FOLDER = ROOT / "molecule/postgres_ha"
 FILES = ROOT / "build/lab/postgres_ha"
 NETWORK = "172.28.21"
 HOSTS = {"db1": f"{NETWORK}.11", "db2": f"{NETWORK}.12", "db3": f"{NETWORK}.13"}
+NAMES = tuple(HOSTS)
 # What takes the place of db2 under another name.
 SPARE = {"db4": f"{NETWORK}.14"}
 REPLACED = {host: address for host, address in HOSTS.items() if host != "db2"} | SPARE
@@ -79,7 +80,7 @@ def leader() -> str:
     return CLUSTER.leader()
 
 
-def whole(hosts: Iterable[str] = HOSTS) -> bool:
+def whole(hosts: Iterable[str] = NAMES) -> bool:
     return CLUSTER.whole(hosts)
 
 
@@ -99,7 +100,7 @@ def writer() -> Writer:
 
 @contextmanager
 def drill(
-    writer: Writer, what: str, within: float, capsys: pytest.CaptureFixture[str], hosts: Iterable[str] = HOSTS
+    writer: Writer, what: str, within: float, capsys: pytest.CaptureFixture[str], hosts: Iterable[str] = NAMES
 ) -> Iterator[dict[str, Any]]:
     """Something happens to the cluster while the writer writes. Afterwards nothing is lost, and again when it is whole."""
     with writer:

@@ -42,6 +42,7 @@ class More(Lab):
 LAB, SINGLE, FOUR = Lab("redis_ha", 4360), Before("redis_ha", 4360), More("redis_ha", 4360)
 NETWORK = "172.28.22"
 HOSTS = {"redis1": f"{NETWORK}.11", "redis2": f"{NETWORK}.12", "redis3": f"{NETWORK}.13"}
+NAMES = tuple(HOSTS)
 # What takes the place of redis2 under another name.
 SPARE = {"redis4": f"{NETWORK}.14"}
 REPLACED = {host: address for host, address in HOSTS.items() if host != "redis2"} | SPARE
@@ -63,7 +64,7 @@ def masters() -> dict[str, str]:
     return CLUSTER.masters()
 
 
-def whole(hosts: Collection[str] = HOSTS) -> bool:
+def whole(hosts: Collection[str] = NAMES) -> bool:
     return CLUSTER.whole(hosts)
 
 

@@ -188,7 +188,7 @@ def drill(writer: Writer, folder: Path, capsys: pytest.CaptureFixture[str], most
     redis, ticks = RedisWriter(LAB, APPS[0], pause=0.1), Ticks(LAB, APPS[0])
     try:
         faults.wait("the scheduler works", 60, lambda: ticks.seen)
-        with ThreadPoolExecutor(1) as pool, LAB.load(folder, rate=10, timeline=True) as load, redis, writer:
+        with redis, writer, ThreadPoolExecutor(1) as pool, LAB.load(folder, rate=10, timeline=True) as load:
             drilled = Drill(writer, redis, ticks, load)
             flows = pool.submit(run_flows, LAB, FLOW_SECONDS, FLOWS, begun.set)
             assert begun.wait(90), flows
@@ -242,7 +242,7 @@ def test_single_servers_become_clusters_under_load(tmp_path: Path, capsys: pytes
             return "state1"
 
     fixed = Fixed(STATE, writer.password, writer.authority, pause=writer.pause)
-    with LAB.load(tmp_path, rate=10) as load, RedisWriter(LAB, APPS[0], REDIS.url("state1"), pause=0.1) as redis, fixed:
+    with fixed, LAB.load(tmp_path, rate=10) as load, RedisWriter(LAB, APPS[0], REDIS.url("state1"), pause=0.1) as redis:
         time.sleep(5)
         begun = time.monotonic()
         played = LAB.play("site")

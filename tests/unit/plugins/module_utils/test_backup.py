@@ -259,7 +259,12 @@ def unreachable() -> Database:
     ("changes", "options", "missed"),
     [
         pytest.param({"replica": False}, {}, "no replica is in step with it", id="the way leads to the primary"),
-        pytest.param({}, {"replica": Replica(unreachable, lambda _major: None)}, "closed the connection", id="there is no way"),  # type: ignore[arg-type, return-value]
+        pytest.param(
+            {},
+            {"replica": Replica(unreachable, lambda _major: None)},  # type: ignore[arg-type, return-value]
+            "closed the connection",
+            id="there is no way",
+        ),
         pytest.param({}, {"broken": "dump"}, "the dump failed", id="it is lost meanwhile"),
         pytest.param({"behind": 10**6}, {}, "did not catch up within 0 s", id="it is behind"),
     ],
