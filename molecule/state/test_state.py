@@ -46,7 +46,7 @@ class Before(Lab):
 LAB, SINGLE = Lab("state", 4200, address=f"{NETWORK}.100"), Before("state", 4200, address=f"{NETWORK}.100")
 POSTGRES, REDIS = clusters.Postgres(LAB, STATE), clusters.Redis(LAB, STATE)
 FULL = bool(os.environ.get("PREFECT_TEST_FULL"))
-only_in_full = pytest.mark.skipif(not FULL, reason="make test-full")
+only_in_full = pytest.mark.skipif(not FULL, reason="takes minutes: make test-full")
 
 # What has to be at stake for a drill to count, of each kind of write.
 AT_STAKE = 1000
@@ -272,20 +272,16 @@ def test_a_second_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 # --- what is planned ---
 
 
-def switched(role: str, group: str) -> None:
-    LAB.play("../molecule/state/switchover", role=role, group=group)
-
-
 def test_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str], writer: Writer) -> None:
     """One after the other, under one load."""
     with drill(writer, tmp_path, capsys) as drilled:
-        for what, role, group, failed in (
-            ("planned switchover of PostgreSQL", "patroni", "postgres", None),
-            ("planned switchover of Redis", "redis", "redis", None),
-            ("planned switchover of the load balancer", "keepalived", "nginx", 0),
+        for what, group, failed in (
+            ("planned switchover of PostgreSQL", "postgres", None),
+            ("planned switchover of Redis", "redis", None),
+            ("planned switchover of the load balancer", "nginx", 0),
         ):
             with drilled.event(what, 3, 3, 3, failed) as event:
-                switched(role, group)
+                LAB.play("switchover", prefect_switchover=group)
                 time.sleep(2)
             assert event.after != event.before
             faults.wait("all is well in between", 60, whole, POSTGRES.members)
