@@ -138,8 +138,7 @@ def test_the_last_host_is_not_removed(installed: Installed, inventory: Path) -> 
     assert "changed=0" in output, output
 
 
-def test_checkout_runs_without_installing(commands: Commands, root: Path) -> None:
-    """`ansible-playbook site.yml` in the checkout, as the README has it."""
-    playbooks = ["site.yml", *(str(path.relative_to(root)) for path in sorted((root / "playbooks").glob("*.yml")))]
-    for inventory in ("inventories/ha", "inventories/simple"):
-        commands.run(["ansible-playbook", *playbooks, "-i", inventory, "--syntax-check"])
+@pytest.mark.parametrize("inventory", ["inventories/ha", "inventories/simple", "inventories/single"])
+def test_checkout_runs_without_installing(commands: Commands, inventory: str) -> None:
+    """`ansible-playbook site.yml` in the checkout, as the README has it; every other playbook is parsed above."""
+    commands.run(["ansible-playbook", "site.yml", "-i", inventory, "--syntax-check"])
