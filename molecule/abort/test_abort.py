@@ -135,7 +135,7 @@ def test_a_release_that_never_gets_healthy_goes_back(tmp_path: Path, capsys: pyt
     untouched = LAB.started(["api3"])
     site = LAB.on("api2", f"dirname /opt/prefect/releases/{NEW}-*/lib/python3*/site-packages/prefect").strip()
     LAB.on("api2", f"cat >{site}/stuck.pth <<'PTH'\n{STUCK}\nPTH")
-    with LAB.load(tmp_path) as load:
+    with LAB.load(tmp_path, rate=10) as load:
         played = LAB.play("upgrade", expect=2, prefect_version=NEW, prefect_upgrade_backup="skip", prefect_api_start_timeout=60)
     with capsys.disabled():
         print(summary("abort", load.report))
@@ -153,7 +153,7 @@ def test_a_run_that_is_cut_off_leaves_one_host_out_and_the_next_one_heals_it(tmp
     """The upgrade that goes on where the one before had to end."""
     snapshot = {"prefect_upgrade_backup": "command", "prefect_upgrade_backup_command": ["touch", str(tmp_path / "a snapshot")]}
     process = LAB.start("upgrade", prefect_version=NEW, **snapshot)
-    until(lambda: LAB.refusing(APIS), 180, "a host is drained")
+    until(lambda: LAB.refusing(APIS), 400, "a host is drained")
     assert (tmp_path / "a snapshot").exists()
     kill(process)
     assert len(LAB.refusing(APIS)) <= 1
