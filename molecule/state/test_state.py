@@ -161,7 +161,7 @@ class Drill:
         assert (report["lost"], report["twice"]) == (0, 0), report["lost_writes"]
         assert not {"HTTP 500", "HTTP 504"} & set(report["reasons"]), report["failures"]
         assert len(self.runs) >= FLOWS
-        assert not self.incomplete, self.incomplete[:5]
+        assert not self.incomplete, "\n".join(map(str, self.incomplete[:5]))
 
 
 @pytest.fixture(scope="module")
