@@ -51,8 +51,8 @@ only_in_full = pytest.mark.skipif(not FULL, reason="takes minutes: make test-ful
 # What has to be at stake for a drill to count, of each kind of write.
 AT_STAKE = 1000
 FLOWS = 30
-# So long they begin; those that run then go on through what happens.
-FLOW_SECONDS = 25.0
+# So long they begin; those that run then go on through what happens. A playbook takes most of a minute until it switches over.
+FLOW_SECONDS, FLOW_SECONDS_PLANNED = 25.0, 150.0
 WHOLE_SECONDS = 180.0
 TICK_SECONDS = 30.0
 
@@ -176,7 +176,9 @@ def writer() -> Writer:
 
 
 @contextmanager
-def drill(writer: Writer, folder: Path, capsys: pytest.CaptureFixture[str], most_lost: int = 0) -> Iterator[Drill]:
+def drill(
+    writer: Writer, folder: Path, capsys: pytest.CaptureFixture[str], most_lost: int = 0, flow_seconds: float = FLOW_SECONDS
+) -> Iterator[Drill]:
     """Things happen under a load. Afterwards everything is whole again without help, and nothing that was acknowledged is lost.
 
     `most_lost` is for writes to Redis, which acknowledges before its replicas have them.
@@ -190,7 +192,7 @@ def drill(writer: Writer, folder: Path, capsys: pytest.CaptureFixture[str], most
         faults.wait("the scheduler works", 60, lambda: ticks.seen)
         with redis, writer, ThreadPoolExecutor(1) as pool, LAB.load(folder, rate=10, timeline=True) as load:
             drilled = Drill(writer, redis, ticks, load)
-            flows = pool.submit(run_flows, LAB, FLOW_SECONDS, FLOWS, begun.set)
+            flows = pool.submit(run_flows, LAB, flow_seconds, FLOWS, begun.set)
             assert begun.wait(90), flows
             yield drilled
             last = time.time()
@@ -274,7 +276,7 @@ def test_a_second_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str], writer: Writer) -> None:
     """One after the other, under one load."""
-    with drill(writer, tmp_path, capsys) as drilled:
+    with drill(writer, tmp_path, capsys, flow_seconds=FLOW_SECONDS_PLANNED) as drilled:
         for what, group, failed in (
             ("planned switchover of PostgreSQL", "postgres", None),
             ("planned switchover of Redis", "redis", None),

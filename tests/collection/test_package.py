@@ -57,7 +57,9 @@ def test_tarball_has_nothing_else(packaged: set[str], tracked: list[Path]) -> No
     """Nothing that git does not know (secrets, build results), and nothing that only developers need."""
     assert not sorted(packaged - MANIFESTS - {str(path) for path in tracked}), "files that are not in git"
     assert not sorted(
-        name for name in packaged if name.startswith((".", "tests/", "molecule/", "inventories/lab", "tools/", "requirements/", "build/", "Makefile"))
+        name
+        for name in packaged
+        if name.startswith((".", "tests/", "molecule/", "inventories/lab", "tools/", "requirements/", "build/", "Makefile"))
     )
 
 

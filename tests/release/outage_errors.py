@@ -148,6 +148,10 @@ CASES: dict[str, Callable[[], BaseException]] = {
     "gone: one command of several": lambda: redis_says(
         "Command # 2 (XADD a\nb * c LOADING) of pipeline caused error: ('NOREPLICAS Not enough good replicas to write.',)"
     ),
+    "gone: a transaction at its end": lambda: redis_says(
+        "EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas to write."
+    ),
+    "error: a transaction that was refused": lambda: redis_says("EXECABORT Transaction discarded because of previous errors."),
     "error: one command of several": lambda: redis_says("Command # 1 (GET LOADING) of pipeline caused error: ('NOPERM no',)"),
     "gone: Redis connection": lambda: known.ConnectionError("Error 111 connecting to 127.0.0.1:6379"),
     "gone: Redis timeout": lambda: known.TimeoutError("Timeout reading from socket"),

@@ -49,10 +49,12 @@ _NUMBERS = re.compile(r"\[Errno (\d+)\]")
 _GONE = re.compile(r"08...|57P01|57P02|57P03|57P05|25006")
 _BUSY = re.compile(r"53000|53200|53300|53400|40001|40P01|55P03|57014|25P03")
 _CLOSED = re.compile(r"connection is closed|connection was closed|underlying connection|connection has been closed")
-# Redis' answers of a server that loads its data, follows another, has lost its own, or was turned into a follower meanwhile; before
-# that of one command of several, its client tells which.
+# Redis' answers of a server that loads its data, follows another, has lost its own, or was turned into a follower meanwhile. Before
+# that of one command of several, its client tells which; a transaction that is refused at its end says so first.
 _REDIS_GONE = re.compile(
-    r"(?:Command # .* of pipeline caused error: \W*)?(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED)\b", re.DOTALL
+    r"(?:Command # .* of pipeline caused error: \W*)?(?:Transaction discarded because of: )?"
+    r"(?:LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED)\b",
+    re.DOTALL,
 )
 
 
