@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
-_TLS = r"""        type: dict
-        suboptions:
-          enabled:
-            description: Whether to use TLS. True if there is anything else here.
-            type: bool
-          ca_file:
-            description: The authorities to trust. Without it those of the system.
-            type: path
-          cert_file:
-            description: A client's certificate.
-            type: path
-          key_file:
-            description: The key of that certificate.
-            type: path
-          check_hostname:
-            description: Whether the certificate has to be for the host's name. True without it.
-            type: bool
+from textwrap import indent
+
+_TLS = """\
+type: dict
+suboptions:
+  enabled:
+    description: Whether to use TLS. True if there is anything else here.
+    type: bool
+  ca_file:
+    description: The authorities to trust. Without it those of the system.
+    type: path
+  cert_file:
+    description: A client's certificate.
+    type: path
+  key_file:
+    description: The key of that certificate.
+    type: path
+  check_hostname:
+    description: Whether the certificate has to be for the host's name. True without it.
+    type: bool
 """
 
 
@@ -69,7 +72,7 @@ options:
         description:
           - C(ca_file), C(cert_file), C(key_file) and C(check_hostname); files of the host that runs the module.
           - Without it, or with C(enabled) false, there is no TLS. With it the server's certificate is always verified.
-{_TLS}"""
+{indent(_TLS, " " * 8)}"""
 
     REDIS: str = f"""
 options:
@@ -101,7 +104,13 @@ options:
         description:
           - C(ca_file), C(cert_file), C(key_file) and C(check_hostname); files of the host that runs the module.
           - Without it, or with C(enabled) false, there is no TLS. With it the server's certificate is always verified.
-{_TLS}"""
+{indent(_TLS, " " * 8)}"""
+
+    TLS: str = f"""
+options:
+  tls:
+    description: The TLS settings of the connection, files of the host that runs the module. Without any it is plain text.
+{indent(_TLS, " " * 4)}"""
 
     INTERPRETERS = r"""
 options:

@@ -11,9 +11,11 @@ version_added: 1.0.0
 author: The selfhosted.prefect maintainers (@selfhosted)
 description:
   - Has the cluster know a member that is about to start, or no longer count one that is gone. It starts and stops nothing.
-  - It uses etcd's command line client, C(etcdctl), on the host that runs the module.
+  - It uses etcd's command line client, C(etcdctl), on the host that runs the module. O(tls.check_hostname) is without an effect, since that
+    always looks for the name.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
+  - selfhosted.prefect.connections.tls
 options:
   state:
     description:
@@ -42,25 +44,6 @@ options:
     type: list
     elements: str
     required: true
-  tls:
-    description: The TLS settings for them, files of the host that runs the module. Without any it is plain text.
-    type: dict
-    suboptions:
-      enabled:
-        description: Whether to use TLS. True if there is anything else here.
-        type: bool
-      ca_file:
-        description: The authorities to trust. Without it those of the system.
-        type: path
-      cert_file:
-        description: A client's certificate.
-        type: path
-      key_file:
-        description: The key of that certificate.
-        type: path
-      check_hostname:
-        description: Without an effect; etcd's client always looks for the name.
-        type: bool
   timeout:
     description: Seconds for each question to etcd.
     type: float

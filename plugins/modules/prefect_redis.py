@@ -16,6 +16,8 @@ description:
   - It logs in as an administrator for this alone, whose password is made on the host and is kept there, for its owner to read.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
+  - selfhosted.prefect.redis_cluster
+  - selfhosted.prefect.redis_cluster.server
 options:
   state:
     description:
@@ -42,14 +44,6 @@ options:
       File with the lines of its users. When the server has been told of it, a file with C(.applied) added to this name is touched.
     type: path
     required: true
-  host:
-    description: Where Redis listens, as seen from its own host.
-    type: str
-    default: 127.0.0.1
-  port:
-    description: Its port.
-    type: int
-    default: 6379
   certificate:
     description:
       - File of the certificate that it has to present, with any intermediate ones after it. One that does not exist yet is not presented.
@@ -57,9 +51,6 @@ options:
     type: path
   key:
     description: File of the certificate's key. By default it has the certificate's name, with C(.key) for C(.crt).
-    type: path
-  ca_file:
-    description: The authorities that the certificate which is presented so far is verified with. The system's own by default.
     type: path
   trusted:
     description: >-
@@ -72,18 +63,6 @@ options:
         The administrator has to be allowed to. For settings that a file of the role cannot hold, since they change while it runs.
     type: dict
     default: {}
-  secret:
-    description: File of the administrator's password.
-    type: path
-    required: true
-  username:
-    description: The administrator's ACL user.
-    type: str
-    default: selfhosted-prefect
-  client:
-    description: Redis's command line client.
-    type: str
-    default: redis-cli
   timeout:
     description: Seconds for each connection.
     type: float
@@ -131,6 +110,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import REDIS_CLIENT, REDIS_SERVER
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_server import (
     Client,
     RedisRefusalError,
@@ -143,22 +123,17 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_ser
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.units import Unit, units
 
 ARGUMENTS: dict[str, Any] = {
+    **REDIS_CLIENT,
+    **REDIS_SERVER,
     "state": {"type": "str", "choices": ["checked", "applied"], "default": "checked"},
     "unit": {"type": "str", "default": "redis-server.service"},
     "configuration": {"type": "path", "required": True},
     "files": {"type": "list", "elements": "path", "default": []},
     "users": {"type": "path", "required": True},
-    "host": {"type": "str", "default": "127.0.0.1"},
-    "port": {"type": "int", "default": 6379},
     "certificate": {"type": "path"},
     "key": {"type": "path", "no_log": False},
-    "ca_file": {"type": "path"},
     "trusted": {"type": "path"},
     "settings": {"type": "dict", "default": {}},
-    # A path, and no secret.
-    "secret": {"type": "path", "required": True, "no_log": False},
-    "username": {"type": "str", "default": "selfhosted-prefect"},
-    "client": {"type": "str", "default": "redis-cli"},
     "timeout": {"type": "float", "default": 5},
 }
 

@@ -16,11 +16,11 @@ description:
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
   - selfhosted.prefect.attributes.info
+  - selfhosted.prefect.redis_cluster
+  - selfhosted.prefect.redis_cluster.server
+  - selfhosted.prefect.redis_cluster.master
+  - selfhosted.prefect.redis_cluster.sentinel
 options:
-  name:
-    description: The name by which the Sentinels know the master.
-    type: str
-    default: prefect
   data:
     description: Folder of Redis's data.
     type: path
@@ -33,49 +33,14 @@ options:
     description: File that Sentinel rewrites.
     type: path
     required: true
-  host:
-    description: Where Redis listens, as seen from its own host.
-    type: str
-    default: 127.0.0.1
-  port:
-    description: Its port.
-    type: int
-    default: 6379
-  tls:
-    description: Whether Redis and Sentinel speak TLS.
-    type: bool
-    default: true
-  ca_file:
-    description: The authorities that they are verified with. The system's own by default.
-    type: path
-  secret:
-    description: File of the password of the administrator of this host's Redis.
-    type: path
-    required: true
-  username:
-    description: The administrator's ACL user.
-    type: str
-    default: selfhosted-prefect
   sentinels:
     description: The hosts of the Sentinels to ask. Without any, none is.
     type: list
     elements: str
     default: []
-  sentinel_port:
-    description: Their port.
-    type: int
-    default: 26379
-  sentinel_username:
-    description: Their ACL user.
-    type: str
-    default: sentinel
   sentinel_password:
     description: Its password.
     type: str
-  client:
-    description: Redis's command line client.
-    type: str
-    default: redis-cli
   timeout:
     description: Seconds for each answer.
     type: float
@@ -139,6 +104,12 @@ from shutil import which
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import (
+    REDIS_CLIENT,
+    REDIS_MASTER,
+    REDIS_SENTINEL,
+    REDIS_SERVER,
+)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import host_and_port
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_cluster import (
     View,
@@ -151,22 +122,15 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_clu
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_server import Client, RedisRefusalError, Server, read_secret
 
 ARGUMENTS: dict[str, Any] = {
-    "name": {"type": "str", "default": "prefect"},
+    **REDIS_CLIENT,
+    **REDIS_SERVER,
+    **REDIS_MASTER,
+    **REDIS_SENTINEL,
     "data": {"type": "path", "default": "/var/lib/redis"},
     "state_file": {"type": "path", "required": True},
     "sentinel_state_file": {"type": "path", "required": True},
-    "host": {"type": "str", "default": "127.0.0.1"},
-    "port": {"type": "int", "default": 6379},
-    "tls": {"type": "bool", "default": True},
-    "ca_file": {"type": "path"},
-    # A path, and no secret.
-    "secret": {"type": "path", "required": True, "no_log": False},
-    "username": {"type": "str", "default": "selfhosted-prefect"},
     "sentinels": {"type": "list", "elements": "str", "default": []},
-    "sentinel_port": {"type": "int", "default": 26379},
-    "sentinel_username": {"type": "str", "default": "sentinel"},
     "sentinel_password": {"type": "str", "no_log": True},
-    "client": {"type": "str", "default": "redis-cli"},
     "timeout": {"type": "float", "default": 2},
 }
 

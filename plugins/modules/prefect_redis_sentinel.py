@@ -16,6 +16,8 @@ description:
     member and still answers would be found again, and is reported.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
+  - selfhosted.prefect.redis_cluster
+  - selfhosted.prefect.redis_cluster.master
 options:
   state:
     description:
@@ -33,10 +35,6 @@ options:
     type: list
     elements: path
     default: []
-  name:
-    description: The name by which it knows the master.
-    type: str
-    default: prefect
   members:
     description: The addresses of the cluster's hosts, each with a Redis and a Sentinel.
     type: list
@@ -58,13 +56,6 @@ options:
     description: Its port, on every host.
     type: int
     default: 26379
-  tls:
-    description: Whether it speaks TLS.
-    type: bool
-    default: true
-  ca_file:
-    description: The authorities that it is verified with. The system's own by default.
-    type: path
   username:
     description: Its ACL user.
     type: str
@@ -73,10 +64,6 @@ options:
     description: Its password.
     type: str
     required: true
-  client:
-    description: Redis's command line client.
-    type: str
-    default: redis-cli
   timeout:
     description: Seconds for each answer.
     type: float
@@ -131,26 +118,25 @@ problem:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import REDIS_CLIENT, REDIS_MASTER
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import host_and_port
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_cluster import Knowledge, view
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_server import Client, RedisRefusalError, Server
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.units import units
 
 ARGUMENTS: dict[str, Any] = {
+    **REDIS_CLIENT,
+    **REDIS_MASTER,
     "state": {"type": "str", "choices": ["checked", "applied"], "default": "checked"},
     "unit": {"type": "str", "default": "redis-sentinel.service"},
     "files": {"type": "list", "elements": "path", "default": []},
-    "name": {"type": "str", "default": "prefect"},
     "members": {"type": "list", "elements": "str", "required": True},
     "quorum": {"type": "int", "required": True},
     "redis_port": {"type": "int", "default": 6379},
     "host": {"type": "str", "default": "127.0.0.1"},
     "port": {"type": "int", "default": 26379},
-    "tls": {"type": "bool", "default": True},
-    "ca_file": {"type": "path"},
     "username": {"type": "str", "default": "sentinel"},
     "password": {"type": "str", "required": True, "no_log": True},
-    "client": {"type": "str", "default": "redis-cli"},
     "timeout": {"type": "float", "default": 3},
 }
 

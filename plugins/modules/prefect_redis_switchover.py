@@ -19,11 +19,11 @@ description:
   - Refused while a replica is missing or not in step, or the Sentinels could not fail over by themselves. The master then stays.
 extends_documentation_fragment:
   - selfhosted.prefect.attributes
+  - selfhosted.prefect.redis_cluster
+  - selfhosted.prefect.redis_cluster.server
+  - selfhosted.prefect.redis_cluster.master
+  - selfhosted.prefect.redis_cluster.sentinel
 options:
-  name:
-    description: The name by which the Sentinels know the master.
-    type: str
-    default: prefect
   address:
     description: The address by which the Sentinels know this host.
     type: str
@@ -35,45 +35,10 @@ options:
         are held.
     type: str
     default: ""
-  host:
-    description: Where Redis and Sentinel listen, as seen from this host.
-    type: str
-    default: 127.0.0.1
-  port:
-    description: Redis's port, on every host.
-    type: int
-    default: 6379
-  tls:
-    description: Whether Redis and Sentinel speak TLS.
-    type: bool
-    default: true
-  ca_file:
-    description: The authorities that they are verified with. The system's own by default.
-    type: path
-  secret:
-    description: File of the password of the administrator of this host's Redis.
-    type: path
-    required: true
-  username:
-    description: The administrator's ACL user.
-    type: str
-    default: selfhosted-prefect
-  sentinel_port:
-    description: Sentinel's port.
-    type: int
-    default: 26379
-  sentinel_username:
-    description: The ACL user of this host's Sentinel and of the replicas.
-    type: str
-    default: sentinel
   sentinel_password:
     description: Its password.
     type: str
     required: true
-  client:
-    description: Redis's command line client.
-    type: str
-    default: redis-cli
   timeout:
     description: Seconds within which another host has to be the master. Writes are held for as long at the most.
     type: float
@@ -109,25 +74,24 @@ held:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.selfhosted.prefect.plugins.module_utils._base.arguments import (
+    REDIS_CLIENT,
+    REDIS_MASTER,
+    REDIS_SENTINEL,
+    REDIS_SERVER,
+)
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.urls import host_and_port
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_cluster import Ask, Switchover, SwitchoverError, replication
 from ansible_collections.selfhosted.prefect.plugins.module_utils._host.redis_server import Client, RedisRefusalError, Server, read_secret
 
 ARGUMENTS: dict[str, Any] = {
-    "name": {"type": "str", "default": "prefect"},
+    **REDIS_CLIENT,
+    **REDIS_SERVER,
+    **REDIS_MASTER,
+    **REDIS_SENTINEL,
     "address": {"type": "str", "required": True},
     "candidate": {"type": "str", "default": ""},
-    "host": {"type": "str", "default": "127.0.0.1"},
-    "port": {"type": "int", "default": 6379},
-    "tls": {"type": "bool", "default": True},
-    "ca_file": {"type": "path"},
-    # A path, and no secret.
-    "secret": {"type": "path", "required": True, "no_log": False},
-    "username": {"type": "str", "default": "selfhosted-prefect"},
-    "sentinel_port": {"type": "int", "default": 26379},
-    "sentinel_username": {"type": "str", "default": "sentinel"},
     "sentinel_password": {"type": "str", "required": True, "no_log": True},
-    "client": {"type": "str", "default": "redis-cli"},
     "timeout": {"type": "float", "default": 30},
 }
 SECONDS = 3.0

@@ -42,6 +42,21 @@ REDIS: dict[str, Any] = {
 }
 """What the documentation fragment ``connections.redis`` describes."""
 
+REDIS_CLIENT: dict[str, Any] = {"ca_file": {"type": "path"}, "client": {"type": "str", "default": "redis-cli"}}
+REDIS_SERVER: dict[str, Any] = {
+    "host": {"type": "str", "default": "127.0.0.1"},
+    "port": {"type": "int", "default": 6379},
+    # A path, and no secret.
+    "secret": {"type": "path", "required": True, "no_log": False},
+    "username": {"type": "str", "default": "selfhosted-prefect"},
+}
+REDIS_MASTER: dict[str, Any] = {"name": {"type": "str", "default": "prefect"}, "tls": {"type": "bool", "default": True}}
+REDIS_SENTINEL: dict[str, Any] = {
+    "sentinel_port": {"type": "int", "default": 26379},
+    "sentinel_username": {"type": "str", "default": "sentinel"},
+}
+"""What the documentation fragment ``redis_cluster`` describes, each in a part of its own."""
+
 
 def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The options that are set."""
