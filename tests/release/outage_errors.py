@@ -209,7 +209,15 @@ async def answered(error: BaseException, begun: bool = False) -> dict[str, Any]:
 
     log, lines = logging.getLogger("outages"), Lines()
     log.handlers = [lines]
-    middleware = outages.Middleware(app, outages.Kinds(), outages.Answers(log))
+    now = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def clock() -> float:
+        return now[0]
+
+    middleware = outages.Middleware(app, outages.Kinds(), outages.Answers(log, clock), clock=clock, sleep=sleep)
     try:
         await middleware({"type": "http"}, receive, send)
     except BaseException as raised:

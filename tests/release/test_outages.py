@@ -83,6 +83,12 @@ def test_every_kind_of_error(pythons: dict[str, Path], tmp_path: Path) -> None:
         ]
 
 
+def test_a_commit_is_seen_to_begin(pythons: dict[str, Path], tmp_path: Path) -> None:
+    """So that a request of which something may be committed is not tried again."""
+    wanted = {"read": False, "failed before": False, "committed": True}
+    assert each(pythons, "commits.py", tmp_path) == dict.fromkeys(pythons, wanted)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "seconds"),
     [

@@ -3,6 +3,7 @@
 Prefect answers 503 for the errors that SQLAlchemy wraps. A refused or reset connection, a timeout while connecting, an exhausted pool and
 every error of Redis is a 500 there, which its client never tries again: a flow that reports its state then fails. It is in
 force (:func:`install`) once ``prefect.server.api.server`` has been imported. What is not known to be an outage stays as Prefect answers it.
+As an outage begins, requests of which nothing was committed are held for a moment first (:mod:`selfhosted_prefect.patches.held`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+
+from selfhosted_prefect.patches import held
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -199,6 +202,11 @@ class Answers:
             return {"Retry-After": str(RETRY_AFTER_LATER)}
         return {"Retry-After": str(RETRY_AFTER), **({} if outage.busy else {"Prefect-Maintenance": "true"})}
 
+    def begins(self) -> bool:
+        """Whether an outage that is met now is so young that a request may be held for its end."""
+        now = self._clock()
+        return now - self._last > QUIET or now - self._began <= held.SECONDS
+
     def _say(self, outage: Outage, now: float) -> None:
         self._unsaid += 1
         if now - self._said < SAY_EVERY:
@@ -212,15 +220,37 @@ class Answers:
 class Middleware:
     """Answers a request that failed because of an outage, unless its answer has begun. Websockets are left to Prefect."""
 
-    def __init__(self, app: App, kinds: Kinds, answers: Answers) -> None:
+    def __init__(
+        self,
+        app: App,
+        kinds: Kinds,
+        answers: Answers,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._app = app
         self._kinds = kinds
         self._answers = answers
+        self._clock = clock
+        self._sleep = sleep
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        replayed = held.Replayed(receive)
+        end = self._clock() + held.SECONDS
+        while (failed := await self._attempt(scope, replayed, send)) is not None:
+            outage, is_safe = failed
+            if not (is_safe and replayed.is_complete and self._clock() < end and self._answers.begins()):
+                await answer(send, self._answers.headers(outage))
+                return
+            await self._sleep(held.PAUSE)
+            replayed.again()
+
+    async def _attempt(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> tuple[Outage, bool] | None:
+        """Has the application answer. The outage because of which it did not, and whether it can be asked again; raises other errors."""
         begun = False
 
         async def observed(message: Message) -> None:
@@ -228,13 +258,16 @@ class Middleware:
             begun = begun or message["type"] == "http.response.start"
             await send(message)
 
-        try:
-            await self._app(scope, receive, observed)
-        except Exception as error:
-            outage = None if begun else self._kinds.outage(error)
-            if outage is None:
-                raise
-            await answer(send, self._answers.headers(outage))
+        with held.commits() as commits:
+            try:
+                # A copy: routers write into it.
+                await self._app(dict(scope), receive, observed)
+            except Exception as error:
+                outage = None if begun else self._kinds.outage(error)
+                if outage is None:
+                    raise
+                return outage, not (outage.busy or commits.begun)
+        return None
 
 
 async def answer(send: Send, headers: dict[str, str]) -> None:
@@ -254,6 +287,7 @@ def install(server: Any) -> None:  # noqa: ANN401  a module, whose names are loo
     create_api_app, create_app, is_retryable = server.create_api_app, server.create_app, server.is_client_retryable_exception
     kinds = Kinds()
     answers = Answers(logging.getLogger("prefect.server"))
+    held.watch()
 
     def is_client_retryable_exception(exc: Exception) -> bool:
         # Orchestration asks, too: what it does not hold for retryable aborts the state that was proposed, with the answer 200 or 201.

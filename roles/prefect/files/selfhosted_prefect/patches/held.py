@@ -1,0 +1,82 @@
+"""Which requests an API server holds and tries again by itself while PostgreSQL or Redis is away for a moment, as in a switchover.
+
+To a client that never tries again, a planned switchover is a slow answer then, and not a failed request. A request is held for as long as
+nothing of it can have been committed; one that failed while it committed, or afterwards, is answered with 503 at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+SECONDS = 3.0  # seconds for which a request is held at most: a planned switchover takes one or two
+PAUSE = 0.25  # seconds between two attempts
+MOST_BYTES = 1024 * 1024  # of a request's body that are kept for another attempt
+
+
+@dataclass
+class Commits:
+    """Whether a commit has begun."""
+
+    begun: bool = False
+
+
+_commits: ContextVar[Commits | None] = ContextVar("selfhosted_prefect_commits", default=None)
+
+
+@contextmanager
+def commits() -> Iterator[Commits]:
+    """The commits of what runs meanwhile, in the tasks that it starts, too."""
+    found = Commits()
+    token = _commits.set(found)
+    try:
+        yield found
+    finally:
+        _commits.reset(token)
+
+
+def watch() -> None:
+    """Has SQLAlchemy tell when a transaction of any engine is about to be committed."""
+    import sqlalchemy.engine  # noqa: PLC0415  only a process that has Prefect's server in it has these
+    import sqlalchemy.event  # noqa: PLC0415
+
+    def begins(_connection: object) -> None:
+        if (found := _commits.get()) is not None:
+            found.begun = True
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "commit", begins)
+
+
+class Replayed:
+    """A request's messages, which can be received again from the first one on."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._kept: list[Message] = []
+        self._at = self._bytes = 0
+        self.is_complete = True
+        """Whether all that was received is kept. It is not when the client is gone, either."""
+
+    def again(self) -> None:
+        """From the first message on."""
+        self._at = 0
+
+    async def __call__(self) -> Message:
+        """The next message, of those that are kept or from the client."""
+        if self._at < len(self._kept):
+            self._at += 1
+            return self._kept[self._at - 1]
+        message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        if message["type"] != "http.request" or self._bytes > MOST_BYTES:
+            self.is_complete = False
+        if self.is_complete:
+            self._kept.append(message)
+            self._at += 1
+        return message
