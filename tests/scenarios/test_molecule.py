@@ -23,11 +23,11 @@ EVERYTHING = bool(os.environ.get("PREFECT_TEST_FULL"))
 ONLY_IN_FULL = (
     set[str]()
     if EVERYTHING
-    else {"balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "state", "support"}
+    else {"abort", "balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "state", "support"}
 )
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
 # These wait more than they compute and compare no times: two lanes of them run side by side, every other scenario runs alone.
-LANES = (("abort", "offline"), ("external", "refusals", "restore"))
+LANES = (("external", "offline"), ("refusals", "restore"))
 TIMEOUT = 5400 if EVERYTHING else 1800
 # One scenario runs with the newest ansible-core of requirements/, the others with that of this checkout.
 WITH_NEWEST = "external"
