@@ -1,4 +1,4 @@
-"""Run by a release's own Python with the role's files on its path: whether commits are seen to begin, as Prefect uses SQLAlchemy."""
+"""Run by a release's own Python with the role's files on its path: how many commits are seen to begin, as Prefect uses SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 
 async def main() -> None:
-    """Prints for each way to use a session whether a commit has begun."""
+    """Prints for each way to use a session how many commits have begun."""
     held.watch()
     engine = create_async_engine("sqlite+aiosqlite://")
     found = {}

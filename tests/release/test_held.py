@@ -29,7 +29,7 @@ class Asked:
 
     away: float  # seconds
     error: Exception = field(default_factory=AwayError)
-    commits: bool = False
+    commits: int = 0
     starts: bool = False
     body: tuple[bytes, ...] = (b"a body",)
     gone: bool = False  # the client, after its body
@@ -52,7 +52,7 @@ class Asked:
             await receive()
         if self.starts:
             await send({"type": "http.response.start", "status": 200, "headers": []})
-        if self.commits:
+        for _count in range(self.commits):
             await asyncio.create_task(self.commit())
         if self.now < self.away:
             raise self.error
@@ -62,7 +62,7 @@ class Asked:
         """In a task of its own, as below some of Starlette's middleware."""
         found = held._commits.get()
         assert found is not None
-        found.begun = True
+        found.begun += 1
 
     def ask(self) -> Asked:
         answers = outages.Answers(logging.getLogger("held"), lambda: self.now)
@@ -104,8 +104,18 @@ def test_a_request_is_answered_after_a_short_outage(body: tuple[bytes, ...]) -> 
     assert len(asked.bodies) == 6
 
 
+UNSENT = "<class 'asyncpg.InterfaceError'>: cannot call Transaction.commit(): the underlying connection is closed"
+
+
+def test_a_commit_that_was_never_sent() -> None:
+    """The connection had ended before: as a primary that is switched over ends them all."""
+    asked = Asked(1, commits=1, error=AwayError(UNSENT)).ask()
+    assert asked.statuses == [200]
+
+
 NOT_HELD: dict[str, Callable[[], Asked]] = {
-    "it may be committed": lambda: Asked(1, commits=True),
+    "it may be committed": lambda: Asked(1, commits=1),
+    "something of it is committed": lambda: Asked(1, commits=2, error=AwayError(UNSENT)),
     "the backend is there, and has no room": lambda: Asked(1, error=AwayError("busy")),
     "its body is too large to be kept": lambda: Asked(1, body=(b"x" * held.MOST_BYTES, b"x")),
     "its client is gone": lambda: Asked(1, gone=True),
@@ -142,5 +152,5 @@ def test_commits_are_of_the_request_that_runs() -> None:
     with held.commits() as outer:
         with held.commits() as inner:
             asyncio.run(Asked(0).commit())
-        assert (outer.begun, inner.begun) == (False, True)
+        assert (outer.begun, inner.begun) == (0, 1)
     assert held._commits.get() is None

@@ -85,7 +85,7 @@ def test_every_kind_of_error(pythons: dict[str, Path], tmp_path: Path) -> None:
 
 def test_a_commit_is_seen_to_begin(pythons: dict[str, Path], tmp_path: Path) -> None:
     """So that a request of which something may be committed is not tried again."""
-    wanted = {"read": False, "failed before": False, "committed": True}
+    wanted = {"read": 0, "failed before": 0, "committed": 1}
     assert each(pythons, "commits.py", tmp_path) == dict.fromkeys(pythons, wanted)
 
 

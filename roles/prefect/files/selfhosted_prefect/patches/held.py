@@ -1,12 +1,13 @@
 """Which requests an API server holds and tries again by itself while PostgreSQL or Redis is away for a moment, as in a switchover.
 
 To a client that never tries again, a planned switchover is a slow answer then, and not a failed request. A request is held for as long as
-nothing of it can have been committed; one that failed while it committed, or afterwards, is answered with 503 at once.
+nothing of it can have been committed; one that failed while the server committed, or afterwards, is answered with 503 at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,11 +21,19 @@ PAUSE = 0.25  # seconds between two attempts
 MOST_BYTES = 1024 * 1024  # of a request's body that are kept for another attempt
 
 
+# What asyncpg says instead of sending a commit (`asyncpg/connresource.py`, `guarded`): such a transaction has been rolled back.
+_UNSENT = re.compile(r"cannot call Transaction\.commit\(\): the underlying connection is closed")
+
+
 @dataclass
 class Commits:
-    """Whether a commit has begun."""
+    """How many commits have begun."""
 
-    begun: bool = False
+    begun: int = 0
+
+    def may_be_done(self, errors: Iterable[BaseException]) -> bool:
+        """Whether something may be committed after the request failed with these errors, which came of each other."""
+        return self.begun > 1 or (self.begun == 1 and not any(_UNSENT.search(str(error)) for error in errors))
 
 
 _commits: ContextVar[Commits | None] = ContextVar("selfhosted_prefect_commits", default=None)
@@ -48,7 +57,7 @@ def watch() -> None:
 
     def begins(_connection: object) -> None:
         if (found := _commits.get()) is not None:
-            found.begun = True
+            found.begun += 1
 
     sqlalchemy.event.listen(sqlalchemy.engine.Engine, "commit", begins)
 

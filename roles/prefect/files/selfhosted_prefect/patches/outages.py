@@ -266,7 +266,7 @@ class Middleware:
                 outage = None if begun else self._kinds.outage(error)
                 if outage is None:
                     raise
-                return outage, not (outage.busy or commits.begun)
+                return outage, not (outage.busy or commits.may_be_done(chain(error)))
         return None
 
 
