@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from selfhosted_prefect.patches import outages, recorder
+from selfhosted_prefect.patches import outages, recorder, waiting
 
 from tools.ports import free_port
 
@@ -355,9 +355,9 @@ def test_an_import_that_fails_does(tmp_path: Path) -> None:
 
 
 IN_FORCE = """
-import prefect.server.api.server as server, prefect.server.services.task_run_recorder as recorder
+import prefect.server.api.server as server, prefect.server.services.task_run_recorder as recorder, prefect_redis.messaging as messaging
 print(*[one.__module__ for one in (server.create_app, server.create_api_app, server.is_client_retryable_exception)],
-      recorder.record_bulk_task_run_events.__module__)
+      recorder.record_bulk_task_run_events.__module__, messaging.Publisher._publish_current_batch.__module__)
 """
 
 
@@ -365,7 +365,7 @@ def test_it_is_in_force(pythons: dict[str, Path], tmp_path: Path) -> None:
     env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(FILES)}
     for version, python in pythons.items():
         ended = subprocess.run([python, "-c", IN_FORCE], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-        assert ended.stdout.split() == [*["selfhosted_prefect.patches.outages"] * 3, "selfhosted_prefect.patches.recorder"], (
+        assert [name.rpartition(".")[2] for name in ended.stdout.split()] == [*["outages"] * 3, "waiting", "publisher"], (
             version,
             ended.stderr,
         )
@@ -397,7 +397,8 @@ def test_task_runs_wait_for_the_end_of_an_outage(caplog: pytest.LogCaptureFixtur
         now[0] += passed
 
     kinds: Any = Kinds()
-    recorded = recorder.waiting(record, kinds, logging.getLogger("recorder"), clock=lambda: now[0], sleep=sleep)
+    logger = logging.getLogger("recorder")
+    recorded = waiting.waiting(record, kinds, logger, recorder.THEN, lambda: recorder.RETRY_SECONDS, clock=lambda: now[0], sleep=sleep)
     try:
         found: str = asyncio.run(recorded(["an event"]))
     except ValueError as error:

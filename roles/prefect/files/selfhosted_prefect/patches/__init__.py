@@ -21,6 +21,7 @@ AFTER_IMPORT = {
     "prefect.server.api.server": (f"{__name__}.outages", f"{__name__}.auth"),
     "prefect.server.utilities.subscriptions": (f"{__name__}.auth",),
     "prefect.server.services.task_run_recorder": (f"{__name__}.recorder",),
+    "prefect_redis.messaging": (f"{__name__}.publisher",),
     "docket.worker": (f"{__name__}.worker_name",),
 }
 

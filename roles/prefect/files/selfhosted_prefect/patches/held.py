@@ -50,6 +50,11 @@ def commits() -> Iterator[Commits]:
         _commits.reset(token)
 
 
+def is_in_request() -> bool:
+    """Whether this runs for a request, and not for a websocket or a service."""
+    return _commits.get() is not None
+
+
 def watch() -> None:
     """Has SQLAlchemy tell when a transaction of any engine is about to be committed."""
     import sqlalchemy.engine  # noqa: PLC0415  only a process that has Prefect's server in it has these
