@@ -127,6 +127,6 @@ def etcd_leader(lab: Lab, hosts: Sequence[str]) -> str:
     for host in hosts:
         with contextlib.suppress(subprocess.SubprocessError, ValueError):
             status = json.loads(lab.on(host, ask))[0]["Status"]
-            if status["leader"] == status["header"]["member_id"]:
+            if status.get("leader") == status["header"]["member_id"]:
                 return host
     return ""
