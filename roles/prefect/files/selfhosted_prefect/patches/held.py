@@ -58,7 +58,7 @@ def is_in_request() -> bool:
 def watch() -> None:
     """Has SQLAlchemy tell when a transaction of any engine is about to be committed."""
     import sqlalchemy.engine  # noqa: PLC0415  only a process that has Prefect's server in it has these
-    import sqlalchemy.event  # noqa: PLC0415
+    import sqlalchemy.event  # noqa: PLC0415  as above
 
     def begins(_connection: object) -> None:
         if (found := _commits.get()) is not None:

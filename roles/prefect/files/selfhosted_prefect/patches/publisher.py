@@ -19,13 +19,13 @@ from selfhosted_prefect.patches.outages import Kinds
 from selfhosted_prefect.patches.waiting import waiting
 
 RETRY_SECONDS = 60.0  # seconds, for events that come by a websocket: a failover of Redis takes up to ten
-PAUSE = 0.25
+PAUSE = 0.25  # seconds between two attempts
 THEN = "Events are published when it can."
 
 
 def seconds() -> float:
-    """For how long an outage is waited out: no longer than a request is held, where one waits for it."""
-    return held.SECONDS if held.is_in_request() else RETRY_SECONDS
+    """For how long an outage is waited out: not at all within a request, which is held as a whole or answered with 503."""
+    return 0.0 if held.is_in_request() else RETRY_SECONDS
 
 
 def publishing(kinds: Kinds, patient: Callable[..., Any], dumps: Callable[[Any], bytes]) -> Callable[[Any], Any]:
@@ -42,6 +42,7 @@ def publishing(kinds: Kinds, patient: Callable[..., Any], dumps: Callable[[Any],
                 batch = await self.cache.without_duplicates(self.deduplicate_by, batch)
             except Exception as error:
                 if kinds.outage(error) is None:
+                    self._batch[:0] = batch
                     raise
         try:
             for message in batch:

@@ -38,7 +38,7 @@ def waiting(
                 return await call(*args, **kwargs)
             except Exception as error:
                 outage = kinds.outage(error)
-                if outage is None or clock() - began > most:
+                if outage is None or clock() - began >= most:
                     raise
                 if clock() - said >= SAY_EVERY:
                     said = clock()
