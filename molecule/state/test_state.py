@@ -21,7 +21,7 @@ from typing import Any
 import clusters
 import faults
 import pytest
-from lab import NEW, ROOT, SUFFIX, Lab, Load, environment
+from lab import NEW, PREVIOUS, ROOT, SUFFIX, Lab, Load, environment, summary
 from outages import run_flows
 from redis_writer import Writer as RedisWriter
 from redis_writer import numbers
@@ -230,7 +230,7 @@ def counted(postgres: Collection[object], redis: RedisWriter, lost: tuple[int, i
 
 
 def test_deployed(capsys: pytest.CaptureFixture[str]) -> None:
-    played = (SINGLE if FULL else LAB).play("site")
+    played = SINGLE.play("site", prefect_version=PREVIOUS) if FULL else LAB.play("site")
     with capsys.disabled():
         print(f"\ndeployed in {played.seconds:.0f} s", flush=True)
 
@@ -247,7 +247,7 @@ def test_single_servers_become_clusters_under_load(tmp_path: Path, capsys: pytes
     with fixed, LAB.load(tmp_path, rate=10) as load, RedisWriter(LAB, APPS[0], REDIS.url("state1"), pause=0.1) as redis:
         time.sleep(5)
         begun = time.monotonic()
-        played = LAB.play("site")
+        played = LAB.play("site", prefect_version=PREVIOUS)
     faults.wait("all is whole", WHOLE_SECONDS, whole, POSTGRES.members)
     lost = len(set(fixed.lost(POSTGRES.numbers("state1"))))
     lost_redis = len(redis.written.numbers - numbers(LAB, APPS[0]))
@@ -262,6 +262,24 @@ def test_single_servers_become_clusters_under_load(tmp_path: Path, capsys: pytes
     assert min(len(fixed.acknowledged), len(redis.written.acknowledged)) >= AT_STAKE
     assert max(fixed.gap(begun), redis.written.longest(0), report["longest_gap"]) <= 10
     assert not {"HTTP 500", "HTTP 504"} & set(report["reasons"]), report["failures"]
+
+
+@only_in_full
+def test_upgrade_at_noon(tmp_path: Path, capsys: pytest.CaptureFixture[str], writer: Writer) -> None:
+    """No request fails and no write is lost, as with single servers: the clusters are left as they are."""
+    before, earlier = who(), len(writer.acknowledged)
+    with writer, LAB.load(tmp_path, rate=10, flow=PREVIOUS) as load:
+        played = LAB.play("upgrade", prefect_version=NEW)
+    report = load.report
+    with capsys.disabled():
+        print(summary(f"upgrade from {PREVIOUS} to {NEW}, {played.seconds:.0f} s", report), flush=True)
+    assert LAB.versions(APPS) == [NEW] * len(APPS)
+    assert (report["failed"], report["lost"], report["twice"]) == (0, 0, 0), report["failures"]
+    acknowledged = {number for _when, number in writer.acknowledged[earlier:]}
+    assert len(acknowledged) >= AT_STAKE, writer.failed[-5:]
+    assert not acknowledged - POSTGRES.numbers(POSTGRES.leader())
+    assert load.flow["state"] == "COMPLETED", load.flow
+    assert who() == before
 
 
 def test_a_second_run_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,10 @@ class PermanentError(UnmetError):
     """It does not hold, and waiting will not change that."""
 
 
+# What the last attempt has at least, even past the end: it is to end with an answer, and not with "no time".
+LAST_SECONDS = 1.0
+
+
 @dataclass(frozen=True)
 class Condition:
     """Something that must hold. ``check`` takes the seconds it may use and returns the answer, or raises UnmetError.
@@ -118,8 +122,7 @@ def _round(
         if known and clock() < known.until:
             answers[condition.name] = known.answer
             continue
-        # A little is always left, so that the last answer is an answer and not "no time".
-        allowed = max(min(request_timeout, end - clock()), 0.1)
+        allowed = min(request_timeout, max(end - clock(), LAST_SECONDS))
         try:
             answers[condition.name] = condition.check(allowed)
             held[condition.name] = _Held(answers[condition.name], clock() + condition.every)

@@ -51,7 +51,7 @@ options:
     type: int
     default: 2
   timeout:
-    description: Seconds to wait in all.
+    description: Seconds to wait in all. The last attempt may take a second longer, so that it ends with an answer.
     type: float
     default: 60
   interval:

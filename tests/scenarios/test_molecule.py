@@ -26,8 +26,8 @@ ONLY_IN_FULL = (
     else {"abort", "balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "state", "support"}
 )
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
-# These wait more than they compute and compare no times: two lanes of them run side by side, every other scenario runs alone.
-LANES = (("external", "offline"), ("refusals", "restore"))
+# These compare no times, so that three lanes of them run side by side; every other scenario runs alone.
+LANES = (("external", "restore"), ("ha", "refusals"), ("single", "offline"))
 TIMEOUT = 5400 if EVERYTHING else 1800
 # One scenario runs with the newest ansible-core of requirements/, the others with that of this checkout.
 WITH_NEWEST = "external"
