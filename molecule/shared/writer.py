@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,8 @@ import asyncpg
 
 # Of one step: a connection, a question, a write.
 STEP_SECONDS = 2.0
+# Of the question who the primary is: what one that is gone adds to what is measured.
+ASK_SECONDS = 0.5
 # Between two writes, so that the machine has time for the cluster.
 PAUSE = 0.01
 LONGEST_SECONDS = 1800.0
@@ -52,14 +55,16 @@ class Writer:
             self._thread.join(30)
 
     def primary(self) -> str:
-        """The member that answers for the primary; empty where none does."""
-        context = ssl.create_default_context(cafile=self.authority)
-        for name, address in self.hosts.items():
-            ask = build_opener(ProxyHandler({}), HTTPSHandler(context=context)).open
-            with contextlib.suppress(OSError), ask(f"https://{address}:{self.api_port}/primary", timeout=1) as answer:
-                if answer.status == 200:
-                    return name
-        return ""
+        """The member that answers for the primary; empty where none does. All are asked at once: one that is gone delays no other."""
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            answers = dict(zip(self.hosts, pool.map(self._is_primary, self.hosts), strict=True))
+        return next((name for name, is_primary in answers.items() if is_primary), "")
+
+    def _is_primary(self, name: str) -> bool:
+        ask = build_opener(ProxyHandler({}), HTTPSHandler(context=ssl.create_default_context(cafile=self.authority))).open
+        with contextlib.suppress(OSError), ask(f"https://{self.hosts[name]}:{self.api_port}/primary", timeout=ASK_SECONDS) as answer:
+            return bool(answer.status == 200)
+        return False
 
     def gap(self, since: float) -> float:
         """The longest time without a write that was acknowledged, from so long ago on."""

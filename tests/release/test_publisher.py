@@ -32,6 +32,14 @@ class Redis:
         self.noted: set[str] = set()
         self.stream: list[str] = []
         self.arrives: Callable[[], None] = lambda: None
+        self.confirming: list[Any] = []
+
+    def confirms(self) -> int:
+        """How many replicas have it: each time the next of a list, and all of two then."""
+        found = self.confirming.pop(0) if self.confirming else 2
+        if isinstance(found, Exception):
+            raise found
+        return int(found)
 
     def _try(self, command: str) -> None:
         if self.fails.get(command, 0) > 0:
@@ -50,12 +58,45 @@ class Redis:
         self._try("forget")
         self.noted -= {message.data for message in messages}
 
-    async def xadd(self, _stream: str, fields: dict[str, Any]) -> None:
-        self._try("add")
-        self.stream.append(fields["data"])
+    def pipeline(self, *, transaction: bool) -> Pipeline:
+        assert not transaction
+        return Pipeline(self)
 
 
-def publish(redis: Redis, batch: list[Any], now: list[float]) -> None:
+class Pipeline:
+    """Its commands are carried out one after the other. An error is the answer of one, but for that of the connection, which ends all."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.commands: list[Callable[[], Any]] = []
+
+    def xadd(self, _stream: str, fields: dict[str, Any]) -> None:
+        def add() -> bytes:
+            self.redis._try("add")
+            self.redis.stream.append(fields["data"])
+            return b"1-0"
+
+        self.commands.append(add)
+
+    def wait(self, replicas: int, milliseconds: int) -> None:
+        assert (replicas, milliseconds) == (1, publisher.CONFIRM_MILLISECONDS)
+        self.commands.append(self.redis.confirms)
+
+    async def execute(self, *, raise_on_error: bool) -> list[Any]:
+        assert not raise_on_error
+        return [answer(command) for command in self.commands]
+
+
+def answer(command: Callable[[], Any]) -> Any:
+    try:
+        return command()
+    except AwayError:
+        raise
+    except Exception as error:
+        return error
+
+
+def publish(redis: Redis, batch: list[Any], now: list[float], replicas: int = 0) -> None:
     """As the release's publisher does."""
 
     async def sleep(seconds: float) -> None:
@@ -73,7 +114,8 @@ def publish(redis: Redis, batch: list[Any], now: list[float]) -> None:
         sleep=sleep,
     )
     one = SimpleNamespace(_batch=batch, _client=redis, cache=redis, deduplicate_by="id", stream="events")
-    asyncio.run(publisher.publishing(kinds, patient, lambda _attributes: b"{}")(one))
+    stream = publisher.Stream(kinds, lambda _attributes: b"{}", replicas, AwayError)
+    asyncio.run(publisher.publishing(kinds, patient, stream.write)(one))
 
 
 def message(name: str) -> Any:
@@ -85,6 +127,23 @@ def test_nothing_is_lost_in_a_failover(fails: dict[str, int]) -> None:
     redis, now = Redis(fails), [0.0]
     publish(redis, [message("a"), message("b")], now)
     assert redis.stream == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("confirming", "stream"),
+    [
+        ([], ["a", "b"]),
+        # The master is cut off from its replicas, then it is another one.
+        ([0, AwayError()], ["a", "b"] * 3),
+        # It may not be asked.
+        ([PermissionError("NOPERM")], ["a", "b"]),
+    ],
+)
+def test_what_no_replica_has_is_published_again(confirming: list[Any], stream: list[str]) -> None:
+    redis = Redis({})
+    redis.confirming = confirming
+    publish(redis, [message("a"), message("b")], [0.0], replicas=1)
+    assert (redis.stream, redis.confirming) == (stream, [])
 
 
 def test_a_duplicate_is_published_once() -> None:
