@@ -40,10 +40,11 @@ class Writer:
     used: list[tuple[float, str]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
-    # Greater than those of any earlier writer, which writes fewer than one in a millisecond.
-    _next: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    _next: int = 0
 
     def __enter__(self) -> Writer:
+        # Greater than those of any earlier writer, which writes fewer than one in a millisecond.
+        self._next = time.time_ns() // 1_000_000
         self._stop.clear()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._write()), daemon=True)
         self._thread.start()
