@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tls_scan
 from database import Rows, ask, fill, pages
-from lab import NEW, OLD, PREVIOUS, Lab, summary
+from lab import NEW, OLD, PREVIOUS, Lab, Played, summary
 from outages import survive
 
 LAB = Lab("upgrade", 4270)
@@ -254,13 +254,20 @@ def test_every_certificate_is_renewed_at_noon(tmp_path: Path, capsys: pytest.Cap
     assert load.flow["completed"], load.flow
 
 
-@pytest.mark.parametrize(("playbook", "core"), [("upgrade", "newest"), pytest.param("site", "oldest", marks=LONG)])
-def test_nothing_to_do(playbook: str, core: str) -> None:
-    parts = ((APIS, "prefect-api@4200"), (["state1"], "prefect-services"), (["worker1"], WORKER))
-    before = [LAB.started(hosts, unit) for hosts, unit in parts]
-    played = LAB.play(playbook, core=core, prefect_version=NEW)
+PARTS = ((APIS, "prefect-api@4200"), (("state1",), "prefect-services"), (("worker1",), WORKER))
+
+
+def processes() -> list[list[str]]:
+    """The main process of every server, of the services and of the worker."""
+    return [LAB.started(hosts, unit) for hosts, unit in PARTS]
+
+
+@LONG
+def test_nothing_to_do() -> None:
+    before = processes()
+    played = LAB.play("site", core="oldest", prefect_version=NEW)
     assert played.changed == 0, played.output
-    assert [LAB.started(hosts, unit) for hosts, unit in parts] == before
+    assert processes() == before
 
 
 def test_no_downgrade_by_accident() -> None:
@@ -269,11 +276,14 @@ def test_no_downgrade_by_accident() -> None:
     assert played.changed == 0
 
 
-def test_two_operators_at_once() -> None:
-    both = [LAB.start("upgrade", prefect_version=NEW) for _operator in range(2)]
+def test_two_operators_at_once_who_have_nothing_to_do() -> None:
+    """One is refused. The other one upgrades to what runs already, and changes nothing."""
+    before = processes()
+    both = [LAB.start("upgrade", core="newest", prefect_version=NEW) for _operator in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in both]
-    codes = [process.returncode for process in both]
-    assert sorted(codes) == [0, 2], "\n\n".join(outputs)
-    refused = outputs[codes.index(2)]
-    assert "upgrade.yml" in refused
-    assert "lock" in refused
+    ended = [Played(process.returncode, output, 0.0) for process, output in zip(both, outputs, strict=True)]
+    assert sorted(played.code for played in ended) == [0, 2], "\n\n".join(played.output for played in ended)
+    done, refused = sorted(ended, key=lambda played: played.code)
+    assert refused.says("upgrade.yml", "lock"), refused.output
+    assert done.changed == 0, done.output
+    assert processes() == before
