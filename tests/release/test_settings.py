@@ -29,9 +29,11 @@ def interpreter(commands: Commands, version: str) -> str:
     return commands.run(["tools/client-venv", version], timeout=600).strip().splitlines()[-1]
 
 
-def environment(commands: Commands, folder: Path, settings: dict[str, Any], version: str) -> dict[str, str]:
-    """What the role makes of `prefect_settings`, as a unit gets it."""
-    target = folder / "settings.json"
+def environment(commands: Commands, folder: Path, settings: dict[str, Any], version: str, redis_hosts: int = 1) -> dict[str, str]:
+    """What the role makes of `prefect_settings`, as a unit gets it, where so many hosts have Redis."""
+    target, inventory = folder / "settings.json", folder / "hosts.yml"
+    hosts = {f"redis{number}": {"ansible_host": f"10.0.0.{number}"} for number in range(1, redis_hosts + 1)}
+    inventory.write_text(yaml.safe_dump({"redis": {"hosts": hosts}}))
     given = {
         "settings_file": str(target),
         "prefect_version": version,
@@ -43,7 +45,8 @@ def environment(commands: Commands, folder: Path, settings: dict[str, Any], vers
         "prefect_auth_string": "a:b",
     }
     commands.run(
-        ["ansible-playbook", "tests/release/settings.yml", "-e", json.dumps(given)], env={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+        ["ansible-playbook", "-i", inventory, "tests/release/settings.yml", "-e", json.dumps(given)],
+        env={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
     )
     found = json.loads(target.read_text())
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in found.items()}
@@ -77,6 +80,14 @@ def test_every_older_name_of_what_the_role_tunes(commands: Commands, tmp_path: P
     made = environment(commands, tmp_path, dict.fromkeys(older, "77"), version)
     assert {made[name] for name in older.values()} == {"77"}
     assert not set(older) & set(made)
+
+
+@pytest.mark.parametrize(("hosts", "replicas"), [(1, None), (3, "1"), (5, "2")])
+def test_so_many_replicas_have_an_event_that_a_majority_has_it(
+    commands: Commands, tmp_path: Path, hosts: int, replicas: str | None
+) -> None:
+    made = environment(commands, tmp_path, {}, VERSIONS[-1], redis_hosts=hosts)
+    assert made.get("SELFHOSTED_PREFECT_REDIS_REPLICAS") == replicas
 
 
 @pytest.mark.parametrize("version", VERSIONS)
