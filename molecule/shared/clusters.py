@@ -84,7 +84,7 @@ class Redis:
         return self.lab.on(host, command, check=False).splitlines()
 
     def sentinel(self, host: str, words: str) -> list[str]:
-        return self.asked(host, 26379, "sentinel", self.secret("redis_sentinel", "@:/%?$"), f"sentinel {words}")
+        return self.asked(host, 26379, "sentinel", self.secret("redis_sentinel", "@:/%?$"), words)
 
     def replication(self, host: str) -> dict[str, str]:
         lines = self.asked(host, 6379, "prefect", self.secret("redis"), "info replication")
@@ -92,7 +92,8 @@ class Redis:
 
     def masters(self) -> dict[str, str]:
         """Whom each Sentinel follows, of those that answer."""
-        found = {host: self.sentinel(host, "get-master-addr-by-name prefect") for host in self.hosts if faults.running(self.lab, host)}
+        ask = "sentinel get-master-addr-by-name prefect"
+        found = {host: self.sentinel(host, ask) for host in self.hosts if faults.running(self.lab, host)}
         return {host: lines[0] for host, lines in found.items() if len(lines) == 2}
 
     def master(self) -> str:
@@ -108,9 +109,11 @@ class Redis:
             return False
         others = str(len(hosts) - 1)
         top = self.replication(self.master())
-        known = [_fields(self.sentinel(host, "master prefect")) for host in hosts]
+        known = [_fields(self.sentinel(host, "sentinel master prefect")) for host in hosts]
         counts = {(each.get("num-slaves"), each.get("num-other-sentinels"), each.get("flags")) for each in known}
-        quorum = all(self.sentinel(host, "ckquorum prefect")[0].startswith(f"OK {len(hosts)} ") for host in hosts)
+        quorum = all(self.sentinel(host, "sentinel ckquorum prefect")[0].startswith(f"OK {len(hosts)} ") for host in hosts)
+        # One that was frozen trusts its clock again after thirty seconds, and takes part in no failover before.
+        quorum = quorum and all("sentinel_tilt:0" in self.sentinel(host, "info sentinel") for host in hosts)
         return (
             (top.get("role"), top.get("min_slaves_good_slaves")) == ("master", others) and counts == {(others, others, "master")} and quorum
         )
