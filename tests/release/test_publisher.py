@@ -36,7 +36,9 @@ class Redis:
 
     def confirms(self) -> int:
         """How many replicas have it: each time the next of a list, and all of two then."""
-        found = self.confirming.pop(0) if self.confirming else 2
+        if not self.confirming:
+            return 2
+        found = self.confirming.pop(0)
         if isinstance(found, Exception):
             raise found
         return int(found)
