@@ -915,22 +915,32 @@ for csrf in (False, True):
         print(type(error).__name__, error)
 """
 WEBSOCKET_BY_TLS = """
-import ssl, sys, threading
+import asyncio, ssl, sys, threading
 sys.path.insert(0, sys.argv[1])
 from selfhosted_prefect.connections import open_websocket, trusting
-from websockets.sync.server import serve
+from websockets.asyncio.server import serve
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(*sys.argv[3:])
-with serve(lambda client: client.send("well"), "127.0.0.1", 0, ssl=context, subprotocols=["prefect"]) as server:
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    port = server.socket.getsockname()[1]
-    for host in ("127.0.0.1", "localhost"):
-        try:
-            with open_websocket(f"wss://{host}:{port}/", 5, trusting(sys.argv[2])) as channel:
-                print(channel.recv(5))
-        except OSError as error:
-            print(error)
-    server.shutdown()
+loop = asyncio.new_event_loop()
+
+async def greet(client):
+    await client.send("well")
+
+async def listen():
+    return await serve(greet, "127.0.0.1", 0, ssl=context, subprotocols=["prefect"])
+
+server = loop.run_until_complete(listen())
+thread = threading.Thread(target=loop.run_forever)
+thread.start()
+port = server.sockets[0].getsockname()[1]
+for host in ("127.0.0.1", "localhost"):
+    try:
+        with open_websocket(f"wss://{host}:{port}/", 5, trusting(sys.argv[2])) as channel:
+            print(channel.recv(5))
+    except OSError as error:
+        print(error)
+loop.call_soon_threadsafe(loop.stop)
+thread.join()
 """
 
 

@@ -6,9 +6,10 @@ They are imported where they are used: a command loads only those that it needs.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -163,15 +164,44 @@ def http_requests(base_url: str, timeout: float, tls: ssl.SSLContext | None = No
     return request
 
 
+class _Websocket:
+    """One of an event loop's, which runs while something is asked of it.
+
+    The library's own one for threads reads in a thread of its own while another one writes. OpenSSL allows that for no connection,
+    and Python before 3.13 does not prevent it: now and then the process ends with a segmentation fault.
+    """
+
+    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], connection: Any) -> None:  # noqa: ANN401  of the release's library
+        self._run, self._connection = run, connection
+
+    def send(self, message: str) -> None:
+        self._run(self._connection.send(message))
+
+    def recv(self, timeout: float) -> str | bytes:
+        async def received() -> Any:  # noqa: ANN401  of the release's library
+            async with asyncio.timeout(timeout):
+                return await self._connection.recv()
+
+        message: str | bytes = self._run(received())
+        return message
+
+
 @contextmanager
 def open_websocket(url: str, timeout: float, tls: ssl.SSLContext | None = None) -> Iterator[Channel]:
-    """A websocket of Prefect's. Raises ConnectionError when it cannot be opened or is closed while it is used."""
+    """A websocket of Prefect's. Raises ConnectionError when it cannot be opened or is closed while it is used. Not within an event loop."""
+    from websockets.asyncio.client import connect
     from websockets.exceptions import WebSocketException
-    from websockets.sync.client import connect
     from websockets.typing import Subprotocol
 
-    try:
-        with connect(url, ssl=tls, subprotocols=[Subprotocol("prefect")], proxy=None, open_timeout=timeout, close_timeout=1) as connection:
-            yield connection
-    except WebSocketException as error:
-        raise ConnectionError(str(error) or type(error).__name__) from error
+    async def opened() -> Any:  # noqa: ANN401  of the release's library
+        return await connect(url, ssl=tls, subprotocols=[Subprotocol("prefect")], proxy=None, open_timeout=timeout, close_timeout=1)
+
+    with asyncio.Runner() as runner:
+        try:
+            connection = runner.run(opened())
+            try:
+                yield _Websocket(runner.run, connection)
+            finally:
+                runner.run(connection.close())
+        except WebSocketException as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
