@@ -40,6 +40,7 @@ test: venv ## Everything that CI runs
 	rm -rf "$$PREFECT_TEST_RELEASES"
 	# Each is run whatever the one before said.
 	failed=0; $(side_by_side) -m 'not containers' || failed=$$?
+	# One process for each lane of tests/scenarios.
 	pytest --numprocesses=3 --dist=loadgroup -m 'containers and not alone' || failed=$$?
 	pytest -m 'containers and alone' || failed=$$?
 	exit $$failed

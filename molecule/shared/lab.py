@@ -154,13 +154,12 @@ class Lab:
     def on(self, host: str, script: str, check: bool = True) -> str:
         """Runs a script as root on one of the hosts, and returns what it prints. With `check`, raises CalledProcessError if it fails."""
         command = ["docker", "exec", f"prefect-{self.name}-{host}", "bash", "-euc", script]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-        if check and ran.returncode:
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=check, timeout=120).stdout
+        except subprocess.CalledProcessError as error:
             # Its own message has neither.
-            error = subprocess.CalledProcessError(ran.returncode, command, ran.stdout, ran.stderr)
-            error.add_note(f"{host}: {ran.stdout[-2000:]}{ran.stderr[-2000:]}")
-            raise error
-        return ran.stdout
+            error.add_note(f"{host}: {error.stdout[-2000:]}{error.stderr[-2000:]}")
+            raise
 
     def as_prefect(self, host: str, script: str, *arguments: str, unit: str = "") -> list[str]:
         """The command that runs a Python script on one of the hosts, as Prefect's user and with the servers' settings."""

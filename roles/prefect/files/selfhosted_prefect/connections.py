@@ -167,8 +167,7 @@ def http_requests(base_url: str, timeout: float, tls: ssl.SSLContext | None = No
 class _Websocket:
     """One of an event loop's, which runs while something is asked of it.
 
-    The library's own one for threads reads in a thread of its own while another one writes. OpenSSL allows that for no connection,
-    and Python before 3.13 does not prevent it: now and then the process ends with a segmentation fault.
+    The library's one for threads reads in one of its own while another one writes: OpenSSL does not allow that for one connection.
     """
 
     def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], connection: Any) -> None:  # noqa: ANN401  of the release's library

@@ -28,7 +28,7 @@ RETRY_SECONDS = 60.0  # seconds, for events that come by a websocket: a failover
 PAUSE = 0.25  # seconds between two attempts
 # In the environment: how many replicas have to have an event, 0 (the default) where there is no cluster.
 REPLICAS = "SELFHOSTED_PREFECT_REDIS_REPLICAS"
-CONFIRM_MILLISECONDS = 1000  # less than what Prefect waits for an answer of Redis
+CONFIRM_MILLISECONDS = 1000
 THEN = "Events are published when it can."
 
 logger = logging.getLogger("prefect.prefect_redis.messaging")
@@ -61,14 +61,14 @@ class Stream:
         if self.replicas:
             self._judge(answers[-1])
 
-    def _judge(self, confirmed: object) -> None:
+    def _judge(self, confirmed: int | Exception) -> None:
         if isinstance(confirmed, Exception) and self._kinds.outage(confirmed) is None:
             # Rules of a site's own may not allow it. Events matter more than that.
             logger.error("Redis does not say whether replicas have an event (%s): it is published without.", confirmed)
             self.replicas = 0
         elif isinstance(confirmed, Exception):
             raise confirmed
-        elif int(str(confirmed)) < self.replicas:
+        elif confirmed < self.replicas:
             raise self._unconfirmed(f"{confirmed} replicas have what was written, {self.replicas} are needed: is the master cut off?")
 
 
