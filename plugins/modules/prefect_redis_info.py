@@ -94,7 +94,8 @@ problem:
 sentinels:
   description: >-
     How each Sentinel sees the cluster - C(sentinel), C(master), C(epoch), C(quorum), C(flags), C(replicas), C(sentinels), C(down), and
-    C(problem) for one that does not answer. Of the replicas it may promote the C(candidates).
+    C(problem) for one that does not answer. Of the replicas it may promote the C(candidates). C(tilt) says whether it takes part in no
+    failover: for 30 seconds after it stood still, or its clock was changed.
   returned: always
   type: list
   elements: dict

@@ -103,6 +103,8 @@ class View:
     """Replicas and Sentinels that do not answer it."""
     candidates: Sequence[str] = ()
     """Replicas that it may promote: those with a C(replica-priority) above 0."""
+    tilt: bool = False
+    """Whether it takes part in no failover: for 30 s after it stood still, or its clock was changed."""
     problem: str = ""
 
     def values(self) -> dict[str, Any]:
@@ -115,6 +117,7 @@ def view(sentinel: str, name: str, ask: Ask) -> View:
         (master,) = instances(ask("SENTINEL", "MASTER", name))
         replicas = instances(ask("SENTINEL", "REPLICAS", name))
         others = instances(ask("SENTINEL", "SENTINELS", name))
+        tilt = "sentinel_tilt:1" in map(str.strip, ask("INFO", "sentinel"))
     except RedisRefusalError as error:
         return View(sentinel, problem=str(error))
     return View(
@@ -127,6 +130,7 @@ def view(sentinel: str, name: str, ask: Ask) -> View:
         sentinels=sorted(map(_address, others)),
         candidates=sorted(_address(each) for each in replicas if _priority(each)),
         down=sorted(_address(each) for each in (*replicas, *others) if any(flag in each.get("flags", "") for flag in _DOWN)),
+        tilt=tilt,
     )
 
 

@@ -24,6 +24,7 @@ def members(gathered: Mapping[str, Any]) -> list[dict[str, Any]]:
             "replicas": sum(each["state"] == "online" for each in role.get("replicas", [])),
             "behind": max(written - role["offset"], 0) if role.get("role") == "replica" and written is not None else None,
             "sentinel": _name(named, next((view["master"] for view in answer.get("sentinels", [])), "")),
+            "tilt": any(view.get("tilt") for view in answer.get("sentinels", [])),
             "problem": str(answer.get("problem", "") or ("cannot be reached" if not role else "")),
         }
         for host, role, answer in answers
@@ -55,3 +56,5 @@ def problems(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"Redis on {member['host']} does not replicate from {member['master']}"
         if not member["sentinel"]:
             yield f"Sentinel on {member['host']} does not answer"
+        if member["tilt"]:
+            yield f"Sentinel on {member['host']} takes part in no failover for 30 seconds: it stood still, or its clock was changed (TILT)"

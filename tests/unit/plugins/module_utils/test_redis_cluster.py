@@ -120,11 +120,13 @@ def test_how_a_sentinel_sees_it() -> None:
         "MASTER": fields(A, "master", **{"config-epoch": "3", "quorum": "2"}),
         "REPLICAS": [*fields(B, "slave"), *fields(C, "s_down,slave,disconnected")],
         "SENTINELS": fields("10.0.0.2:26379", "sentinel"),
+        "sentinel": ["# Sentinel\r", "sentinel_tilt:0\r", "sentinel_tilt_since_seconds:-1\r"],
     }
     seen = view("10.0.0.1:26379", "prefect", sentinel(replies))
     assert (seen.master, seen.epoch, seen.quorum, seen.flags) == (A, 3, 2, "master")
     assert (seen.replicas, seen.sentinels, seen.down, seen.problem) == ([B, C], ["10.0.0.2:26379"], [C], "")
-    assert seen.values()["down"] == [C]
+    assert (seen.values()["down"], seen.tilt) == ([C], False)
+    assert view("x", "prefect", sentinel({**replies, "sentinel": ["sentinel_tilt:1\r", "sentinel_tilt_since_seconds:4\r"]})).tilt
     replies["SENTINELS"] = RedisRefusalError("NOPERM")
     assert view("x", "prefect", sentinel(replies)) == View("x", problem="NOPERM")
 

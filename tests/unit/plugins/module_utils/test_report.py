@@ -295,12 +295,13 @@ def test_what_the_database_keeps() -> None:
     assert "9.0 MB on disk, keeps events 7d, flow runs forever, logs 30d" in table(report(database=database), lambda: NOW)
 
 
-def redis(role: str, offset: int = 100, sentinel: str = "10.0.0.1:6379", **more: Any) -> dict[str, Any]:
+def redis(role: str, offset: int = 100, sentinel: str = "10.0.0.1:6379", tilt: bool = False, **more: Any) -> dict[str, Any]:
     """What a member of a Redis cluster answers."""
     top = {"master": "", "link": "", "replicas": [{"state": "online"}, {"state": "wait_bgsave"}]}
     below = {"master": "10.0.0.1:6379", "link": "up", "replicas": []}
     roles = {"role": role, "offset": offset, **(top if role == "master" else below), **more} if role else {}
-    return {"replication": roles, "problem": "" if role else "no answer", "sentinels": [{"master": sentinel}] if sentinel else []}
+    views = [{"master": sentinel, "tilt": tilt}] if sentinel else []
+    return {"replication": roles, "problem": "" if role else "no answer", "sentinels": views}
 
 
 ADDRESSES = [["r1", "10.0.0.1"], ["r2", "fd00::2"], ["r3", "10.0.0.3"]]
@@ -331,6 +332,10 @@ def test_a_redis_cluster() -> None:
         (
             [redis(""), redis("replica"), redis("replica")],
             ["no Redis is the master that the Sentinels follow", "Redis on r1 does not say what it is: no answer"],
+        ),
+        (
+            [redis("master"), redis("replica", tilt=True), redis("replica")],
+            ["Sentinel on r2 takes part in no failover for 30 seconds: it stood still, or its clock was changed (TILT)"],
         ),
         (
             [{"unreachable": True}, redis("master", sentinel="[fd00::2]:6379"), redis("replica", sentinel="[fd00::2]:6379")],

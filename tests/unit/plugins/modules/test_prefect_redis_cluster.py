@@ -55,13 +55,13 @@ def files(tmp_path: Path) -> dict[str, str]:
 
 def test_info(run_module: Any, site: Site, files: dict[str, str]) -> None:
     site.replies[("127.0.0.1", 6379)] = {"replication": ["role:slave", "master_host:10.0.0.1", "master_port:6379", "master_link_status:up"]}
-    site.replies[("10.0.0.1", 26379)] = {"MASTER": MASTER, "REPLICAS": [], "SENTINELS": []}
+    site.replies[("10.0.0.1", 26379)] = {"MASTER": MASTER, "REPLICAS": [], "SENTINELS": [], "sentinel": ["sentinel_tilt:1\r"]}
     result = run_module(prefect_redis_info.main, **files, sentinels=["10.0.0.1", "10.0.0.2"], sentinel_password="streng-geheim")
     assert (result["state"], result["data"], result["asked"]) == ({"written": True, "replica_of": "10.0.0.1:6379"}, False, True)
     assert (result["replication"]["link"], result["problem"]) == ("up", "")
-    assert [(each["sentinel"], each["master"], each["problem"]) for each in result["sentinels"]] == [
-        ("10.0.0.1:26379", "10.0.0.1:6379", ""),
-        ("10.0.0.2:26379", "", "no answer"),
+    assert [(each["sentinel"], each["master"], each["tilt"], each["problem"]) for each in result["sentinels"]] == [
+        ("10.0.0.1:26379", "10.0.0.1:6379", True, ""),
+        ("10.0.0.2:26379", "", False, "no answer"),
     ]
     assert site.asked[0] == ("selfhosted-prefect", "geheim", "127.0.0.1:6379")
     assert {each[:2] for each in site.asked[1:]} == {("sentinel", "streng-geheim")}
@@ -99,7 +99,7 @@ def test_sentinel(
 ) -> None:
     monkeypatch.setattr(prefect_redis_sentinel, "units", lambda names, *_: [Unit(names[0], True, True, "", True, 1, 1, 0, 0, True)])
     replica, other = (["name", "x", "ip", "10.0.0.2", "port", port, "flags", "y"] for port in ("6379", "26379"))
-    site.replies[("127.0.0.1", 26379)] = {"MASTER": [*MASTER[:-1], quorum], "REPLICAS": replica, "SENTINELS": other}
+    site.replies[("127.0.0.1", 26379)] = {"MASTER": [*MASTER[:-1], quorum], "REPLICAS": replica, "SENTINELS": other, "sentinel": []}
     result = run_module(prefect_redis_sentinel.main, check, state=state, **SENTINEL)
     assert (site.ordered, result["changed"]) == (ordered, changed)
     assert (result["active"], result["stale"], result["master"], result["strangers"]) == (True, True, "10.0.0.1:6379", [])
