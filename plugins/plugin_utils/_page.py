@@ -36,6 +36,7 @@ _FILTERS = (
     _report.first_to_end,
     _report.holder,
     _report.keeps,
+    _report.members,
     _report.proved,
     _report.size,
     _report.switched_off,

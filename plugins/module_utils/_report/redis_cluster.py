@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-HEADER = ("REDIS ON", "ROLE", "FOLLOWS", "BEHIND", "ITS SENTINEL FOLLOWS")
+HEADER = ("Redis on", "Role", "Follows", "Behind", "Its Sentinel follows")
 
 
 def members(gathered: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._report import 
 BALANCER = "balancer"
 """What :mod:`prefect_info` calls the one server that is none."""
 
+_MEMBER = ("PostgreSQL on", "Role", "State", "Behind", "Timeline", "Restart")
 _SECONDS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
@@ -78,12 +79,15 @@ def table(report: Mapping[str, Any], now: Callable[[], float] = time.time) -> st
     state += [_redis(report["redis"])] if report.get("redis") else []
     if state:
         parts.append(columns(("STATE", "ADDRESS", "VERSION", "USED", "MORE"), state))
-    members = [_member(member) for member in (report.get("postgres_cluster") or {}).get("members", [])]
-    if members:
-        parts.append(columns(("POSTGRESQL ON", "ROLE", "STATE", "BEHIND", "TIMELINE", "RESTART"), members))
-    if report.get("redis_cluster"):
-        parts.append(columns(redis_cluster.HEADER, [redis_cluster.row(member) for member in report["redis_cluster"]]))
+    parts += [columns([name.upper() for name in header], rows) for header, rows in members(report)]
     return "\n\n".join(parts)
+
+
+def members(report: Mapping[str, Any]) -> list[tuple[Sequence[str], list[tuple[str, ...]]]]:
+    """For each cluster the names of columns, and its members as rows."""
+    postgres = [_member(member) for member in (report.get("postgres_cluster") or {}).get("members", [])]
+    redis = [redis_cluster.row(member) for member in report.get("redis_cluster") or []]
+    return [(header, rows) for header, rows in ((_MEMBER, postgres), (redis_cluster.HEADER, redis)) if rows]
 
 
 def _postgres_cluster(gathered: Mapping[str, Any]) -> dict[str, Any]:

@@ -138,6 +138,21 @@ def test_all_well() -> None:
     assert "no history" not in shown.words
 
 
+def test_the_members_of_clusters() -> None:
+    postgres = {"name": "<db1>", "role": "leader", "state": "running", "lag": None, "timeline": 3, "pending_restart": False}
+    redis = {"replication": {"role": "master", "offset": 9}, "sentinels": [{"master": "10.0.0.1:6379"}]}
+    clusters = {
+        "postgres_cluster": {"answers": [["<db1>", {"patroni": {"cluster": {"leader": "<db1>", "members": [postgres]}}}]]},
+        "redis_cluster": {"answers": [["r1", redis]], "addresses": [["r1", "10.0.0.1"]]},
+    }
+    shown = Page(page(gathered(**clusters), history(), NOW))
+    assert shown.tags.count("table") == 5
+    words = re.sub(r"\s+", " ", shown.words)
+    assert "PostgreSQL on Role State Behind Timeline Restart <db1> primary running - 3 -" in words
+    assert "Redis on Role Follows Behind Its Sentinel follows r1 master 0 replicas - r1" in words
+    assert "no problem found" in words
+
+
 def test_workers() -> None:
     workers = [{"name": f"etl@w{number}", "pool": "<etl>", "online": number == 1, "problem": ""} for number in (1, 2)]
     shown = Page(page(gathered(workers=workers), history(), NOW))
