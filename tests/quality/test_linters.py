@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     [
         pytest.param(["ruff", "check", "."], id="ruff check"),
         pytest.param(["ruff", "format", "--check", "--diff", "."], id="ruff format"),
-        pytest.param(["ansible-lint", "--offline", "--profile=production", "--strict"], id="ansible-lint"),
+        pytest.param(["ansible-lint", "--offline", "--profile=production", "--strict"], id="ansible-lint", marks=pytest.mark.slow),
         pytest.param(["antsibull-changelog", "lint"], id="antsibull-changelog"),
         pytest.param([sys.executable, "tools/generate_docs.py", "--check"], id="generated pages"),
     ],

@@ -23,7 +23,7 @@ EVERYTHING = bool(os.environ.get("PREFECT_TEST_FULL"))
 ONLY_IN_FULL = (
     set[str]()
     if EVERYTHING
-    else {"abort", "balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "state", "support"}
+    else {"abort", "balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "support"}
 )
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
 # These compare no times, so that three lanes of them run side by side; every other scenario runs alone.
