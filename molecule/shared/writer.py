@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,8 +18,9 @@ import asyncpg
 
 # Of one step: a connection, a question, a write.
 STEP_SECONDS = 2.0
-# Of the question who the primary is: what one that is gone adds to what is measured.
-ASK_SECONDS = 0.5
+# Of the question to a member whether it is the primary; and so long one that is silent keeps the others from being asked again, which is
+# what it adds to what is measured.
+ASK_SECONDS, ROUND_SECONDS = 0.5, 0.1
 # Between two writes, so that the machine has time for the cluster.
 PAUSE = 0.01
 LONGEST_SECONDS = 1800.0
@@ -40,6 +41,8 @@ class Writer:
     used: list[tuple[float, str]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(16))
+    _asked: dict[str, Future[bool]] = field(default_factory=dict)
     _next: int = 0
 
     def __enter__(self) -> Writer:
@@ -56,10 +59,18 @@ class Writer:
             self._thread.join(30)
 
     def primary(self) -> str:
-        """The member that answers for the primary; empty where none does. All are asked at once: one that is gone delays no other."""
-        with ThreadPoolExecutor(len(self.hosts)) as pool:
-            answers = dict(zip(self.hosts, pool.map(self._is_primary, self.hosts), strict=True))
-        return next((name for name, is_primary in answers.items() if is_primary), "")
+        """The member that answers for the primary; empty where none does yet. The answer of one that is slow is for a later call."""
+        end = time.monotonic() + ROUND_SECONDS
+        for name in self.hosts.keys() - self._asked.keys():
+            self._asked[name] = self._pool.submit(self._is_primary, name)
+        while self._asked and (left := end - time.monotonic()) > 0:
+            done = wait(self._asked.values(), left, FIRST_COMPLETED).done
+            for name in [name for name, answer in self._asked.items() if answer in done]:
+                if self._asked.pop(name).result():
+                    # What the others say is old when it is asked for next.
+                    self._asked.clear()
+                    return name
+        return ""
 
     def _is_primary(self, name: str) -> bool:
         ask = build_opener(ProxyHandler({}), HTTPSHandler(context=ssl.create_default_context(cafile=self.authority))).open
