@@ -211,7 +211,7 @@ def test_exposure(host: str) -> None:
 
 
 def test_planned_switchover(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    with drill(writer, "planned switchover", 8, capsys) as facts:
+    with drill(writer, "planned switchover", 3, capsys) as facts:
         played = play("switchover.yml", "-e", "prefect_switchover=postgres")
         assert takes_over(facts["leader"])()
     assert played.says(f"{leader()} is the primary of PostgreSQL now, in place of {facts['leader']}: it took", "every member is in step")
@@ -223,7 +223,7 @@ def test_planned_switchover_to_a_certain_host(writer: Writer, capsys: pytest.Cap
     arguments = ("switchover.yml", "-e", f"prefect_switchover=postgres prefect_switchover_to={to}")
     would = play(*arguments, "--check")
     assert would.says(f"Would make {to} the primary of PostgreSQL, in place of {leader()}.")
-    with drill(writer, "planned switchover to a certain host", 8, capsys):
+    with drill(writer, "planned switchover to a certain host", 3, capsys):
         play(*arguments)
         assert leader() == to
     again = play(*arguments)
@@ -273,20 +273,20 @@ def test_the_postmaster_is_killed(writer: Writer, capsys: pytest.CaptureFixture[
 
 
 def test_the_host_of_the_primary_is_killed(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    with drill(writer, "host of the primary killed", 25, capsys) as facts, faults.killed(LAB, facts["leader"]):
+    with drill(writer, "host of the primary killed", 22, capsys) as facts, faults.killed(LAB, facts["leader"]):
         wait(takes_over(facts["leader"]), 60, "another host takes over")
         time.sleep(5)
 
 
 def test_the_host_of_the_primary_is_frozen(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
-    with drill(writer, "host of the primary frozen", 25, capsys) as facts, faults.frozen(LAB, facts["leader"]):
+    with drill(writer, "host of the primary frozen", 22, capsys) as facts, faults.frozen(LAB, facts["leader"]):
         wait(takes_over(facts["leader"]), 60, "another host takes over")
         time.sleep(5)
 
 
 def test_the_primary_is_cut_off_from_its_peers(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     """Its clients still reach it."""
-    with drill(writer, "primary cut off from its peers only", 25, capsys) as facts:
+    with drill(writer, "primary cut off from its peers only", 22, capsys) as facts:
         others = [address for host, address in HOSTS.items() if host != facts["leader"]]
         with faults.cut_off(LAB, facts["leader"], *others):
             # The one that is cut off may still call itself the primary: the others say who is.
@@ -337,7 +337,7 @@ def test_a_dead_host_is_replaced_by_another_one(writer: Writer, capsys: pytest.C
     """Nothing is left of it in etcd and Patroni, whether it was the primary or not."""
     if leader() != "db2":
         play("play.yml", "-e", "what=switchover", "-e", "patroni_switchover_to=db2")
-    with drill(writer, "the primary's host is dead for good, and another one takes its place", 25, capsys, REPLACED):
+    with drill(writer, "the primary's host is dead for good, and another one takes its place", 22, capsys, REPLACED):
         faults.docker("kill", faults.container(LAB, "db2"))
         wait(takes_over("db2"), 60, "another host takes over")
         play("converge.yml", inventory="replaced")
@@ -462,7 +462,7 @@ def test_a_new_cluster(writer: Writer, capsys: pytest.CaptureFixture[str]) -> No
     LAB.on(leader(), f"{PSQL} 'CREATE TABLE drill (id bigint PRIMARY KEY)'")
     LAB.on(leader(), f"{PSQL} 'ALTER TABLE drill OWNER TO prefect'")
     writer.acknowledged.clear()
-    with drill(writer, "planned switchover of a new cluster", 8, capsys):
+    with drill(writer, "planned switchover of a new cluster", 3, capsys):
         play("play.yml", "-e", "what=switchover")
 
 

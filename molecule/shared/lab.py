@@ -258,10 +258,12 @@ def ansible_playbook(core: str) -> str:
 
 
 def summary(what: str, report: dict[str, Any]) -> str:
-    """A load's report on one line."""
+    """A load's report on one line, and the first requests that failed."""
     seen = report["pages"]
     pages = f"{seen['broken']} of {seen['loaded']} pages broken, {seen['missing']} of {seen['requests']} of their requests failed"
-    return f"\n{what}: {report['requests']} requests, {report['failed']} failed, {report['lost']} lost, {report['latency']}; {pages}"
+    lines = [f"\n{what}: {report['requests']} requests, {report['failed']} failed, {report['lost']} lost, {report['latency']}; {pages}"]
+    lines += [f"  {each['at'][11:23]} {each['method']} {each['path']}: {each['what'][:80]}" for each in report["failures"][:5]]
+    return "\n".join(lines)
 
 
 def wait_for(files: Sequence[Path], seconds: float) -> None:

@@ -33,7 +33,7 @@ class Asked:
     starts: bool = False
     body: tuple[bytes, ...] = (b"a body",)
     gone: bool = False  # the client, after its body
-    said_before: float = float("-inf")  # when another request was answered with 503
+    said_before: tuple[float, ...] = ()  # when other requests were answered with 503
     now: float = 0.0
     bodies: list[bytes] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -67,10 +67,10 @@ class Asked:
     def ask(self) -> Asked:
         answers = outages.Answers(logging.getLogger("held"), lambda: self.now)
         kinds: Any = Kinds()
-        if self.said_before > float("-inf"):
-            self.now = self.said_before
+        for at in self.said_before:
+            self.now = at
             answers.headers(outages.Outage("PostgreSQL", "away"))
-            self.now = 0.0
+        self.now = 0.0
 
         messages = [
             {"type": "http.request", "body": part, "more_body": number < len(self.body) - 1} for number, part in enumerate(self.body)
@@ -119,7 +119,8 @@ NOT_HELD: dict[str, Callable[[], Asked]] = {
     "the backend is there, and has no room": lambda: Asked(1, error=AwayError("busy")),
     "its body is too large to be kept": lambda: Asked(1, body=(b"x" * held.MOST_BYTES, b"x")),
     "its client is gone": lambda: Asked(1, gone=True),
-    "the outage is older": lambda: Asked(1, said_before=-held.SECONDS - 0.1),
+    "the outage is older": lambda: Asked(1, said_before=(-held.SECONDS - 0.1,)),
+    "the outage is older, and few ask": lambda: Asked(1, said_before=(-24, -15, -6)),
 }
 
 
@@ -129,8 +130,9 @@ def test_a_request_is_not_held(make: Callable[[], Asked]) -> None:
     assert (asked.statuses, asked.now, len(asked.bodies)) == ([503], 0, 1)
 
 
-@pytest.mark.parametrize("before", [-1.0, -outages.QUIET - 1])
-def test_a_request_is_held_as_an_outage_begins(before: float) -> None:
+@pytest.mark.parametrize("before", [(-1.0,), (-held.QUIET - 0.1,), (-21, -12, -held.QUIET - 0.1), (-30, -20, -1)])
+def test_a_request_is_held_as_an_outage_begins(before: tuple[float, ...]) -> None:
+    """Or as the next one does, shortly afterwards."""
     assert Asked(1, said_before=before).ask().statuses == [200]
 
 

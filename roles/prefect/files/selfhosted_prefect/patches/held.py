@@ -18,6 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 
 SECONDS = 3.0  # seconds for which a request is held at most: a planned switchover takes one or two
 PAUSE = 0.25  # seconds between two attempts
+QUIET = 10.0  # seconds without an error after which requests are held again: one switchover may follow another
 MOST_BYTES = 1024 * 1024  # of a request's body that are kept for another attempt
 
 

@@ -188,14 +188,15 @@ class Answers:
     def __init__(self, logger: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._logger = logger
         self._clock = clock
-        self._began = self._last = self._said = float("-inf")
+        self._began = self._met = self._last = self._said = float("-inf")
         self._unsaid = 0
 
     def headers(self, outage: Outage) -> dict[str, str]:
         """When the client is to try again. Prefect's client does not count an attempt that is answered with ``Prefect-Maintenance``."""
         now = self._clock()
-        if now - self._last > QUIET:
-            self._began = now
+        quiet = now - self._last
+        self._began = now if quiet > QUIET else self._began
+        self._met = now if quiet > held.QUIET else self._met
         self._last = now
         self._say(outage, now)
         if now - self._began > UNCOUNTED_SECONDS:
@@ -203,9 +204,9 @@ class Answers:
         return {"Retry-After": str(RETRY_AFTER), **({} if outage.busy else {"Prefect-Maintenance": "true"})}
 
     def begins(self) -> bool:
-        """Whether an outage that is met now is so young that a request may be held for its end."""
+        """Whether errors that are met now began so shortly ago that a request may be held for their end."""
         now = self._clock()
-        return now - self._last > QUIET or now - self._began <= held.SECONDS
+        return now - self._last > held.QUIET or now - self._met <= held.SECONDS
 
     def _say(self, outage: Outage, now: float) -> None:
         self._unsaid += 1
