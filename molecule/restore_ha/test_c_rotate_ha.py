@@ -14,7 +14,7 @@ LAB = Lab("restore_ha", 4390)
 FILES = ROOT / "build/lab/restore_ha"
 STATE = {f"state{number}": f"172.28.31.1{number}" for number in (1, 2, 3)}
 CLUSTER = clusters.Redis(LAB, STATE)
-SECRETS = ("database", "redis", "redis_replication", "redis_sentinel", "redis_haproxy", "replication")
+SECRETS = ("database", "redis", "redis_replication", "redis_sentinel", "redis_haproxy", "patroni_replication")
 SENTINEL_SUFFIX = "@:/%?$"
 PSQL = "PGPASSWORD=$SECRET psql -h 127.0.0.1 -p 5000 -U prefect -d prefect -qAtc 'SELECT current_user' 2>&1 || true"
 # Etcd and Patroni ask for a certificate of the client.
