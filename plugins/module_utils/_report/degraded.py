@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.selfhosted.prefect.plugins.module_utils._base.text import text
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.topology import group_addresses
 from ansible_collections.selfhosted.prefect.plugins.module_utils._inventory.workers import workers
@@ -47,11 +48,14 @@ def redundancy(variables: Mapping[str, Any]) -> Iterator[str]:
     """Of that, what the clusters lack: with it, the loss of one host more, or a restart, may be the loss of the service."""
     expected_of = _without(variables)
     report = variables["common_status_report"]
+    serving = _serving(variables)
+    addresses = _others(report.get("addresses") or [], expected_of)
+    redis = _cluster(report.get("redis_cluster") or {}, expected_of)
     shown = assemble(
         {
-            "addresses": _others(report.get("addresses") or [], expected_of),
+            "addresses": addresses + _holder(serving, addresses, variables),
             "postgres_cluster": _cluster(report.get("postgres_cluster") or {}, expected_of),
-            "redis_cluster": _cluster(report.get("redis_cluster") or {}, expected_of),
+            "redis_cluster": _with_master(serving, redis, variables),
         }
     )
     if shown["postgres_cluster"]:
@@ -63,6 +67,32 @@ def redundancy(variables: Mapping[str, Any]) -> Iterator[str]:
 
 def _without(variables: Mapping[str, Any]) -> list[str]:
     return [text(name) for key in ("common_leaving", "common_arriving") if (name := variables.get(key))]
+
+
+def _serving(variables: Mapping[str, Any]) -> list[str]:
+    """The host that leaves, unless it is dead: it is asked no longer, and does its part until it is drained."""
+    name = text(variables.get("common_leaving") or "")
+    dead = variables.get("common_arriving") or boolean(variables.get("prefect_remove_dead", False))
+    return [] if dead or name not in (variables.get("hostvars") or {}) else [name]
+
+
+def _holder(serving: Iterable[str], addresses: Iterable[Sequence[Any]], variables: Mapping[str, Any]) -> list[list[Any]]:
+    """Of load balancers the one that leaves, where none of the others has their address."""
+    shared = [answer for _name, answer in addresses if answer.get("address")]
+    if not shared or any(answer["held"] for answer in shared):
+        return []
+    return [[name, {**shared[0], "held": True}] for name in serving if name in variables["groups"].get("nginx", [])]
+
+
+def _with_master(serving: Iterable[str], redis: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """A Redis cluster with the host that leaves, where the Sentinels follow it."""
+    found = {**redis}
+    masters = [text(view["master"]) for _name, answer in redis.get("answers", []) for view in answer.get("sentinels") or []]
+    for name, address in ((name, group_addresses([name], variables["hostvars"])[0]) for name in serving):
+        if followed := [master for master in masters if master.rpartition(":")[0].strip("[]") == address]:
+            answer = {"replication": {"role": "master", "offset": 0}, "sentinels": [{"master": followed[0]}]}
+            found = {"answers": [*found["answers"], [name, answer]], "addresses": [*found["addresses"], [name, address]]}
+    return found
 
 
 def _host(name: str, answers: Iterable[Mapping[str, Any]]) -> Iterator[str]:

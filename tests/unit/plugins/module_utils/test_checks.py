@@ -114,6 +114,20 @@ def whole(*without: str, holders: tuple[str, ...] = ("lb1",), **answers: dict[st
     }
 
 
+def leaving(host: str, address: str, holders: tuple[str, ...] = ("lb1",)) -> Change:
+    """The status of all others, while one leaves that they may have followed or that had the address."""
+
+    def others(named: list[Any]) -> list[Any]:
+        return [each for each in named if each[0] != host]
+
+    report = whole(holders=holders)
+    for cluster in ("postgres_cluster", "redis_cluster"):
+        report[cluster] = {name: others(value) if isinstance(value, list) else value for name, value in report[cluster].items()}
+    report["addresses"] = others(report["addresses"])
+    named = {"hostvars": {host: {"ansible_host": address}}, "groups": {"nginx": ["lb1", "lb2"]}}
+    return {"common_status_report": report, "common_leaving": host, **named}
+
+
 def bare(**more: Any) -> dict[str, Any]:
     nothing = {"etcd": {"data": False, "token": "", "cluster_id": "", "members": []}, "patroni": {"version": "", "running": False}}
     return {**database(data=[], **nothing), **more}
@@ -769,6 +783,9 @@ WELL: dict[Check, list[tuple[Change]]] = {
         ({"common_status_report": {}},),
         ({"common_status_report": whole("db3", db3=silent("refused")), "common_leaving": "db3"},),
         ({"common_status_report": whole("db2", db2={}), "common_leaving": "ungrouped", "common_arriving": "db2"},),
+        # The master of Redis, or the load balancer that has the address, leaves, and is not asked any longer.
+        (leaving("db1", "10.0.0.1"),),
+        ({**leaving("lb1", "10.0.0.21"), "prefect_remove_dead": "false"},),
     ],
     membership.replace_host: [
         ({},),
@@ -1629,6 +1646,12 @@ BAD: dict[Check, list[tuple[Change, str]]] = {
         ({"common_status_report": whole(db2=state("db2", sentinels=[]))}, "Sentinel on db2 does not answer."),
         ({"common_status_report": whole(holders=("lb1", "lb2"))}, "lb1 and lb2 have 10.0.0.100 (nginx_virtual_address) at once."),
         ({"common_status_report": whole(holders=())}, "no load balancer has 10.0.0.100 (nginx_virtual_address)"),
+        # Of one that is dead, or replaced, the others have to have taken over.
+        ({**leaving("db1", "10.0.0.1"), "prefect_remove_dead": "true"}, "no Redis is the master that the Sentinels follow."),
+        ({**leaving("db1", "10.0.0.1"), "common_arriving": "db4"}, "no Redis is the master that the Sentinels follow."),
+        ({**leaving("lb1", "10.0.0.21"), "prefect_remove_dead": True}, "no load balancer has 10.0.0.100 (nginx_virtual_address)"),
+        # One of PostgreSQL and Redis has no part in the address.
+        (leaving("db2", "10.0.0.2", holders=()), "no load balancer has 10.0.0.100 (nginx_virtual_address)"),
         # What is lost beside the host that leaves.
         (
             {"common_status_report": whole("db3", db3=silent("refused"), db2=state("db2", sentinels=[])), "common_leaving": "db3"},
