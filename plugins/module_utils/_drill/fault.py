@@ -21,6 +21,7 @@ TABLE = "prefect_drill"
 
 _SECONDS = 20.0
 _POLL = 0.1
+_FROZEN_SECONDS = 2.0
 _RESTART_SECONDS = 120.0  # an API server lets requests end for half a minute, PostgreSQL may have much to write
 
 
@@ -178,13 +179,20 @@ class FaultInjector:
         return all(unit.state.startswith("active") and unit.pid not in (0, before[unit.name]) for unit in self._units(self._names()))
 
     def _prove_frozen(self) -> None:
+        end = self._clock() + _FROZEN_SECONDS
         for unit in self._before:
-            try:
-                state = (self._proc / str(unit.pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-            except (OSError, IndexError):
-                state = "gone"
-            if state not in ("T", "t"):
-                raise FaultError(f"{unit.name} was sent SIGSTOP and is not stopped (its state is {state}). It was sent SIGCONT.")
+            # A process of many threads stops once each of them has been on a CPU.
+            while (state := self._state(unit.pid)) not in ("T", "t"):
+                if state == "gone" or self._clock() >= end:
+                    raise FaultError(f"{unit.name} was sent SIGSTOP and is not stopped (its state is {state}). It was sent SIGCONT.")
+                self._sleep(_POLL)
+
+    def _state(self, pid: int) -> str:
+        """The state of a process in the words of ``/proc/PID/stat``, or ``gone``."""
+        try:
+            return (self._proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            return "gone"
 
     def _revert(self) -> None:
         ended = self._command(self._fault.revert_command(self._names()), _RESTART_SECONDS)

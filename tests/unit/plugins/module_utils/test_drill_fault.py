@@ -197,6 +197,22 @@ def test_a_process_that_does_not_freeze(host: Host) -> None:
     assert any("SIGCONT" in command for command in host.commands)
 
 
+def test_a_process_that_takes_a_moment_to_freeze(host: Host) -> None:
+    """As one of many threads does on a host whose CPUs are busy."""
+    host.stop_signal_works = False
+    injector = host.injector("freeze")
+    injector.prepare()
+
+    def sleep(seconds: float) -> None:
+        host.sleep(seconds)
+        if 1000.5 < host.now < 1001.5:
+            host.process("T")
+
+    injector._sleep = sleep
+    broken = injector.carry_out(10, 70)
+    assert (broken.by_itself, broken.until - broken.at) == (False, pytest.approx(10, abs=0.2))
+
+
 def test_interrupted_while_it_lasts(host: Host) -> None:
     def interrupt(_seconds: float) -> None:
         raise SystemExit(1)
