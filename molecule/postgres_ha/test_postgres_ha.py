@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import faults
@@ -291,6 +291,17 @@ def test_the_primary_is_cut_off_from_its_peers(writer: Writer, capsys: pytest.Ca
         with faults.cut_off(LAB, facts["leader"], *others):
             # The one that is cut off may still call itself the primary: the others say who is.
             time.sleep(40)
+
+
+@pytest.mark.parametrize("fault", [faults.killed, faults.frozen, faults.cut_off])
+def test_the_synchronous_replica_is_lost(
+    fault: Callable[[Lab, str], AbstractContextManager[None]], writer: Writer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Writes wait for it for five seconds without an answer, and until Patroni's next round."""
+    host = next(each["name"] for each in members() if each["role"] == "sync_standby")
+    with drill(writer, f"synchronous replica {fault.__name__}", 13, capsys) as facts, fault(LAB, host):
+        time.sleep(30)
+    assert leader() == facts["leader"]
 
 
 def test_a_setting_that_takes_a_restart(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,7 +69,7 @@ def test_rotation(*, authority: bool, tmp_path: Path, capsys: pytest.CaptureFixt
         trusted.write_text(former_ca + (FILES / "tls/ca-next.crt").read_text())
     before = {} if authority else {secret: change(secret) for secret in SECRETS}
     with LAB.load(tmp_path, rate=20, authority=trusted if authority else None) as load:
-        played = LAB.play("rotate", **({"prefect_rotate_ca": "true"} if authority else {}))
+        played = LAB.play("rotate", seconds=2400, **({"prefect_rotate_ca": "true"} if authority else {}))
     with capsys.disabled():
         print(summary(f"rotation in {played.seconds:.0f} s", load.report))
     assert (load.report["failed"], load.report["lost"]) == (0, 0), load.report["failures"][:5]
