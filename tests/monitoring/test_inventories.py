@@ -11,6 +11,8 @@ import yaml
 if TYPE_CHECKING:
     from tests.conftest import Commands
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PLAYBOOKS = ["site.yml", *(f"playbooks/{name}.yml" for name in ("preflight", "status", "support_bundle", "scrape_config"))]
 
