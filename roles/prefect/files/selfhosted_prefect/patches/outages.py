@@ -194,9 +194,10 @@ class Answers:
     def headers(self, outage: Outage) -> dict[str, str]:
         """When the client is to try again. Prefect's client does not count an attempt that is answered with ``Prefect-Maintenance``."""
         now = self._clock()
-        quiet = now - self._last
-        self._began = now if quiet > QUIET else self._began
-        self._met = now if quiet > held.QUIET else self._met
+        if now - self._last > QUIET:
+            self._began = now
+        if now - self._last > held.QUIET:
+            self._met = now
         self._last = now
         self._say(outage, now)
         if now - self._began > UNCOUNTED_SECONDS:
