@@ -173,6 +173,12 @@ class Lab:
         command = self.as_prefect(host, script, *arguments)
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
+    def verified(self, host: str, server: str, authority: str) -> bool:
+        """Whether one on a host that trusts the authority connects to a server, given as an address and options of openssl."""
+        self.on(host, f"cat >/tmp/trusted.crt <<'END'\n{authority}\nEND")
+        command = f"openssl s_client -connect {server} -CAfile /tmp/trusted.crt -verify_return_error </dev/null >/dev/null 2>&1"
+        return self.on(host, f"{command} && echo yes || echo no").strip() == "yes"
+
     def ready(self, host: str) -> bool:
         """Whether an API host's server answers, and reaches its database."""
         trusting = f"urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile='{HOSTS_AUTHORITY}'))" if self.tls else ""
