@@ -154,6 +154,27 @@ def play_hosts_problems(paths: Iterable[Path]) -> list[str]:
     ]
 
 
+def conditional_import_problems(paths: Iterable[Path], with_handlers: Iterable[str]) -> list[str]:
+    """Roles with handlers that are imported under a condition. The handlers get it too, and for all imports of the play: the last one counts."""
+    roles = {f"selfhosted.prefect.{name}" for name in with_handlers}
+    return [
+        f"{path}: {task.get('name')!r} imports {role} under a condition, which its handlers then have as well; use include_role"
+        for path in paths
+        for task in _conditional_tasks(yaml.safe_load(path.read_text(encoding="utf-8")) or [])
+        if (role := (task.get("ansible.builtin.import_role") or {}).get("name")) in roles
+    ]
+
+
+def _conditional_tasks(entries: Iterable[Mapping[str, Any]], *, conditional: bool = False) -> Iterator[Mapping[str, Any]]:
+    """The tasks of plays, blocks and lists of tasks that have a condition, or are in something that has one."""
+    for entry in entries:
+        here = conditional or "when" in entry
+        if here:
+            yield entry
+        for part in ("pre_tasks", "tasks", "post_tasks", "block", "rescue", "always"):
+            yield from _conditional_tasks(entry.get(part) or [], conditional=here)
+
+
 def set_filter_problems(paths: Iterable[Path]) -> list[str]:
     """Files that use Ansible's set filters, whose results are in another order in each run: messages and choices would be, too."""
     return _lines_with(SET_FILTER, paths, "its order is another in each run; use select('in', ...), reject('in', ...) or unique")

@@ -76,6 +76,11 @@ def test_a_host_that_is_removed_is_in_no_step() -> None:
     rules.require_none(rules.play_hosts_problems(sorted((ROOT / "playbooks" / "steps").glob("*.yml"))))
 
 
+def test_handlers_have_no_condition_of_an_import() -> None:
+    files = [path for folder in ("playbooks", "roles/*/tasks") for path in sorted(ROOT.glob(f"{folder}/**/*.yml"))]
+    rules.require_none(rules.conditional_import_problems(files, (path.parts[-3] for path in ROOT.glob("roles/*/handlers/main.yml"))))
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("roles/*/templates/*.html.j2")), ids=lambda page: page.name)
 def test_every_page_has_the_one_style(page: Path) -> None:
     """By the frame that all pages have. What pages import is no page."""

@@ -167,6 +167,24 @@ def test_play_hosts_problems(tmp_path: Path, hosts: str, found: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "found"),
+    [
+        ("{ansible.builtin.import_role: {name: selfhosted.prefect.web}, when: it_is_wanted}", True),
+        ("{when: it_is_wanted, block: [{ansible.builtin.import_role: {name: selfhosted.prefect.web}}]}", True),
+        ("{block: [], rescue: [{ansible.builtin.import_role: {name: selfhosted.prefect.web}, when: it_is_wanted}]}", True),
+        ("{hosts: all, tasks: [{ansible.builtin.import_role: {name: selfhosted.prefect.web}, when: it_is_wanted}]}", True),
+        ("{ansible.builtin.import_role: {name: selfhosted.prefect.web}}", False),
+        ("{ansible.builtin.include_role: {name: selfhosted.prefect.web}, when: it_is_wanted}", False),
+        ("{ansible.builtin.import_role: {name: selfhosted.prefect.without_handlers}, when: it_is_wanted}", False),
+    ],
+)
+def test_conditional_import_problems(tmp_path: Path, task: str, found: bool) -> None:
+    path = tmp_path / "main.yml"
+    path.write_text(f"- {task}\n", encoding="utf-8")
+    assert bool(rules.conditional_import_problems([path], ["web"])) == found
+
+
+@pytest.mark.parametrize(
     ("lines", "found"),
     [
         ("__web_problem: >-\n  {{ '' if web_port\n     else 'web_port is missing: set it' }}\n", True),
