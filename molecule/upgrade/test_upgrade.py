@@ -31,6 +31,7 @@ def through(version: str):
 """
 STEPS = [(OLD, PREVIOUS, ""), (PREVIOUS, NEW, "newest")] if os.environ.get("PREFECT_TEST_FULL") else [(OLD, NEW, "newest")]
 LONG = pytest.mark.skipif(not os.environ.get("PREFECT_TEST_FULL"), reason="takes minutes: make test-full")
+OLDEST = "/opt/prefect/releases/0.0.0-0"
 MOST_P99 = 1.5  # seconds, while servers are restarted on two cores that also run everything else
 
 
@@ -129,6 +130,8 @@ def by_nginx(pages: dict[str, Any]) -> str:
 @pytest.mark.parametrize(("old", "new", "core"), STEPS)
 def test_upgrade_at_noon(old: str, new: str, core: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dumps = LAB.on("state1", "ls /var/backups/prefect/*.dump || true").split()
+    for host in (*APIS, "state1"):
+        LAB.on(host, f"mkdir -p {OLDEST} && touch --date=2024-01-01 {OLDEST}")
     assert runs_from(old)
     run = through(old)
     with LAB.load(tmp_path, flow=old, max_p99=MOST_P99, browsers=1) as load:
@@ -137,6 +140,9 @@ def test_upgrade_at_noon(old: str, new: str, core: str, tmp_path: Path, capsys: 
     with capsys.disabled():
         print(summary(f"upgrade from {old} to {new}, {played.seconds:.0f} s", report))
     assert LAB.versions([*APIS, "state1"]) == [new] * 4
+    # The release before stays, for a rollback; what is older goes.
+    kept = [LAB.on(host, f"ls --directory /opt/prefect/releases/{old}-* {OLDEST} || true").count("/opt/") for host in (*APIS, "state1")]
+    assert kept == [1] * 4
     # One after the other, as the inventory has them; a start in microseconds is far more than a process id.
     begun = [max(map(int, started.split())) for started in LAB.started(APIS)]
     assert begun == sorted(begun)
