@@ -30,6 +30,12 @@ options:
     type: list
     elements: str
     default: []
+  reload_paths:
+    description:
+      - Files that the units read when they start, and again when they are reloaded. One that does not exist is passed over.
+    type: list
+    elements: str
+    default: []
   links:
     description: Symlinks to read, such as C(/opt/prefect/current).
     type: list
@@ -62,6 +68,13 @@ active:
   sample: [prefect-api@4200.service]
 stale:
   description: Names of the active units that started before one of O(paths) last changed, or before their unit file did.
+  returned: always
+  type: list
+  elements: str
+  sample: []
+needs_reload:
+  description: >-
+    Names of the active units that are not RV(stale), and were neither started nor reloaded since one of O(reload_paths) last changed.
   returned: always
   type: list
   elements: str
@@ -114,6 +127,9 @@ units:
     stale:
       description: Whether it started before one of O(paths), or its unit file, last changed.
       type: bool
+    needs_reload:
+      description: Whether it is not stale, and was neither started nor reloaded since one of O(reload_paths) last changed.
+      type: bool
 """
 
 from dataclasses import asdict
@@ -137,6 +153,7 @@ def main() -> None:
         argument_spec={
             "units": {"type": "list", "elements": "str", "required": True},
             "paths": {"type": "list", "elements": "str", "default": []},
+            "reload_paths": {"type": "list", "elements": "str", "default": []},
             "links": {"type": "list", "elements": "str", "default": []},
             "drained": {"type": "bool", "default": False},
         },
@@ -146,12 +163,14 @@ def main() -> None:
     def run(command: list[str]) -> str:
         return str(module.run_command(command, check_rc=True)[1])
 
-    found = {unit.name: unit for unit in units(module.params["units"], module.params["paths"], run)}
+    asked = units(module.params["units"], module.params["paths"], run, reload_paths=module.params["reload_paths"])
+    found = {unit.name: unit for unit in asked}
     ordered = [found[name] for name in sorted(found)]
     module.exit_json(
         changed=False,
         active=[unit.name for unit in ordered if unit.active],
         stale=[unit.name for unit in ordered if unit.stale],
+        needs_reload=[unit.name for unit in ordered if unit.needs_reload],
         drained=shut_ports(module) if module.params["drained"] else [],
         links=link_targets(module.params["links"]),
         units=[asdict(unit) for unit in ordered],

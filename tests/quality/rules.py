@@ -155,7 +155,7 @@ def play_hosts_problems(paths: Iterable[Path]) -> list[str]:
 
 
 def conditional_import_problems(paths: Iterable[Path], with_handlers: Iterable[str]) -> list[str]:
-    """Roles with handlers that are imported under a condition. The handlers get it too, and for all imports of the play: the last one counts."""
+    """Roles with handlers that are imported under a condition: the handlers get it, too, and those of the last import count for all."""
     roles = {f"selfhosted.prefect.{name}" for name in with_handlers}
     return [
         f"{path}: {task.get('name')!r} imports {role} under a condition, which its handlers then have as well; use include_role"

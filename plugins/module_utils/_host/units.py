@@ -21,6 +21,7 @@ PROPERTIES = (
     "SubState",
     "UnitFileState",
     "ExecMainStartTimestamp",
+    "StateChangeTimestamp",
     "MainPID",
     "NRestarts",
     "MemoryCurrent",
@@ -42,6 +43,7 @@ class Unit:
     restarts: int
     memory_bytes: int
     stale: bool
+    needs_reload: bool = False
 
 
 def modified_at(path: str) -> float | None:
@@ -57,21 +59,29 @@ def link_targets(paths: Iterable[str]) -> dict[str, str]:
     return {path: os.readlink(path) for path in paths if os.path.islink(path)}  # noqa: PTH114, PTH115  as they are written
 
 
-def units(names: Iterable[str], paths: Iterable[str], run: Run, modified: ModifiedAt = modified_at) -> list[Unit]:
-    """The units named (glob patterns match loaded units), each ``stale`` if it started before one of ``paths`` last changed."""
+def units(
+    names: Iterable[str], paths: Iterable[str], run: Run, modified: ModifiedAt = modified_at, *, reload_paths: Iterable[str] = ()
+) -> list[Unit]:
+    """The units named (glob patterns match loaded units), each ``stale`` if it started before one of ``paths`` last changed.
+
+    One that is not, and was neither started nor reloaded since one of ``reload_paths`` changed, ``needs_reload``.
+    """
     wanted = list(names)
     if not wanted:
         return []
-    changed = max((when for when in map(modified, paths) if when is not None), default=0.0)
+    changed, changed_reload = (
+        max((when for when in map(modified, each) if when is not None), default=0.0) for each in (paths, reload_paths)
+    )
     # Microseconds (systemd 247), or a start within the same second would count as stale.
     output = run(["systemctl", "show", "--timestamp=us+utc", f"--property={','.join(PROPERTIES)}", "--", *wanted])
-    return [_unit(block, changed) for block in output.split("\n\n") if block.strip()]
+    return [_unit(block, changed, changed_reload) for block in output.split("\n\n") if block.strip()]
 
 
-def _unit(block: str, changed: float) -> Unit:
+def _unit(block: str, changed: float, changed_reload: float) -> Unit:
     values = dict(line.split("=", 1) for line in block.strip().splitlines() if "=" in line)
     since = seconds_of(values.get("ExecMainStartTimestamp", ""))
     active = values.get("ActiveState") in ("active", "activating", "reloading")
+    stale = active and (since < changed or values.get("NeedDaemonReload") == "yes")
     return Unit(
         name=values.get("Id", ""),
         loaded=values.get("LoadState") == "loaded",
@@ -82,7 +92,9 @@ def _unit(block: str, changed: float) -> Unit:
         pid=_number(values.get("MainPID", "")),
         restarts=_number(values.get("NRestarts", "")),
         memory_bytes=_number(values.get("MemoryCurrent", "")),
-        stale=active and (since < changed or values.get("NeedDaemonReload") == "yes"),
+        stale=stale,
+        # A reload is a change of state, from "active" by "reloading" to "active".
+        needs_reload=active and not stale and seconds_of(values.get("StateChangeTimestamp", "")) < changed_reload,
     )
 
 

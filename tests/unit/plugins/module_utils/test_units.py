@@ -12,9 +12,12 @@ STARTED = "Mon 2026-11-23 15:10:59.500000 UTC"
 STARTED_AT = 1795446659.5
 
 
-def show(name: str, active: str = "active", reload: str = "no", since: str = STARTED) -> str:
+RELOADED, RELOADED_AT = "Mon 2026-11-23 15:11:09.500000 UTC", STARTED_AT + 10
+
+
+def show(name: str, active: str = "active", reload: str = "no", since: str = STARTED, state_changed: str = STARTED) -> str:
     return (
-        f"MainPID=42\nNRestarts=1\nExecMainStartTimestamp={since}\nMemoryCurrent=199229440\nId={name}\nLoadState=loaded\n"
+        f"StateChangeTimestamp={state_changed}\nMainPID=42\nNRestarts=1\nExecMainStartTimestamp={since}\nMemoryCurrent=199229440\nId={name}\nLoadState=loaded\n"
         f"ActiveState={active}\nSubState=running\nUnitFileState=enabled\nNeedDaemonReload={reload}\n"
     )
 
@@ -41,6 +44,22 @@ def test_everything_that_is_read() -> None:
 )
 def test_stale(block: str, changed: dict[str, float], stale: bool) -> None:
     assert ask(block, changed=changed)[0].stale is stale
+
+
+@pytest.mark.parametrize(
+    ("block", "changed", "needs"),
+    [
+        pytest.param(show("a"), {"/conf": STARTED_AT - 1}, False, id="changed before it started"),
+        pytest.param(show("a"), {"/conf": STARTED_AT + 1}, True, id="changed since"),
+        pytest.param(show("a", state_changed=RELOADED), {"/conf": STARTED_AT + 1}, False, id="reloaded since"),
+        pytest.param(show("a", state_changed=RELOADED), {"/conf": RELOADED_AT + 0.1}, True, id="changed after it was reloaded"),
+        pytest.param(show("a"), {"/conf": STARTED_AT + 1, "/env": STARTED_AT + 1}, False, id="a restart reads it, too"),
+        pytest.param(show("a", active="inactive"), {"/conf": STARTED_AT + 1}, False, id="it does not run"),
+    ],
+)
+def test_needs_reload(block: str, changed: dict[str, float], needs: bool) -> None:
+    (found,) = units(["a"], ["/env"], lambda _command: block, changed.get, reload_paths=["/conf", "/gone"])
+    assert found.needs_reload is needs
 
 
 def test_several_units_and_values_systemd_does_not_know() -> None:
