@@ -72,7 +72,7 @@ def test_rotation(*, authority: bool, tmp_path: Path, capsys: pytest.CaptureFixt
         print(summary(f"rotation in {played.seconds:.0f} s", load.report))
     assert (load.report["failed"], load.report["lost"]) == (0, 0), load.report["failures"][:5]
     for host in STATE:
-        # Whoever asks Patroni trusts its certificate at every time: it has the new one before the former authority goes.
+        # A client trusts its certificate at every time: Patroni has the new one before the former authority goes.
         assert "UNKNOWN_CA" not in LAB.on(host, f"journalctl --unit=patroni --since=@{started} --no-pager"), host
         for secret, user, port in (
             ("redis_replication", "replication", 6379),
