@@ -19,11 +19,15 @@ _SYNCHRONOUS = ("sync_standby", "quorum_standby")
 _RUNNING = ("running", "streaming")
 _PAUSE = 0.5
 _CONFIRMING = "synchronous_node_count"
-_OK, _ACCEPTED = 200, 202
+_OK, _ACCEPTED, _PRECONDITION_FAILED = 200, 202, 412
 
 
 class PatroniError(Exception):
     """What Patroni says instead of doing what it was told, or what was not reached in time. A sentence, and a remedy where there is one."""
+
+
+class StandbyChangedError(PatroniError):
+    """Another replica confirms writes than a moment ago, as after one was restarted: the one that was to take over may not."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,10 @@ class Patroni:
         except NetError as error:
             raise PatroniError(f"Patroni on {name} {error}.") from error
         if answer.status not in (_OK, _ACCEPTED):
-            raise PatroniError(f"Patroni on {name} refuses {path}: {answer.summary()}.")
+            # As Patroni 3 and 4 say it: "candidate name does not match with sync_standby".
+            changed = answer.status == _PRECONDITION_FAILED and b"sync_standby" in answer.body
+            error: type[PatroniError] = StandbyChangedError if changed else PatroniError
+            raise error(f"Patroni on {name} refuses {path}: {answer.summary()}.")
         return answer.body.decode("utf-8", "replace").strip()
 
     def wait(self, reached: Callable[[Cluster], bool], seconds: float, what: str) -> Cluster:
@@ -226,6 +233,18 @@ def switch(patroni: Patroni, candidate: str, seconds: float, most_lag: int, *, d
 
     Says whether there was anything to do, and how many seconds it took until the other one was the primary.
     """
+    deadline = Deadline(seconds, patroni.timer.now)
+    while True:
+        try:
+            return _switch_as_it_is(patroni, candidate, seconds, most_lag, dry=dry)
+        except StandbyChangedError:
+            if deadline.passed():
+                raise
+            patroni.timer.sleep(_PAUSE)
+
+
+def _switch_as_it_is(patroni: Patroni, candidate: str, seconds: float, most_lag: int, *, dry: bool) -> tuple[bool, float]:
+    """The same, with the replicas that confirm writes now."""
     found = patroni.cluster()
     leader = found.leader
     if not leader:

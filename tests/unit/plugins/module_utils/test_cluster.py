@@ -38,6 +38,7 @@ class Server:
         self.clusters, self.config = list(clusters), dict(config or {})
         self.down: set[str] = set()
         self.refuses: dict[str, Answer] = {}
+        self.refuses_once: dict[str, Answer] = {}
         self.told: list[tuple[str, str, str, Any]] = []
         self.now = 0.0
 
@@ -47,6 +48,8 @@ class Server:
         if name in self.down:
             self.now += timeout
             raise NetError(f"did not answer within {timeout:g} s")
+        if path in self.refuses_once:
+            return self.refuses_once.pop(path)
         if path in self.refuses:
             return self.refuses[path]
         if request.method != "GET":
@@ -213,6 +216,27 @@ def test_what_was_changed_for_a_switch_is_reverted() -> None:
     with pytest.raises(patroni.PatroniError, match="db3 does not confirm writes within 10 s"):
         patroni.switch(server.patroni, "db3", 10, 100)
     assert [body for _name, _method, _path, body in server.told] == [{"synchronous_node_count": 2}, {"synchronous_node_count": None}]
+
+
+STANDBY_CHANGED = Answer(412, b"candidate name does not match with sync_standby")
+
+
+def test_switch_when_another_replica_confirms_writes_by_then() -> None:
+    """A replica that was just restarted may confirm them in the cluster that was read, and not when Patroni compares."""
+    other = [leader("db1"), member("db2"), member("db3", "sync_standby")]
+    switched = [member("db1", timeline=2), member("db2", timeline=2), leader("db3", timeline=2)]
+    server = Server(WHOLE, other, switched)
+    server.refuses_once["/switchover"] = STANDBY_CHANGED
+    assert patroni.switch(server.patroni, "", 60, 100)[0]
+    assert server.told == [("db1", "POST", "/switchover", {"leader": "db1", "candidate": "db3"})]
+
+
+def test_switch_when_no_replica_may_take_over_in_time() -> None:
+    server = Server(WHOLE)
+    server.refuses["/switchover"] = STANDBY_CHANGED
+    with pytest.raises(patroni.PatroniError, match=r"Patroni on db1 refuses /switchover: HTTP 412 candidate name does not match"):
+        patroni.switch(server.patroni, "", 10, 100)
+    assert 10 <= server.now < 12
 
 
 def test_switch_to_the_one_that_is_the_primary() -> None:
