@@ -128,8 +128,8 @@ class Patroni:
         if answer.status not in (_OK, _ACCEPTED):
             # As Patroni 3 and 4 say it: "candidate name does not match with sync_standby".
             changed = answer.status == _PRECONDITION_FAILED and b"sync_standby" in answer.body
-            error: type[PatroniError] = StandbyChangedError if changed else PatroniError
-            raise error(f"Patroni on {name} refuses {path}: {answer.summary()}.")
+            refusal: type[PatroniError] = StandbyChangedError if changed else PatroniError
+            raise refusal(f"Patroni on {name} refuses {path}: {answer.summary()}.")
         return answer.body.decode("utf-8", "replace").strip()
 
     def wait(self, reached: Callable[[Cluster], bool], seconds: float, what: str) -> Cluster:
