@@ -10,8 +10,6 @@ from ansible_collections.selfhosted.prefect.plugins.module_utils._host.units imp
 
 STARTED = "Mon 2026-11-23 15:10:59.500000 UTC"
 STARTED_AT = 1795446659.5
-
-
 RELOADED, RELOADED_AT = "Mon 2026-11-23 15:11:09.500000 UTC", STARTED_AT + 10
 
 
