@@ -46,6 +46,7 @@ class Options:
     timeout: float
     lag_events: int
     max_lag: float
+    lag_attempts: int
     json_file: Path | None
 
 

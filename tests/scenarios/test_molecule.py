@@ -26,8 +26,10 @@ ONLY_IN_FULL = (
     else {"abort", "balancers", "drill", "monitoring", "postgres_ha", "redis_ha", "restore_ha", "rollback", "rotation", "support"}
 )
 SCENARIOS = sorted({path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")} - ONLY_IN_FULL)
-# These compare no times, so that three lanes of them run side by side; every other scenario runs alone.
+# Three lanes of these run side by side, since they compare no times but the lag of events, which may be measured more than once there.
+# Every other scenario runs alone.
 LANES = (("external", "restore"), ("ha", "refusals"), ("single", "offline"))
+LAG_ATTEMPTS = 5
 TIMEOUT = 5400 if EVERYTHING else 1800
 # One scenario runs with the newest ansible-core of requirements/, the others with that of this checkout.
 WITH_NEWEST = "external"
@@ -39,19 +41,26 @@ def test_there_are_scenarios() -> None:
     assert {"ha", "single", "external"} <= set(SCENARIOS)
 
 
+def lane_of(scenario: str) -> int | None:
+    return next((number for number, lane in enumerate(LANES) if scenario in lane), None)
+
+
 def marked(scenario: str) -> Any:
     """A scenario with its lane, or as one that needs the machine for itself."""
-    lane = next((number for number, lane in enumerate(LANES) if scenario in lane), None)
+    lane = lane_of(scenario)
     return pytest.param(scenario, marks=pytest.mark.alone if lane is None else pytest.mark.xdist_group(f"lane {lane}"))
 
 
 def environment(commands: Commands, scenario: str) -> dict[str, str]:
-    """Of a scenario that builds its release itself, or runs with the newest ansible-core, which is then first on PATH."""
+    """Of a scenario in a lane, one that builds its release itself, or one with the newest ansible-core, which is then first on PATH."""
+    env = {} if lane_of(scenario) is None else {"PROOF_LAG_ATTEMPTS": str(LAG_ATTEMPTS)}
+    if scenario in BUILDS:
+        env["PREFECT_TEST_RELEASES"] = ""
     if scenario != WITH_NEWEST:
-        return {"PREFECT_TEST_RELEASES": ""} if scenario in BUILDS else {}
+        return env
     core = ansible_venv.cores()[-1]
     folder = ansible_venv.make(core)
-    env = {"PATH": os.pathsep.join([str(folder / "bin"), commands.environment()["PATH"]])}
+    env["PATH"] = os.pathsep.join([str(folder / "bin"), commands.environment()["PATH"]])
     assert f"[core {core}." in commands.run(["ansible", "--version"], env=env)
     return env
 
