@@ -227,6 +227,22 @@ def test_the_address_stays_where_it_is_while_no_load_balancer_serves() -> None:
         assert holders() == before
 
 
+def test_another_configuration_is_read_without_the_address_moving() -> None:
+    """Also when the run that wrote it was interrupted before keepalived read it."""
+    wait("all is well before", WHOLE, whole)
+    before = holders()
+    mains = {host: LAB.on(host, "systemctl show --property=MainPID --value keepalived") for host in HOSTS}
+    for breaks, changed in (("sed -i s/garp_master_refresh/garp_master_repeat/", 2), ("touch", 1)):
+        for host in HOSTS:
+            LAB.on(host, f"{breaks} /etc/keepalived/keepalived.conf")
+        with probing() as probe:
+            assert LAB.play("site", "--tags", "keepalived").changed == changed * len(HOSTS)
+        assert probe.longest() <= 1
+        assert LAB.play("site", "--tags", "keepalived").changed == 0
+    assert {host: LAB.on(host, "systemctl show --property=MainPID --value keepalived") for host in HOSTS} == mains
+    assert holders() == before
+
+
 def test_a_switchover_to_none_is_refused() -> None:
     wait("all is well before", WHOLE, whole)
     (holder,) = holders()
