@@ -1,8 +1,9 @@
 """What TLS on every connection costs: requests a second and their median time through the whole path, with it and without.
 
 Deploys the same hosts twice, side by side, once with all of it on and once with ``tls_mode: "off"``, and loads them in turn, so that
-whatever else the machine does hits both alike. Clients keep their connection, as Prefect's do. Prints each round, writes
-``build/bench-tls.json``, and exits 1 when a request failed or TLS leaves less than LEAST of what there is without it.
+whatever else the machine does hits both alike. With "off" asyncpg still encrypts the connections to PostgreSQL, as the server offers it.
+Clients keep their connection, as Prefect's do. Prints each round, writes ``build/bench-tls.json``, and exits 1 when a request failed or
+TLS leaves less than LEAST of what there is without it.
 """
 
 from __future__ import annotations
