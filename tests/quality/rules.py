@@ -175,6 +175,28 @@ def _conditional_tasks(entries: Iterable[Mapping[str, Any]], *, conditional: boo
             yield from _conditional_tasks(entry.get(part) or [], conditional=here)
 
 
+PRIVATE = re.compile(r"""(?<![\w.'"])__[a-z]\w*(?<!__)\b""")
+# As a key of YAML or of a dictionary, as what a task registers or loops with, and in Jinja.
+DEFINES = re.compile(
+    r"""(?:^|[{,-])\s*["']?(__\w+)["']?\s*:|(?:register|loop_var|index_var):\s*(__\w+)|{%-?\s*(?:set|macro)\s+(__\w+)""", re.MULTILINE
+)
+JINJA_LOOP = re.compile(r"\bfor\s+(__\w+(?:\s*,\s*\w+)*)\s+in\b")
+
+
+def undefined_private_problems(paths: Iterable[Path]) -> list[str]:
+    """Private variables that are read in one of these files and defined in none, such as after another one got a new name."""
+    texts = {path: path.read_text(encoding="utf-8") for path in paths}
+    defined = {name for text in texts.values() for found in DEFINES.findall(text) for name in found}
+    defined |= {name.strip() for text in texts.values() for found in JINJA_LOOP.findall(text) for name in found.split(",")}
+    return [
+        f"{path}:{number}: {name} is defined nowhere"
+        for path, text in texts.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        for name in PRIVATE.findall(COMMENT.sub("", line))
+        if name not in defined
+    ]
+
+
 def set_filter_problems(paths: Iterable[Path]) -> list[str]:
     """Files that use Ansible's set filters, whose results are in another order in each run: messages and choices would be, too."""
     return _lines_with(SET_FILTER, paths, "its order is another in each run; use select('in', ...), reject('in', ...) or unique")

@@ -91,6 +91,12 @@ def test_every_page_has_the_one_style(page: Path) -> None:
     assert "| safe" not in text
 
 
+def test_every_private_variable_is_defined() -> None:
+    folders = ("playbooks", *(f"roles/*/{part}" for part in ("defaults", "handlers", "tasks", "templates", "vars")))
+    files = [path for folder in folders for path in sorted(ROOT.glob(f"{folder}/**/*"))]
+    rules.require_none(rules.undefined_private_problems(path for path in files if path.suffix in {".yml", ".j2"}))
+
+
 def test_no_list_loses_its_order() -> None:
     files = [path for folder in ("playbooks", "roles", "inventories") for path in sorted((ROOT / folder).rglob("*"))]
     rules.require_none(rules.set_filter_problems(path for path in files if path.suffix in {".yml", ".j2"}))

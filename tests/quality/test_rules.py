@@ -187,6 +187,24 @@ def test_conditional_import_problems(tmp_path: Path, task: str, found: bool) -> 
 @pytest.mark.parametrize(
     ("lines", "found"),
     [
+        ("path: '{{ __web_file }}'\n", True),
+        ("when: __web_file is defined\n", True),
+        ("path: '{{ __web_file }}'\nvars:\n  __web_file: a\n", False),
+        ("- stat: {path: a}\n  register: __web_file\n- debug: {msg: '{{ __web_file.stat }}'}\n", False),
+        ("{% set __web_file = 1 %}{{ __web_file }}\n", False),
+        ("{{ [__file for __file in found] }}{% for __key, value in all %}{{ __key }}{% endfor %}\n", False),
+        ("# What __web_file was.\nsql: '__sentinel__'\n", False),
+    ],
+)
+def test_undefined_private_problems(tmp_path: Path, lines: str, found: bool) -> None:
+    path = tmp_path / "main.yml"
+    path.write_text(lines, encoding="utf-8")
+    assert bool(rules.undefined_private_problems([path])) == found
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
         ("__web_problem: >-\n  {{ '' if web_port\n     else 'web_port is missing: set it' }}\n", True),
         ("  vars:\n    __problems: \"{{ ['a port is missing'] }}\"\n", True),
         (
