@@ -356,7 +356,7 @@ def test_a_load_balancer_leaves(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_address_is_no_longer_wanted() -> None:
     LAB.play("site", "--tags", "keepalived", nginx_virtual_address="")
     assert holders() == []
-    files = f"{PROGRAM} /etc/keepalived/keepalived.conf /etc/systemd/system/keepalived.service.d/prefect.conf"
+    files = f"{PROGRAM} {PROGRAM.replace('.sh', '.env')} /etc/keepalived/keepalived.conf /etc/systemd/system/keepalived.service.d/prefect.conf"
     for host in HOSTS:
         assert LAB.on(host, f"systemctl is-enabled keepalived || true; ls {files} 2>/dev/null || true") == "disabled\n"
     LAB.play("site", "--tags", "keepalived")
