@@ -356,7 +356,8 @@ def test_a_load_balancer_leaves(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_address_is_no_longer_wanted() -> None:
     LAB.play("site", "--tags", "keepalived", nginx_virtual_address="")
     assert holders() == []
-    files = f"{PROGRAM} {PROGRAM.replace('.sh', '.env')} /etc/keepalived/keepalived.conf /etc/systemd/system/keepalived.service.d/prefect.conf"
+    drop_in = "/etc/systemd/system/keepalived.service.d/prefect.conf"
+    files = f"{PROGRAM} {PROGRAM.replace('.sh', '.env')} /etc/keepalived/keepalived.conf {drop_in}"
     for host in HOSTS:
         assert LAB.on(host, f"systemctl is-enabled keepalived || true; ls {files} 2>/dev/null || true") == "disabled\n"
     LAB.play("site", "--tags", "keepalived")
