@@ -349,7 +349,12 @@ def test_a_load_balancer_leaves(capsys: pytest.CaptureFixture[str]) -> None:
     assert probe.longest() <= 3
     assert holders() == [other]
     assert LAB.on(holder, "systemctl is-enabled keepalived nginx || true").split() == ["disabled", "disabled"]
-    LAB.play("site")
+    with probing() as probe:
+        LAB.play("site")
+    with capsys.disabled():
+        print(f"\n{holder} comes back: {probe.longest():.1f} s without an answer")
+    assert probe.longest() <= 3
+    assert holders() == [other]
     wait("all is well", WHOLE, whole)
 
 
