@@ -214,15 +214,15 @@ def test_the_address_stays_where_it_is_while_no_load_balancer_serves() -> None:
     """Without an API server, and without any nginx; and it needs no time to get back."""
     wait("all is well before", WHOLE, whole)
     before = holders()
-    for stops, starts, host in (("prefect-api@4200", "prefect-api@4200", API), ("nginx", "nginx", "")):
+    for units, host in (("prefect-api@4200 prefect-api@4201", API), ("nginx", "")):
         for each in [host] if host else HOSTS:
-            LAB.on(each, f"systemctl stop {stops}")
+            LAB.on(each, f"systemctl stop {units}")
         end = time.monotonic() + 12
         while time.monotonic() < end:
             assert holders() == before
             time.sleep(0.5)
         for each in [host] if host else HOSTS:
-            LAB.on(each, f"systemctl start {starts}")
+            LAB.on(each, f"systemctl start {units}")
         wait("all is as before", WHOLE, whole)
         assert holders() == before
 
