@@ -77,10 +77,10 @@ def systemd_words(text: str) -> list[str]:
 
 
 def expanded(word: str, variables: bool = False) -> str:
-    """With its specifiers, of which only %i and %% are known here; and without a variable, which would be another value."""
+    """With its specifiers, of which only %i and %% are known here; a variable would be another value, but for those that we write."""
     if re.search(r"%(?![%i])", word.replace("%%", "")):
         raise UnreadableError(f"{word[:80]!r} has a specifier")
-    if variables and re.search(r"\$(?!\$|MAINPID|\{)", word.replace("$$", "")):
+    if variables and re.search(r"\$(?!\$|MAINPID|ARGUMENTS$|\{)", word.replace("$$", "")):
         raise UnreadableError(f"{word[:80]!r} has a variable")
     return word.replace("%%", "%").replace("$$", "$") if variables else word.replace("%%", "%")
 
