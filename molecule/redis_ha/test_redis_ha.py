@@ -392,4 +392,11 @@ def test_alerts_fire_and_resolve() -> None:
     for each in HOSTS:
         LAB.on(each, "systemctl start redis-server redis-sentinel")
     wait(whole, WHOLE_SECONDS, "everything is whole")
+
+    def in_tilt() -> bool:
+        LAB.on(host, "systemctl kill --signal=STOP redis-sentinel; sleep 3; systemctl kill --signal=CONT redis-sentinel; sleep 15")
+        return "PrefectRedisSentinelInTilt" in firing()
+
+    wait(in_tilt, 480, "a Sentinel stands still again and again")
+    wait(whole, WHOLE_SECONDS, "everything is whole")
     wait(lambda: not {each for each in firing() if "Redis" in each or "Haproxy" in each}, 300, "all alerts are over")
