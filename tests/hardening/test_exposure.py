@@ -53,6 +53,7 @@ UNITS = {
     "prometheus-alertmanager.service",
     "prefect-health-check.service",
     "prefect-firewall.service",
+    "patroni-etcd-leader.service",
     KEEPER,
     *DISTRIBUTION,
 }
