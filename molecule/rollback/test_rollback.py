@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -165,8 +167,8 @@ def left(host: str) -> str:
 
 
 def known(host: str) -> set[str]:
-    """Where the others know a host's address."""
-    address = {"api3": "172.28.10.23", "lb2": "172.28.10.42"}[host]
+    """Where the others know a host's address, which a firewall may have as part of a small network."""
+    address = ipaddress.ip_address({"api3": "172.28.10.23", "lb2": "172.28.10.42"}[host])
     places = {
         "nginx": ("state1", "/etc/nginx/conf.d/prefect.conf"),
         "pg_hba": ("state1", "/etc/postgresql/*/main/pg_hba.conf"),
@@ -175,7 +177,14 @@ def known(host: str) -> set[str]:
         "firewall of an API server": ("api1", "/etc/prefect-firewall.nft"),
         "Prometheus": ("lb2", "/etc/prometheus/prefect.yml"),
     }
-    return {what for what, (on, path) in places.items() if on != host and LAB.on(on, f"grep -lF {address} {path} || true").strip()}
+    texts = {what: LAB.on(on, f"cat {path} || true") for what, (on, path) in places.items() if on != host}
+    return {what for what, text in texts.items() if any(address in network for network in networks(text))}
+
+
+def networks(text: str) -> list[ipaddress.IPv4Network]:
+    """The addresses and the small networks that a text has."""
+    found = [ipaddress.ip_network(each, strict=False) for each in re.findall(r"172\.28\.10\.\d+(?:/3[0-2])?", text)]
+    return [each for each in found if isinstance(each, ipaddress.IPv4Network)]
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
