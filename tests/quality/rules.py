@@ -54,6 +54,14 @@ def role_variables(role: Path) -> dict[str, Any]:
     return {name: value for path in files for name, value in load(path).items()}
 
 
+def shadowed_variable_problems(inventory: Path) -> Iterator[str]:
+    """Variables of all hosts in an inventory's file that its `group_vars/all` has, too, which Ansible takes instead."""
+    shared = {name for path in sorted((inventory / "group_vars").glob("all*")) if path.is_file() for name in load(path)}
+    for path in sorted(inventory.glob("*.yml")):
+        given = (load(path).get("all") or {}).get("vars") or {}
+        yield from (f"{path}: {name} is ignored, since group_vars/all has it, too" for name in given if name in shared)
+
+
 def spec_options(role: Path) -> dict[str, dict[str, Any]]:
     """The options of all entry points of a role's argument spec."""
     entry_points = load(role / "meta" / "argument_specs.yml").get("argument_specs") or {}

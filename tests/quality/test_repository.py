@@ -122,6 +122,12 @@ def test_workflows(root: Path, targets: set[str]) -> None:
     rules.require_none(problem for path in workflows for problem in rules.workflow_problems(path, targets))
 
 
+def test_no_variable_of_an_inventory_is_ignored(tracked: list[Path], root: Path) -> None:
+    folders = sorted({root / path.parent for path in tracked if path.name == "hosts.yml"})
+    assert len(folders) > 20
+    rules.require_none(problem for folder in folders for problem in rules.shadowed_variable_problems(folder))
+
+
 def test_the_readme_leads_to_every_page(root: Path, pages: list[Path]) -> None:
     readme = (root / "README.md").read_text(encoding="utf-8")
     rules.require_none(

@@ -203,6 +203,22 @@ def test_undefined_private_problems(tmp_path: Path, lines: str, found: bool) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("all: {vars: {web_release: new}}\n", True),
+        ("all: {vars: {web_port: 80}}\n", False),
+        ("all: {hosts: {web1: {web_release: new}}}\n", False),
+        ("all: {children: {web: {vars: {web_release: new}}}}\n", False),
+    ],
+)
+def test_shadowed_variable_problems(tmp_path: Path, text: str, found: bool) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text("web_release: old\n", encoding="utf-8")
+    (tmp_path / "hosts.yml").write_text(text, encoding="utf-8")
+    assert bool(list(rules.shadowed_variable_problems(tmp_path))) == found
+
+
+@pytest.mark.parametrize(
     ("lines", "found"),
     [
         ("__web_problem: >-\n  {{ '' if web_port\n     else 'web_port is missing: set it' }}\n", True),
