@@ -54,7 +54,7 @@ def marked(scenario: str) -> Any:
 
 
 def environment(commands: Commands, scenario: str) -> dict[str, str]:
-    """Of a scenario in a lane, with a certain Debian, one that builds its release, or one with the newest ansible-core, first on PATH then."""
+    """Of a scenario in a lane, with a certain Debian, one that builds its release, or one with the newest ansible-core (first on PATH)."""
     env = {} if lane_of(scenario) is None else {"PROOF_LAG_ATTEMPTS": str(LAG_ATTEMPTS)}
     name, _colon, suite = scenario.partition(":")
     if suite:
