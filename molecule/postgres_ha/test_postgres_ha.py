@@ -490,7 +490,7 @@ def purge() -> None:
         LAB.on(
             host,
             "systemctl stop patroni etcd 'postgresql@*' || true; export DEBIAN_FRONTEND=noninteractive;"
-            " apt-get purge --yes --quiet 'postgresql-*' patroni etcd-server etcd-client >/dev/null;"
+            " apt-get purge --yes --quiet 'postgresql-*' patroni etcd-server etcd-client python3-etcd >/dev/null;"
             " rm -rf /var/lib/postgresql /var/lib/etcd /etc/postgresql /etc/postgresql-common /etc/patroni /etc/default/etcd",
         )
 
