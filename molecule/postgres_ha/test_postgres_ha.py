@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import time
@@ -67,6 +68,12 @@ def play(playbook: str, *arguments: str, inventory: str = "inventory", expect: i
     played = Played(ended.returncode, ended.stdout + ended.stderr, time.monotonic() - begun)
     assert expect is None or played.code == expect, f"{playbook} ended with {played.code}:\n{played.output[-12000:]}"
     return played
+
+
+def unchanged(*arguments: str, inventory: str = "inventory") -> None:
+    """There is nothing to do for another run."""
+    played = play("converge.yml", *arguments, inventory=inventory)
+    assert played.changed == 0, "\n".join(re.findall(r"(?:TASK|RUNNING HANDLER) .*|changed: .*", played.output))
 
 
 CLUSTER = Postgres(LAB, HOSTS | SPARE)
@@ -136,7 +143,7 @@ def test_a_single_server() -> None:
     play("converge.yml", inventory="single")
     LAB.on("db1", f"{PSQL} 'CREATE TABLE drill (id bigint PRIMARY KEY)'")
     LAB.on("db1", f"{PSQL} 'ALTER TABLE drill OWNER TO prefect'")
-    assert play("converge.yml", inventory="single").changed == 0
+    unchanged(inventory="single")
 
 
 def test_it_becomes_a_cluster_under_load(capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,9 +175,8 @@ def test_it_becomes_a_cluster_under_load(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_second_run_changes_nothing() -> None:
-    second = play("converge.yml")
-    assert second.changed == 0, second.output[-6000:]
-    assert play("converge.yml", "--check", "--diff").changed == 0
+    unchanged()
+    unchanged("--check", "--diff")
 
 
 def asked(host: str, url: str, method: str = "GET", certificate: str = "") -> str:
@@ -350,7 +356,7 @@ def test_a_setting_that_takes_a_restart(writer: Writer, capsys: pytest.CaptureFi
     for host in HOSTS:
         shown = LAB.on(host, "; ".join(f"{PSQL} 'SHOW {name}'" for name in ("max_connections", "shared_buffers", "max_worker_processes")))
         assert shown.split() == ["220", "96MB", "10"]
-    assert play("converge.yml", "-e", json.dumps(settings)).changed == 0
+    unchanged("-e", json.dumps(settings))
 
 
 def test_a_member_that_has_lost_everything(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -388,7 +394,7 @@ def test_a_dead_host_is_replaced_by_another_one(writer: Writer, capsys: pytest.C
         wait(takes_over("db2"), 60, "another host takes over")
         play("converge.yml", inventory="replaced")
     assert etcd_members("db1") == set(REPLACED)
-    assert play("converge.yml", inventory="replaced").changed == 0
+    unchanged(inventory="replaced")
 
 
 def test_a_dead_host_is_made_anew(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -403,7 +409,7 @@ def test_a_dead_host_is_made_anew(writer: Writer, capsys: pytest.CaptureFixture[
         made_anew(replica)
         play("converge.yml")
     assert etcd_members("db1") == set(HOSTS)
-    assert play("converge.yml").changed == 0
+    unchanged()
 
 
 def test_a_member_leaves(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -481,7 +487,7 @@ def test_the_way_back() -> None:
     play("converge.yml", inventory="single")
     assert before <= numbers("db1")
     assert LAB.on("db1", f"systemctl is-active postgresql@{MAJOR}-main").strip() == "active"
-    assert play("converge.yml", inventory="single").changed == 0
+    unchanged(inventory="single")
 
 
 def purge() -> None:
@@ -503,8 +509,7 @@ def test_a_new_cluster(writer: Writer, capsys: pytest.CaptureFixture[str]) -> No
     with capsys.disabled():
         print(f"\na new cluster: {began.seconds:.0f} s")
     wait(whole, WHOLE_SECONDS, "the cluster is whole")
-    second = play("converge.yml")
-    assert second.changed == 0, second.output[-6000:]
+    unchanged()
     LAB.on(leader(), f"{PSQL} 'CREATE TABLE drill (id bigint PRIMARY KEY)'")
     LAB.on(leader(), f"{PSQL} 'ALTER TABLE drill OWNER TO prefect'")
     writer.acknowledged.clear()
