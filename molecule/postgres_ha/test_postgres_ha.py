@@ -359,6 +359,16 @@ def test_a_setting_that_takes_a_restart(writer: Writer, capsys: pytest.CaptureFi
     unchanged("-e", json.dumps(settings))
 
 
+def test_settings_that_are_lowered(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
+    """No replica may have less than the primary, so they follow it."""
+    with drill(writer, "two settings that are lowered", 8, capsys):
+        play("converge.yml")
+    for host in HOSTS:
+        shown = LAB.on(host, "; ".join(f"{PSQL} 'SHOW {name}'" for name in ("max_connections", "max_worker_processes")))
+        assert shown.split() == ["200", "8"]
+    unchanged()
+
+
 def test_a_member_that_has_lost_everything(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     """Its host was made anew: it joins etcd as a new member, and copies the data."""
     replica = next(host for host in HOSTS if host != leader())
