@@ -294,7 +294,8 @@ def apart() -> None:
 
 
 @pytest.mark.usefixtures("apart")
-@pytest.mark.skipif(MAJOR == "15", reason="keys of version 2 of etcd's API end when they were to end")
+# The unit belongs to leases, which only version 3 of etcd's API has; Debian 12's Patroni may lose data with that.
+@pytest.mark.skipif(MAJOR == "15", reason="Debian 12 has version 2 of etcd's API, and no patroni-etcd-leader.timer")
 def test_another_host_than_the_primarys_leads_etcd(writer: Writer, capsys: pytest.CaptureFixture[str]) -> None:
     """Else the lease of a primary that is lost with etcd's leader would begin anew."""
     primary = leader()
